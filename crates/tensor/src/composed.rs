@@ -1,0 +1,126 @@
+//! Every operation of [`crate::ops`] written with plain tensor operations.
+//!
+//! Slow, obvious, differentiable on every device: the reference of the fused kernels and what runs
+//! where none exists. Letters: r rows, d width, h heads, c width of one head, v vocabulary.
+
+use candle_core::{D, DType, Tensor};
+
+use crate::ops::Heads;
+use crate::packed::Segment;
+use crate::{Error, Result};
+
+/// `x · wᵀ`; see [`crate::ops::linear`].
+pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    Ok(x.matmul(&weight.t()?)?)
+}
+
+/// See [`crate::ops::rms_norm`].
+pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
+    let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
+    let normed = x.broadcast_div(&(mean_square + eps)?.sqrt()?)?;
+    Ok(normed.broadcast_mul(weight)?)
+}
+
+/// See [`crate::ops::swiglu`].
+pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    Ok((gate.silu()? * up)?)
+}
+
+/// See [`crate::ops::rotary`].
+pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, heads: usize) -> Result<Tensor> {
+    let (r, width) = x.dims2()?;
+    let c = width / heads;
+    let x = x.reshape((r, heads, 2, c / 2))?;
+    let first = x.narrow(2, 0, 1)?.squeeze(2)?;
+    let second = x.narrow(2, 1, 1)?.squeeze(2)?;
+    let (cos, sin) = (cos.unsqueeze(1)?, sin.unsqueeze(1)?);
+    let turned_first = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
+    let turned_second = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
+    Ok(Tensor::stack(&[turned_first, turned_second], 2)?.reshape((r, width))?)
+}
+
+/// See [`crate::ops::attention`].
+pub fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    segments: &[Segment],
+) -> Result<Tensor> {
+    let (_, width) = q.dims2()?;
+    let c = width / heads.query;
+    let scale = 1.0 / (c as f64).sqrt();
+    let group = heads.query / heads.key_value;
+    // [rows, heads * c] -> [heads, rows, c]
+    let split = |x: &Tensor, rows: &std::ops::Range<usize>, h: usize| -> Result<Tensor> {
+        let x = x.narrow(0, rows.start, rows.len())?;
+        Ok(x.reshape((rows.len(), h, c))?.transpose(0, 1)?.contiguous()?)
+    };
+    let spread = |x: Tensor| -> Result<Tensor> {
+        if group == 1 {
+            return Ok(x);
+        }
+        let (h, l, c) = x.dims3()?;
+        let wide = x.unsqueeze(1)?.broadcast_as((h, group, l, c))?;
+        Ok(wide.reshape((h * group, l, c))?)
+    };
+    let mut outputs = Vec::with_capacity(segments.len());
+    for segment in segments {
+        let q = split(q, &segment.queries, heads.query)?;
+        let k = spread(split(k, &segment.keys, heads.key_value)?)?;
+        let v = spread(split(v, &segment.keys, heads.key_value)?)?;
+        let scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
+        let mixed = softmax(&scores)?.matmul(&v)?;
+        let rows = segment.queries.len();
+        outputs.push(mixed.transpose(0, 1)?.contiguous()?.reshape((rows, width))?);
+    }
+    if outputs.is_empty() {
+        return Err(Error::shape("attention", "at least one segment", 0));
+    }
+    Ok(Tensor::cat(&outputs, 0)?)
+}
+
+/// See [`crate::ops::nll`].
+pub fn nll(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Tensor> {
+    let logits = linear(hidden, head)?.to_dtype(DType::F32)?;
+    let max = logits.max_keepdim(D::Minus1)?.detach();
+    let shifted = logits.broadcast_sub(&max)?;
+    let log_sum = shifted.exp()?.sum(D::Minus1)?.log()?;
+    let targets = Tensor::new(targets, hidden.device())?.unsqueeze(1)?;
+    let picked = shifted.gather(&targets, 1)?.squeeze(1)?;
+    Ok((log_sum - picked)?)
+}
+
+/// Softmax over the last axis.
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    let max = x.max_keepdim(D::Minus1)?.detach();
+    let exp = x.broadcast_sub(&max)?.exp()?;
+    let sum = exp.sum_keepdim(D::Minus1)?;
+    Ok(exp.broadcast_div(&sum)?)
+}
+
+/// See [`crate::ops::group_norm`].
+pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64) -> Result<Tensor> {
+    let (b, c, height, width) = x.dims4()?;
+    let grouped = x.reshape((b, groups, c / groups * height * width))?;
+    let mean = grouped.mean_keepdim(D::Minus1)?;
+    let centred = grouped.broadcast_sub(&mean)?;
+    let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
+    let normed = centred.broadcast_div(&(variance + eps)?.sqrt()?)?;
+    let normed = normed.reshape((b, c, height, width))?;
+    let weight = weight.reshape((1, c, 1, 1))?;
+    let bias = bias.reshape((1, c, 1, 1))?;
+    Ok(normed.broadcast_mul(&weight)?.broadcast_add(&bias)?)
+}
+
+/// See [`crate::ops::conv2d`].
+pub fn conv2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
+    let out = x.conv2d(weight, padding, stride, 1, 1)?;
+    Ok(out.broadcast_add(&bias.reshape((1, (), 1, 1))?)?)
+}

@@ -1,0 +1,21 @@
+//! What every other crate computes with: tensors, packed rows, fused operations and randomness.
+//!
+//! ```text
+//!   Rows, Want, Segment      packed batches: sequences laid end to end, never padded
+//!   ops::{linear, attention, …}   one function per operation, with backward
+//!   random::{Key, Stream}    every draw derives from (seed, step, example, purpose)
+//! ```
+//!
+//! Each operation in [`ops`] has a twin in [`composed`], written with plain tensor operations.
+//! The twin runs where no fused kernel exists (another device, another dtype) and is the
+//! reference that the fused one is tested against.
+
+pub mod composed;
+pub mod error;
+pub mod ops;
+pub mod packed;
+pub mod random;
+
+pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};
+pub use error::{Error, Result};
+pub use packed::{Rows, Segment, Want};
