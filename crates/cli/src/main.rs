@@ -1,1 +1,60 @@
-fn main() {}
+//! `mmada`: the program. Only this crate speaks to the terminal.
+//!
+//! Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.
+
+mod args;
+mod commands;
+mod device;
+mod interrupt;
+mod output;
+mod packs;
+mod terminal;
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// A mistake in how the program was called, as opposed to work that failed.
+#[derive(Debug)]
+struct UsageError(String);
+
+impl std::fmt::Display for UsageError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for UsageError {}
+
+/// An error that ends the program with exit code 2.
+fn usage(message: impl Into<String>) -> anyhow::Error {
+    UsageError(message.into()).into()
+}
+
+fn main() -> ExitCode {
+    let cli = args::Cli::parse();
+    match commands::run(cli.command) {
+        Ok(code) => code,
+        // Whoever read the results has had enough of them.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // The chain reads as one sentence per cause; nothing can be done if stderr is gone.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            ExitCode::from(exit_code(&error))
+        }
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    match () {
+        () if error.is::<UsageError>() => 2,
+        () if error.is::<interrupt::Interrupted>() => interrupt::EXIT_CODE,
+        () => 1,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is_pipe = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+    error.downcast_ref().is_some_and(is_pipe)
+}

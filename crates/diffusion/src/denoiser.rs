@@ -10,3 +10,15 @@ pub trait Denoiser {
     /// `[want.rows.len(), want.vocab.len()]`
     fn logits(&mut self, rows: &Rows, want: &Want) -> Result<Tensor>;
 }
+
+impl<D: Denoiser + ?Sized> Denoiser for &mut D {
+    fn logits(&mut self, rows: &Rows, want: &Want) -> Result<Tensor> {
+        (**self).logits(rows, want)
+    }
+}
+
+impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
+    fn logits(&mut self, rows: &Rows, want: &Want) -> Result<Tensor> {
+        (**self).logits(rows, want)
+    }
+}

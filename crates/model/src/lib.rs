@@ -1,1 +1,34 @@
-//! model
+//! The whole model as one type, and everything a person asks of it.
+//!
+//! ```text
+//!   Mmada::open(dir) ──► chat, describe, fill      ──► Run<Text>     ─ iterate: View ─ finish: TextReply
+//!                   ├──► paint, inpaint, extend    ──► Run<Painting> ─ iterate: View ─ finish: Painting
+//!                   └──► think_paint               ──► ThinkPaint: the thought, then the picture
+//! ```
+//!
+//! Every task also takes many requests at once (`chat_many`, …), which share forwards. A request
+//! draws its random numbers by its own number, so its result does not depend on its company.
+
+pub mod denoiser;
+pub mod error;
+pub mod gaps;
+pub mod mmada;
+pub mod options;
+pub mod paint;
+pub mod pictures;
+pub mod repaint;
+pub mod run;
+pub mod text;
+pub mod think;
+
+pub use denoiser::Network;
+pub use error::{Error, Result};
+pub use mmada::{ImageParts, LoadOptions, Mmada};
+pub use mmada_tokens::Message;
+pub use options::{Defaults, FillOptions, ImageOptions, Outside, PaintOptions, TextOptions};
+pub use paint::{PaintRequest, Painting};
+pub use pictures::{Grid, Seen};
+pub use repaint::{RepaintRequest, Sides};
+pub use run::{MASK_GLYPH, Progress, Run, View};
+pub use text::{ChatRequest, DescribeRequest, FillRequest, TextReply};
+pub use think::ThinkPaint;

@@ -1,1 +1,24 @@
-//! nn
+//! The networks and their weight files.
+//!
+//! ```text
+//!   Params        named tensors of one model, frozen or trainable; Hugging Face safetensors
+//!   config        the sizes in config.json
+//!   transformer   the bidirectional transformer of LLaDA and MMaDA
+//!   magvit        the image tokenizer MAGVIT-v2, with its quantiser
+//!   atomic        files that appear whole or not at all
+//! ```
+
+pub mod atomic;
+pub mod config;
+pub mod error;
+pub mod magvit;
+pub mod params;
+pub mod quantizer;
+pub mod transformer;
+mod weight_files;
+
+pub use config::{Config, Sizes};
+pub use error::{Error, Result};
+pub use magvit::ImageTokenizer;
+pub use params::{Init, Mode, Params, SaveDtype, SaveOptions};
+pub use transformer::Transformer;

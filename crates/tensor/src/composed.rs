@@ -5,9 +5,9 @@
 
 use candle_core::{D, DType, Tensor};
 
-use crate::ops::Heads;
+use crate::Result;
+use crate::ops::{AdamwStep, Heads};
 use crate::packed::Segment;
-use crate::{Error, Result};
 
 /// `x · wᵀ`; see [`crate::ops::linear`].
 pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
@@ -54,7 +54,9 @@ pub fn attention(
     // [rows, heads * c] -> [heads, rows, c]
     let split = |x: &Tensor, rows: &std::ops::Range<usize>, h: usize| -> Result<Tensor> {
         let x = x.narrow(0, rows.start, rows.len())?;
-        Ok(x.reshape((rows.len(), h, c))?.transpose(0, 1)?.contiguous()?)
+        Ok(x.reshape((rows.len(), h, c))?
+            .transpose(0, 1)?
+            .contiguous()?)
     };
     let spread = |x: Tensor| -> Result<Tensor> {
         if group == 1 {
@@ -65,17 +67,22 @@ pub fn attention(
         Ok(wide.reshape((h * group, l, c))?)
     };
     let mut outputs = Vec::with_capacity(segments.len());
-    for segment in segments {
+    for segment in segments.iter().filter(|s| !s.queries.is_empty()) {
         let q = split(q, &segment.queries, heads.query)?;
         let k = spread(split(k, &segment.keys, heads.key_value)?)?;
         let v = spread(split(v, &segment.keys, heads.key_value)?)?;
         let scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
         let mixed = softmax(&scores)?.matmul(&v)?;
         let rows = segment.queries.len();
-        outputs.push(mixed.transpose(0, 1)?.contiguous()?.reshape((rows, width))?);
+        outputs.push(
+            mixed
+                .transpose(0, 1)?
+                .contiguous()?
+                .reshape((rows, width))?,
+        );
     }
     if outputs.is_empty() {
-        return Err(Error::shape("attention", "at least one segment", 0));
+        return Ok(q.zeros_like()?);
     }
     Ok(Tensor::cat(&outputs, 0)?)
 }
@@ -100,7 +107,13 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 }
 
 /// See [`crate::ops::group_norm`].
-pub fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize, eps: f64) -> Result<Tensor> {
+pub fn group_norm(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    groups: usize,
+    eps: f64,
+) -> Result<Tensor> {
     let (b, c, height, width) = x.dims4()?;
     let grouped = x.reshape((b, groups, c / groups * height * width))?;
     let mean = grouped.mean_keepdim(D::Minus1)?;
@@ -123,4 +136,61 @@ pub fn conv2d(
 ) -> Result<Tensor> {
     let out = x.conv2d(weight, padding, stride, 1, 1)?;
     Ok(out.broadcast_add(&bias.reshape((1, (), 1, 1))?)?)
+}
+
+/// See [`crate::ops::group_norm_silu`].
+pub fn group_norm_silu(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    groups: usize,
+    eps: f64,
+) -> Result<Tensor> {
+    Ok(group_norm(x, weight, bias, groups, eps)?.silu()?)
+}
+
+/// See [`crate::ops::pad_bottom_right`].
+pub fn pad_bottom_right(x: &Tensor, n: usize) -> Result<Tensor> {
+    Ok(x.pad_with_zeros(2, 0, n)?.pad_with_zeros(3, 0, n)?)
+}
+
+/// See [`crate::ops::upsample_nearest2`].
+pub fn upsample_nearest2(x: &Tensor) -> Result<Tensor> {
+    let (b, c, height, width) = x.dims4()?;
+    let x = x.reshape((b * c, height, 1, width, 1))?;
+    let doubled = x.broadcast_as((b * c, height, 2, width, 2))?;
+    Ok(doubled.reshape((b, c, 2 * height, 2 * width))?)
+}
+
+/// See [`crate::ops::adamw_step`].
+pub fn adamw_step(
+    param: &Tensor,
+    grad: &Tensor,
+    m: &Tensor,
+    v: &Tensor,
+    step: &AdamwStep,
+) -> Result<()> {
+    let grad = (grad.detach() * step.grad_scale)?;
+    let new_m = ((m.detach() * step.beta1)? + (&grad * (1.0 - step.beta1))?)?;
+    let new_v = ((v.detach() * step.beta2)? + (grad.sqr()? * (1.0 - step.beta2))?)?;
+    let correction1 = 1.0 - step.beta1.powf(step.step as f64);
+    let correction2 = 1.0 - step.beta2.powf(step.step as f64);
+    let root = ((new_v.sqrt()? * (1.0 / correction2.sqrt()))? + step.eps)?;
+    let kept = (param.detach() * (1.0 - step.lr * step.weight_decay))?;
+    let moved = (kept - ((&new_m / root)? * (step.lr / correction1))?)?;
+    for (tensor, new) in [(param, moved), (m, new_m), (v, new_v)] {
+        tensor
+            .flatten_all()?
+            .slice_set(&new.flatten_all()?.contiguous()?, 0, 0)?;
+    }
+    Ok(())
+}
+
+/// See [`crate::ops::sum_of_squares`].
+pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
+    Ok(x.detach()
+        .to_dtype(DType::F64)?
+        .sqr()?
+        .sum_all()?
+        .to_scalar::<f64>()?)
 }

@@ -12,6 +12,8 @@
 
 pub mod composed;
 pub mod error;
+mod gemm;
+mod kernels;
 pub mod ops;
 pub mod packed;
 pub mod random;

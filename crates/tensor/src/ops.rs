@@ -3,9 +3,18 @@
 
 use candle_core::Tensor;
 
-use crate::Result;
 use crate::composed;
+use crate::kernels::attention::Attention;
+use crate::kernels::conv::Conv;
+use crate::kernels::linear::Linear;
+use crate::kernels::loss::Nll;
+use crate::kernels::norm::{GroupNorm, RmsNorm, Then};
+use crate::kernels::optimizer::{Moment, UpdateMoment, UpdateParam};
+use crate::kernels::picture::{PadBottomRight, UpsampleNearest2};
+use crate::kernels::rotary::{Rotary, Turn};
+use crate::kernels::{self, activation::Swiglu};
 use crate::packed::Segment;
+use crate::{Error, Result};
 
 /// How many attention heads look, and how many are looked at (fewer in grouped-query attention).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +30,18 @@ pub struct Heads {
 /// # Shapes
 /// x `[r, in]`, weight `[out, in]`, result `[r, out]`.
 pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    composed::linear(x, weight)
+    let ((_, width), (_, width_in)) = (x.dims2()?, weight.dims2()?);
+    if width != width_in {
+        return Err(Error::shape(
+            "linear x",
+            format!("[r, {width_in}]"),
+            format!("{:?}", x.dims()),
+        ));
+    }
+    if !kernels::fit(&[x, weight]) {
+        return composed::linear(x, weight);
+    }
+    Ok(x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)?)
 }
 
 /// Root-mean-square normalisation over the last axis, then a gain.
@@ -29,7 +49,19 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
 /// # Shapes
 /// x `[r, d]`, weight `[d]`, result `[r, d]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    composed::rms_norm(x, weight, eps)
+    let (_, d) = x.dims2()?;
+    if weight.dims() != [d] || d == 0 {
+        return Err(Error::shape(
+            "rms_norm weight",
+            format!("[{d}], not empty"),
+            format!("{:?}", weight.dims()),
+        ));
+    }
+    if !kernels::fit(&[x, weight]) {
+        return composed::rms_norm(x, weight, eps);
+    }
+    Ok(x.contiguous()?
+        .apply_op2(&weight.contiguous()?, RmsNorm { eps })?)
 }
 
 /// `silu(gate) · up`.
@@ -37,7 +69,17 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 /// # Shapes
 /// gate `[r, m]`, up `[r, m]`, result `[r, m]`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    composed::swiglu(gate, up)
+    if gate.dims() != up.dims() {
+        return Err(Error::shape(
+            "swiglu up",
+            format!("{:?}", gate.dims()),
+            format!("{:?}", up.dims()),
+        ));
+    }
+    if !kernels::fit(&[gate, up]) {
+        return composed::swiglu(gate, up);
+    }
+    Ok(gate.contiguous()?.apply_op2(&up.contiguous()?, Swiglu)?)
 }
 
 /// Rotary positions: dimension i is paired with i + c/2 and turned by the row's angles.
@@ -45,7 +87,35 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// # Shapes
 /// x `[r, heads·c]`, cos and sin `[r, c/2]` (f32, constants), result like x.
 pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, heads: usize) -> Result<Tensor> {
-    composed::rotary(x, cos, sin, heads)
+    let (r, width) = x.dims2()?;
+    if heads == 0 || width == 0 || width % (2 * heads) != 0 {
+        let expected = format!("[r, a multiple of 2·{heads}]");
+        return Err(Error::shape(
+            "rotary x",
+            expected,
+            format!("{:?}", x.dims()),
+        ));
+    }
+    for angles in [cos, sin] {
+        if angles.dims() != [r, width / heads / 2] {
+            let expected = format!("[{r}, {}]", width / heads / 2);
+            return Err(Error::shape(
+                "rotary cos and sin",
+                expected,
+                format!("{:?}", angles.dims()),
+            ));
+        }
+    }
+    if !kernels::fit(&[x, cos, sin]) {
+        return composed::rotary(x, cos, sin, heads);
+    }
+    let op = Rotary {
+        cos: cos.detach().contiguous()?,
+        sin: sin.detach().contiguous()?,
+        heads,
+        turn: Turn::Forward,
+    };
+    Ok(x.contiguous()?.apply_op1(op)?)
 }
 
 /// Softmax attention within segments, scaled by 1/√c. Segments list every query row once, in order.
@@ -59,7 +129,16 @@ pub fn attention(
     heads: Heads,
     segments: &[Segment],
 ) -> Result<Tensor> {
-    composed::attention(q, k, v, heads, segments)
+    check_attention(q, k, v, heads, segments)?;
+    if !kernels::fit(&[q, k, v]) {
+        return composed::attention(q, k, v, heads, segments);
+    }
+    let op = Attention {
+        heads,
+        segments: segments.to_vec(),
+    };
+    Ok(q.contiguous()?
+        .apply_op3(&k.contiguous()?, &v.contiguous()?, op)?)
 }
 
 /// Negative log-likelihood of each row's target under softmax(hidden · headᵀ), in f32.
@@ -67,7 +146,34 @@ pub fn attention(
 /// # Shapes
 /// hidden `[r, d]`, head `[v, d]`, targets `r` ids below v, result `[r]`.
 pub fn nll(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Tensor> {
-    composed::nll(hidden, head, targets)
+    let ((r, d), (v, width)) = (hidden.dims2()?, head.dims2()?);
+    if d != width || d == 0 || v == 0 {
+        return Err(Error::shape(
+            "nll head",
+            format!("[v, {d}], not empty"),
+            format!("{:?}", head.dims()),
+        ));
+    }
+    if targets.len() != r {
+        return Err(Error::shape(
+            "nll targets",
+            format!("{r}, one per row"),
+            targets.len(),
+        ));
+    }
+    if let Some(target) = targets.iter().find(|&&t| t as usize >= v) {
+        return Err(Error::shape(
+            "nll targets",
+            format!("ids below {v}"),
+            target,
+        ));
+    }
+    if !kernels::fit(&[hidden, head]) {
+        return composed::nll(hidden, head, targets);
+    }
+    Ok(hidden
+        .contiguous()?
+        .apply_op2(&head.contiguous()?, Nll::new(targets))?)
 }
 
 /// Group normalisation with a gain and an offset per channel.
@@ -81,7 +187,12 @@ pub fn group_norm(
     groups: usize,
     eps: f64,
 ) -> Result<Tensor> {
-    composed::group_norm(x, weight, bias, groups, eps)
+    check_group_norm(x, weight, bias, groups)?;
+    if !kernels::fit(&[x, weight, bias]) {
+        return composed::group_norm(x, weight, bias, groups, eps);
+    }
+    let then = Then::Nothing;
+    fused_group_norm(x, weight, bias, GroupNorm { groups, eps, then })
 }
 
 /// Square convolution with zero padding on all sides and a bias.
@@ -95,5 +206,228 @@ pub fn conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
-    composed::conv2d(x, weight, bias, stride, padding)
+    let ((_, c, height, width), (out, input, k, k2)) = (x.dims4()?, weight.dims4()?);
+    if input != c || k != k2 || k == 0 {
+        let expected = format!("[out, {c}, k, k]");
+        return Err(Error::shape(
+            "conv2d weight",
+            expected,
+            format!("{:?}", weight.dims()),
+        ));
+    }
+    if bias.dims() != [out] {
+        return Err(Error::shape(
+            "conv2d bias",
+            format!("[{out}]"),
+            format!("{:?}", bias.dims()),
+        ));
+    }
+    if stride == 0 || height.min(width) + 2 * padding < k {
+        let expected = format!("a stride of 1 or more and at least {k}×{k} pixels with padding");
+        let got = format!("stride {stride}, {height}×{width} pixels, padding {padding}");
+        return Err(Error::shape("conv2d x", expected, got));
+    }
+    if !kernels::fit(&[x, weight, bias]) {
+        return composed::conv2d(x, weight, bias, stride, padding);
+    }
+    let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
+    Ok(x.apply_op3(&weight, &bias, Conv { stride, padding })?)
+}
+
+/// `silu(group_norm(x))` in one pass over memory; see [`group_norm`].
+pub fn group_norm_silu(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    groups: usize,
+    eps: f64,
+) -> Result<Tensor> {
+    check_group_norm(x, weight, bias, groups)?;
+    if !kernels::fit(&[x, weight, bias]) {
+        return composed::group_norm_silu(x, weight, bias, groups, eps);
+    }
+    let then = Then::Silu;
+    fused_group_norm(x, weight, bias, GroupNorm { groups, eps, then })
+}
+
+/// Appends `n` rows and columns of zeros at the bottom and the right of every picture.
+///
+/// # Shapes
+/// x `[b, c, height, width]`, result `[b, c, height + n, width + n]`.
+pub fn pad_bottom_right(x: &Tensor, n: usize) -> Result<Tensor> {
+    x.dims4()?;
+    if !kernels::fit(&[x]) {
+        return composed::pad_bottom_right(x, n);
+    }
+    Ok(x.contiguous()?.apply_op1(PadBottomRight { n })?)
+}
+
+/// Doubles height and width by repeating every pixel.
+///
+/// # Shapes
+/// x `[b, c, height, width]`, result `[b, c, 2·height, 2·width]`.
+pub fn upsample_nearest2(x: &Tensor) -> Result<Tensor> {
+    x.dims4()?;
+    if !kernels::fit(&[x]) {
+        return composed::upsample_nearest2(x);
+    }
+    Ok(x.contiguous()?.apply_op1(UpsampleNearest2)?)
+}
+
+/// One step of AdamW: the constants of the run and where in the run it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamwStep {
+    /// Learning rate of this step.
+    pub lr: f64,
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay; 0 for gains and biases.
+    pub weight_decay: f64,
+    /// Steps taken including this one; the first is 1.
+    pub step: u64,
+    /// The gradient is multiplied by this first (clipping, averaging); 1 leaves it alone.
+    pub grad_scale: f64,
+}
+
+/// Updates `param` and its moments `m` and `v` in place with AdamW (decoupled weight decay, bias
+/// correction, in the order of `torch.optim.AdamW`).
+///
+/// # Shapes
+/// All four alike and contiguous; their storages must differ.
+///
+/// # Errors
+/// When shapes differ or `step` is 0.
+pub fn adamw_step(
+    param: &Tensor,
+    grad: &Tensor,
+    m: &Tensor,
+    v: &Tensor,
+    step: &AdamwStep,
+) -> Result<()> {
+    for (what, other) in [
+        ("adamw_step gradient", grad),
+        ("adamw_step m", m),
+        ("adamw_step v", v),
+    ] {
+        if other.dims() != param.dims() {
+            return Err(Error::shape(
+                what,
+                format!("{:?}", param.dims()),
+                format!("{:?}", other.dims()),
+            ));
+        }
+    }
+    if step.step == 0 {
+        return Err(Error::shape("adamw_step step", "1 or more", 0));
+    }
+    if !kernels::fit(&[param, grad, m, v]) {
+        return composed::adamw_step(param, grad, m, v, step);
+    }
+    let grad = grad.contiguous()?;
+    for (tensor, moment) in [(m, Moment::First), (v, Moment::Second)] {
+        tensor.inplace_op2(&grad, &UpdateMoment { step, moment })?;
+    }
+    Ok(param.inplace_op3(m, v, &UpdateParam { step })?)
+}
+
+/// The sum of the squares of all elements, the same whatever the number of threads.
+pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
+    if !kernels::fit(&[x]) {
+        return composed::sum_of_squares(x);
+    }
+    let x = x.contiguous()?;
+    let elements = kernels::view(&x)?;
+    Ok(kernels::math::sum_of_squares(&elements))
+}
+
+fn fused_group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, op: GroupNorm) -> Result<Tensor> {
+    let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
+    Ok(x.apply_op3(&weight, &bias, op)?)
+}
+
+fn check_group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize) -> Result<()> {
+    let (_, c, _, _) = x.dims4()?;
+    if groups == 0 || c == 0 || c % groups != 0 {
+        let expected = format!("[b, a multiple of {groups}, height, width]");
+        return Err(Error::shape(
+            "group_norm x",
+            expected,
+            format!("{:?}", x.dims()),
+        ));
+    }
+    for vector in [weight, bias] {
+        if vector.dims() != [c] {
+            let got = format!("{:?}", vector.dims());
+            return Err(Error::shape(
+                "group_norm weight and bias",
+                format!("[{c}]"),
+                got,
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    segments: &[Segment],
+) -> Result<()> {
+    let ((query_rows, width), (key_rows, key_width)) = (q.dims2()?, k.dims2()?);
+    let Heads { query, key_value } = heads;
+    if key_value == 0 || query == 0 || query % key_value != 0 {
+        return Err(Error::shape(
+            "attention heads",
+            "query a multiple of key_value",
+            format!("{heads:?}"),
+        ));
+    }
+    if width == 0 || width % query != 0 || key_width * query != width * key_value {
+        let expected = format!("q [rq, {query}·c] and k [rk, {key_value}·c]");
+        let got = format!("{:?} and {:?}", q.dims(), k.dims());
+        return Err(Error::shape("attention widths", expected, got));
+    }
+    if v.dims() != k.dims() {
+        return Err(Error::shape(
+            "attention v",
+            format!("{:?}", k.dims()),
+            format!("{:?}", v.dims()),
+        ));
+    }
+    let mut covered = 0;
+    for Segment { queries, keys } in segments {
+        if queries.start != covered || queries.end < queries.start || queries.end > query_rows {
+            let expected = format!("queries that start at row {covered}, within {query_rows}");
+            return Err(Error::shape(
+                "attention segments",
+                expected,
+                format!("{queries:?}"),
+            ));
+        }
+        if keys.end < keys.start || keys.end > key_rows || (keys.is_empty() && !queries.is_empty())
+        {
+            let expected = format!("keys within {key_rows} rows, not empty");
+            return Err(Error::shape(
+                "attention segments",
+                expected,
+                format!("{keys:?}"),
+            ));
+        }
+        covered = queries.end;
+    }
+    if covered != query_rows {
+        let expected = format!("queries that cover {query_rows} rows");
+        return Err(Error::shape(
+            "attention segments",
+            expected,
+            format!("{covered} covered"),
+        ));
+    }
+    Ok(())
 }

@@ -1,0 +1,379 @@
+//! What can be typed. Nothing here acts; `commands` does.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Multimodal masked diffusion: one model that chats, describes pictures and paints them.
+#[derive(Debug, Parser)]
+#[command(name = "mmada", version, propagate_version = true, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show what the model can do: a chat, a description, a painting, in under a minute.
+    #[command(after_help = "Example:\n  mmada try\n  mmada try -o out/try --seed 7")]
+    Try(TryArgs),
+    /// Answer a question or hold a conversation.
+    #[command(after_help = "Examples:\n  mmada chat \"What is 12 + 30?\"\n  mmada chat --watch \"Calculate 6 - 10 * 9.\"\n  mmada chat            # asks for one message after another")]
+    Chat(ChatArgs),
+    /// Describe a picture, or answer a question about it.
+    #[command(after_help = "Examples:\n  mmada describe picture.png\n  mmada describe picture.png \"what color is the shape?\"\n  mmada describe picture.png --answer \"a red ___\"   # completes a half-given answer")]
+    Describe(DescribeArgs),
+    /// Paint a picture from words.
+    #[command(after_help = "Examples:\n  mmada paint \"a blue circle\" -o circle.png\n  mmada paint \"noto style: dog\" --count 4 --guidance 3 --seed 1 --watch")]
+    Paint(PaintArgs),
+    /// Fill the gaps of a text; `___` is a gap, `[MASK:8]` one of eight tokens.
+    #[command(after_help = "Example:\n  mmada fill \"12 + 30 = ___.\"\n  mmada fill \"<think>6 * 7 = [MASK:2].</think>42\"")]
+    Fill(FillArgs),
+    /// Repaint a part of a picture, or paint on beyond its edges.
+    #[command(after_help = "Examples:\n  mmada inpaint picture.png --mask mask.png --prompt \"a red circle\" -o out.png\n  mmada inpaint picture.png --extend right=32 --prompt \"a red circle\" -o wide.png\n\nIn the mask, transparent pixels are repainted; in a mask without transparency, white ones.")]
+    Inpaint(InpaintArgs),
+    /// Train a model as a run file says.
+    #[command(after_help = "Examples:\n  mmada train runs/stage1.toml\n  mmada train runs/stage1.toml --resume\n  mmada train runs/stage1.toml optimizer.lr=3e-4 run.steps=200 --dry-run")]
+    Train(TrainArgs),
+    /// Train a byte-level BPE tokenizer (digits single) on the texts of data packs.
+    #[command(name = "train-tokenizer", after_help = "Example:\n  mmada train-tokenizer --data assets/data --size 1024 -o out/tokenizer")]
+    TrainTokenizer(TrainTokenizerArgs),
+    /// Score a model on a data pack, with 95 % intervals.
+    #[command(after_help = "Examples:\n  mmada eval vqa --data assets/data/shapes --split test\n  mmada eval all --data assets/data --split test --json")]
+    Eval(EvalArgs),
+    /// Print the sequence a prompt becomes, with its spans in colour.
+    #[command(after_help = "Examples:\n  mmada explain \"What is 12 + 30?\"\n  mmada explain --task paint \"a blue circle\"")]
+    Explain(ExplainArgs),
+    /// Say what is in a model directory, and whether it is sound.
+    #[command(after_help = "Example:\n  mmada inspect assets/model")]
+    Inspect(InspectArgs),
+    /// Check this machine and this build.
+    #[command(after_help = "Example:\n  mmada doctor")]
+    Doctor(DoctorArgs),
+    /// Print shell completions.
+    #[command(after_help = "Example:\n  mmada completions bash > /etc/bash_completion.d/mmada")]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which model, where, and from which seed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ModelArgs {
+    /// Model directory or hub id [default: the embedded model].
+    #[arg(long, short, env = "MMADA_MODEL", value_name = "DIR|ID")]
+    pub(crate) model: Option<String>,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
+    pub(crate) device: DeviceArg,
+    /// Seed of every random choice: same seed, same output.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) seed: u64,
+}
+
+/// How to sample; what is left out comes from the model's generation_config.json.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SampleArgs {
+    /// Denoising steps.
+    #[arg(long)]
+    pub(crate) steps: Option<usize>,
+    /// Randomness of the tokens (text) or of the order (pictures); 0 is greedy.
+    #[arg(long)]
+    pub(crate) temperature: Option<f32>,
+    /// Strength of classifier-free guidance; 0 is none.
+    #[arg(long)]
+    pub(crate) guidance: Option<f32>,
+    /// Show every step as the masks melt away.
+    #[arg(long)]
+    pub(crate) watch: bool,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// How long a text answer may be.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct TextArgs {
+    /// Tokens of the answer.
+    #[arg(long)]
+    pub(crate) length: Option<usize>,
+    /// Tokens decided together, from left to right.
+    #[arg(long)]
+    pub(crate) block: Option<usize>,
+    /// Which positions are committed first.
+    #[arg(long, value_enum)]
+    pub(crate) commit: Option<CommitArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeviceArg {
+    Cpu,
+    Cuda,
+    Metal,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CommitArg {
+    LowConfidence,
+    Random,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TryArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    /// Folder for the pictures.
+    #[arg(long, short, default_value = "out/try")]
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChatArgs {
+    /// The message; without one, a conversation starts.
+    pub(crate) prompt: Option<String>,
+    /// A system message put in front.
+    #[arg(long)]
+    pub(crate) system: Option<String>,
+    /// Print the thought as well as the answer.
+    #[arg(long)]
+    pub(crate) show_thought: bool,
+    #[command(flatten)]
+    pub(crate) text: TextArgs,
+    #[command(flatten)]
+    pub(crate) sample: SampleArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DescribeArgs {
+    /// PNG, JPEG or WebP.
+    pub(crate) image: PathBuf,
+    /// The question; without one, a description is asked for.
+    pub(crate) question: Option<String>,
+    /// A half-given answer with gaps (`___`) to complete.
+    #[arg(long, conflicts_with_all = ["length", "block", "guidance", "show_thought"])]
+    pub(crate) answer: Option<String>,
+    /// Print the thought as well as the answer.
+    #[arg(long)]
+    pub(crate) show_thought: bool,
+    #[command(flatten)]
+    pub(crate) text: TextArgs,
+    #[command(flatten)]
+    pub(crate) sample: SampleArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+/// Flags of everything that paints.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CanvasArgs {
+    /// Where the picture goes; a number is added when there are several.
+    #[arg(long, short, default_value = "out/painting.png")]
+    pub(crate) output: PathBuf,
+    /// How many tokens stay masked over time.
+    #[arg(long, value_enum)]
+    pub(crate) schedule: Option<ScheduleArg>,
+    /// How the randomness of the order fades.
+    #[arg(long, value_enum)]
+    pub(crate) anneal: Option<AnnealArg>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ScheduleArg {
+    Cosine,
+    Linear,
+    Sigmoid,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum AnnealArg {
+    Compounding,
+    Maskgit,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PaintArgs {
+    /// What to paint; an empty text paints without a condition.
+    pub(crate) prompt: String,
+    /// Width and height in pixels, multiples of the image tokenizer's factor [default: the model's].
+    #[arg(long, value_name = "WxH")]
+    pub(crate) size: Option<String>,
+    /// How many pictures.
+    #[arg(long, short = 'n', default_value_t = 1)]
+    pub(crate) count: usize,
+    /// Think first, then paint from the prompt and the thought.
+    #[arg(long)]
+    pub(crate) think: bool,
+    #[command(flatten)]
+    pub(crate) canvas: CanvasArgs,
+    #[command(flatten)]
+    pub(crate) sample: SampleArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FillArgs {
+    /// The text with gaps.
+    pub(crate) text: String,
+    /// Tokens of a `___` gap.
+    #[arg(long)]
+    pub(crate) gap: Option<usize>,
+    #[command(flatten)]
+    pub(crate) sample: SampleArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InpaintArgs {
+    /// PNG, JPEG or WebP.
+    pub(crate) image: PathBuf,
+    /// The mask picture.
+    #[arg(long, required_unless_present = "extend")]
+    pub(crate) mask: Option<PathBuf>,
+    /// Pixels to add at a side; may be given for several sides.
+    #[arg(long, value_name = "left|right|up|down=N", conflicts_with = "mask")]
+    pub(crate) extend: Vec<String>,
+    /// What the picture shows.
+    #[arg(long, short, default_value = "")]
+    pub(crate) prompt: String,
+    #[command(flatten)]
+    pub(crate) canvas: CanvasArgs,
+    #[command(flatten)]
+    pub(crate) sample: SampleArgs,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainArgs {
+    /// The run file.
+    pub(crate) run: PathBuf,
+    /// Settings that replace those of the file, such as `optimizer.lr=3e-4`.
+    #[arg(value_name = "KEY=VALUE")]
+    pub(crate) overrides: Vec<String>,
+    /// Go on from the newest checkpoint of the run's folder.
+    #[arg(long)]
+    pub(crate) resume: bool,
+    /// Print the resolved run and stop.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Where to compute.
+    #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
+    pub(crate) device: DeviceArg,
+    /// Print one JSON object at the end.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TrainTokenizerArgs {
+    /// Pack folders, or folders of packs, whose training texts are used.
+    #[arg(long, num_args = 1.., default_value = "assets/data")]
+    pub(crate) data: Vec<PathBuf>,
+    /// Ids, special ones included.
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) size: usize,
+    /// Folder for tokenizer.json and the chat template.
+    #[arg(long, short, default_value = "out/tokenizer")]
+    pub(crate) output: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvalArgs {
+    /// What to measure.
+    #[arg(value_enum)]
+    pub(crate) task: EvalTask,
+    /// Pack folder, or a folder of packs for `all`.
+    #[arg(long, default_value = "assets/data")]
+    pub(crate) data: PathBuf,
+    /// Which part of the pack.
+    #[arg(long, default_value = "test")]
+    pub(crate) split: String,
+    /// Use only this many items, spread evenly.
+    #[arg(long)]
+    pub(crate) limit: Option<usize>,
+    /// Pictures per prompt when painting is judged.
+    #[arg(long, default_value_t = 8)]
+    pub(crate) samples: usize,
+    /// Denoising steps [default: the model's].
+    #[arg(long)]
+    pub(crate) steps: Option<usize>,
+    /// Strength of guidance when painting [default: the model's].
+    #[arg(long)]
+    pub(crate) guidance: Option<f32>,
+    /// Write a sheet of pictures here.
+    #[arg(long, short)]
+    pub(crate) output: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EvalTask {
+    /// PSNR of pictures through the image tokenizer.
+    Reconstruction,
+    /// Captions of pictures.
+    Caption,
+    /// Questions about pictures.
+    Vqa,
+    /// Painted shapes, judged on pixels.
+    Paint,
+    /// Worded sums, exact answer and format.
+    Reasoning,
+    /// Everything the packs allow.
+    All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The prompt.
+    pub(crate) prompt: String,
+    /// The layout.
+    #[arg(long, value_enum, default_value_t = ExplainTask::Chat)]
+    pub(crate) task: ExplainTask,
+    /// A picture for `describe`.
+    #[arg(long)]
+    pub(crate) image: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ExplainTask {
+    Chat,
+    Describe,
+    Paint,
+    ThinkPaint,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// Model directory or hub id [default: the embedded model].
+    pub(crate) model: Option<String>,
+    /// List every tensor.
+    #[arg(long)]
+    pub(crate) tensors: bool,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

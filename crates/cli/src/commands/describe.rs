@@ -1,0 +1,52 @@
+//! `mmada describe`: a picture in words, an answer about it, or the rest of a half-given answer.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::args::DescribeArgs;
+use crate::watch::{self, Sight};
+use crate::{output, session};
+
+pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
+    let picture = session::picture(&args.image)?;
+    let model = session::open(&args.model)?;
+    let seed = args.model.seed;
+    let question = args.question.as_deref().unwrap_or_default();
+    let started = Instant::now();
+    let mut run = match &args.answer {
+        Some(answer) => {
+            let mut options =
+                session::fill_options(&model.defaults().fill, None, &args.sample, seed)?;
+            options.commit = args.text.commit.map_or(options.commit, session::commit);
+            model.complete(&picture, question, answer, &options)?
+        }
+        None => {
+            let defaults = &model.defaults().describe;
+            let options = session::text_options(defaults, &args.text, &args.sample, seed);
+            model.describe(&picture, question, &options)?
+        }
+    };
+    let sight = Sight::new(args.sample.watch);
+    let steps = watch::drive(&mut run, &model, "describe", sight)?;
+    let reply = run.finish()?.pop().context("describe: the run gave no answer")?;
+    if !args.sample.json {
+        return output::line(super::spoken(&reply.thought, args.show_thought));
+    }
+    let asked = if question.is_empty() { &model.defaults().question } else { question };
+    output::json(&json!({
+        "task": "describe",
+        "image": args.image,
+        "prompt": asked,
+        "answer": reply.thought.answer,
+        "thought": reply.thought.reasoning,
+        "text": reply.text,
+        "gaps": reply.gaps,
+        "tokens": reply.tokens,
+        "model": session::name(&args.model),
+        "seed": seed,
+        "steps": steps,
+        "seconds": started.elapsed().as_secs_f64(),
+    }))
+}

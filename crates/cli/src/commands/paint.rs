@@ -1,0 +1,83 @@
+//! `mmada paint`: pictures from words.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use mmada_model::{PaintOptions, TextReply};
+use serde_json::json;
+
+use crate::args::PaintArgs;
+use crate::watch::{self, Sight};
+use crate::{output, session, usage};
+
+pub(crate) fn run(args: &PaintArgs) -> Result<()> {
+    let size = args.size.as_deref().map(parse_size).transpose()?;
+    let model = session::open(&args.model)?;
+    let seed = args.model.seed;
+    let defaults = model.defaults();
+    let (width, height) = size.unwrap_or((defaults.paint.width, defaults.paint.height));
+    let options = PaintOptions {
+        width,
+        height,
+        count: args.count,
+        ..session::paint_options(&defaults.paint, &args.canvas, &args.sample, seed)
+    };
+    let started = Instant::now();
+    let sight = Sight::new(args.sample.watch);
+    let (thoughts, paintings, steps): (Vec<TextReply>, _, _) = match args.think {
+        true => {
+            let thought = mmada_model::TextOptions { seed, ..defaults.thought.clone() };
+            let mut run = model.think_paint(&args.prompt, &thought, &options)?;
+            let steps = watch::drive(&mut run, &model, "paint", sight)?;
+            let (thoughts, paintings) = run.finish()?;
+            (thoughts, paintings, steps)
+        }
+        false => {
+            let mut run = model.paint(&args.prompt, &options)?;
+            let steps = watch::drive(&mut run, &model, "paint", sight)?;
+            (Vec::new(), run.finish()?, steps)
+        }
+    };
+    let paths = output::numbered(&args.canvas.output, paintings.len());
+    for (path, painting) in paths.iter().zip(&paintings) {
+        super::save(path, &painting.picture)?;
+    }
+    if sight == Sight::Steps {
+        super::show(paintings.iter().map(|painting| &painting.picture))?;
+    }
+    let thoughts: Vec<&str> = thoughts
+        .iter()
+        .map(|reply| reply.thought.reasoning.as_deref().unwrap_or(&reply.text))
+        .collect();
+    if args.sample.json {
+        return output::json(&json!({
+            "task": "paint",
+            "prompt": args.prompt,
+            "output": paths,
+            "thoughts": thoughts,
+            "width": width,
+            "height": height,
+            "model": session::name(&args.model),
+            "seed": seed,
+            "steps": steps,
+            "seconds": started.elapsed().as_secs_f64(),
+        }));
+    }
+    for thought in thoughts {
+        output::note(format!("thought: {thought}"));
+    }
+    paths.iter().try_for_each(|path| output::line(path.display().to_string()))
+}
+
+/// `64x48` as width and height.
+fn parse_size(text: &str) -> Result<(usize, usize)> {
+    let sides = text.split_once(['x', 'X']);
+    let parse = |(width, height): (&str, &str)| Some((width.parse().ok()?, height.parse().ok()?));
+    sides
+        .and_then(parse)
+        .filter(|&(width, height): &(usize, usize)| width > 0 && height > 0)
+        .context("")
+        .map_err(|_| {
+            usage(format!("--size: expected WIDTHxHEIGHT in pixels, such as 64x64, got {text:?}"))
+        })
+}

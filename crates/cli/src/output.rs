@@ -1,0 +1,87 @@
+//! Results: text on standard output, files that appear whole or not at all.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Write as _, stderr, stdout};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use mmada_nn::atomic;
+
+/// Writes a line to standard output. A reader that went away is an error, which ends the program
+/// quietly.
+pub(crate) fn line(text: impl AsRef<str>) -> Result<()> {
+    let mut out = stdout().lock();
+    out.write_all(text.as_ref().as_bytes())?;
+    out.write_all(b"\n")?;
+    Ok(out.flush()?)
+}
+
+/// Writes a JSON value to standard output, on one line.
+pub(crate) fn json(value: &serde_json::Value) -> Result<()> {
+    line(value.to_string())
+}
+
+/// Writes a line of talk to standard error.
+pub(crate) fn note(text: impl AsRef<str>) {
+    // Nothing can be done if nobody reads it.
+    let _ = writeln!(stderr(), "{}", text.as_ref());
+}
+
+/// Writes a file under a temporary name and renames it; creates its folder. Devices and pipes,
+/// which cannot be replaced, are written to directly.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
+    let show = path.display();
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => {
+            bail!("output {show}: expected a file, got a folder; add a file name, such as {}", path.join("painting.png").display());
+        }
+        Ok(found) if !found.is_file() => {
+            let mut device = fs::OpenOptions::new()
+                .write(true)
+                .open(path)
+                .with_context(|| format!("output: cannot open {show}"))?;
+            return device
+                .write_all(bytes)
+                .with_context(|| format!("output: cannot write {show}"));
+        }
+        _ => {}
+    }
+    create_parent(path)?;
+    atomic::write_atomic(path, |file| file.write_all(bytes)).with_context(|| {
+        format!("output: nothing was written to {show}; name another place with -o")
+    })
+}
+
+/// Creates the folder that a file is to be in.
+pub(crate) fn create_parent(path: &Path) -> Result<()> {
+    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        Some(parent) => create_dir(parent),
+        None => Ok(()),
+    }
+}
+
+/// Creates a folder and those above it.
+pub(crate) fn create_dir(dir: &Path) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| {
+        format!("output: cannot create the folder {}; name another place with -o", dir.display())
+    })
+}
+
+/// `painting.png` for one picture, `painting-1.png`, `painting-2.png`, … for several.
+pub(crate) fn numbered(path: &Path, count: usize) -> Vec<PathBuf> {
+    if count == 1 {
+        return vec![path.to_path_buf()];
+    }
+    let stem = path.file_stem().unwrap_or_default();
+    let name = |number: usize| {
+        let mut name = OsString::from(stem);
+        name.push(format!("-{number}"));
+        if let Some(extension) = path.extension() {
+            name.push(".");
+            name.push(extension);
+        }
+        path.with_file_name(name)
+    };
+    (1..=count).map(name).collect()
+}

@@ -1,0 +1,147 @@
+//! What every command that samples needs first: a model, and its settings as the flags change them.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use mmada_data::picture::{Limits, Mask, Picture};
+use mmada_diffusion::{Anneal, Commit, Schedule};
+use mmada_model::{FillOptions, LoadOptions, Mmada, PaintOptions, TextOptions};
+
+use crate::args::{AnnealArg, CanvasArgs, CommitArg, ModelArgs, SampleArgs, ScheduleArg, TextArgs};
+use crate::hub::Source;
+use crate::{device, embedded, hub, terminal, usage};
+
+/// No picture file that passes the limit on pixels is larger.
+const MAX_PICTURE_BYTES: u64 = 256 << 20;
+
+/// Opens the model that the flags name.
+pub(crate) fn open(args: &ModelArgs) -> Result<Mmada> {
+    let options = LoadOptions { device: device::open(args.device)?, ..LoadOptions::default() };
+    open_source(&hub::locate(args.model.as_deref())?, &options)
+}
+
+/// Opens a model that was found.
+pub(crate) fn open_source(source: &Source, options: &LoadOptions) -> Result<Mmada> {
+    match source {
+        Source::Embedded => {
+            Mmada::from_files(embedded::file, options).context("the model inside this program")
+        }
+        Source::Directory(dir) => {
+            let spinner = terminal::spinner(format!("opening {}", dir.display()));
+            let opened = Mmada::open(dir, options);
+            spinner.finish_and_clear();
+            opened.with_context(|| format!("model {}", dir.display()))
+        }
+    }
+}
+
+/// The model's name in reports.
+pub(crate) fn name(args: &ModelArgs) -> &str {
+    args.model.as_deref().unwrap_or("embedded")
+}
+
+/// Settings of a text answer.
+pub(crate) fn text_options(
+    defaults: &TextOptions,
+    text: &TextArgs,
+    sample: &SampleArgs,
+    seed: u64,
+) -> TextOptions {
+    let length = text.length.unwrap_or(defaults.length);
+    TextOptions {
+        length,
+        block: text.block.unwrap_or(defaults.block).min(length.max(1)),
+        steps: sample.steps.unwrap_or(defaults.steps),
+        temperature: sample.temperature.unwrap_or(defaults.temperature),
+        guidance: sample.guidance.unwrap_or(defaults.guidance),
+        commit: text.commit.map_or(defaults.commit, commit),
+        seed,
+    }
+}
+
+/// Settings of filled gaps.
+pub(crate) fn fill_options(
+    defaults: &FillOptions,
+    gap: Option<usize>,
+    sample: &SampleArgs,
+    seed: u64,
+) -> Result<FillOptions> {
+    if sample.guidance.is_some() {
+        return Err(usage("guidance: gaps are filled without; expected no --guidance"));
+    }
+    Ok(FillOptions {
+        gap: gap.unwrap_or(defaults.gap),
+        steps: sample.steps.unwrap_or(defaults.steps),
+        temperature: sample.temperature.unwrap_or(defaults.temperature),
+        seed,
+        ..defaults.clone()
+    })
+}
+
+/// Settings of a painting.
+pub(crate) fn paint_options(
+    defaults: &PaintOptions,
+    canvas: &CanvasArgs,
+    sample: &SampleArgs,
+    seed: u64,
+) -> PaintOptions {
+    PaintOptions {
+        steps: sample.steps.unwrap_or(defaults.steps),
+        temperature: sample.temperature.unwrap_or(defaults.temperature),
+        guidance: sample.guidance.unwrap_or(defaults.guidance),
+        schedule: canvas.schedule.map_or(defaults.schedule, schedule),
+        anneal: canvas.anneal.map_or(defaults.anneal, anneal),
+        seed,
+        ..defaults.clone()
+    }
+}
+
+pub(crate) fn commit(commit: CommitArg) -> Commit {
+    match commit {
+        CommitArg::LowConfidence => Commit::LowConfidence,
+        CommitArg::Random => Commit::Random,
+    }
+}
+
+fn schedule(schedule: ScheduleArg) -> Schedule {
+    match schedule {
+        ScheduleArg::Cosine => Schedule::Cosine,
+        ScheduleArg::Linear => Schedule::Linear,
+        ScheduleArg::Sigmoid => Schedule::SIGMOID,
+    }
+}
+
+fn anneal(anneal: AnnealArg) -> Anneal {
+    match anneal {
+        AnnealArg::Compounding => Anneal::Compounding,
+        AnnealArg::Maskgit => Anneal::MaskGit,
+    }
+}
+
+/// Reads a picture file.
+pub(crate) fn picture(path: &Path) -> Result<Picture> {
+    let bytes = picture_bytes(path)?;
+    Picture::decode(&bytes, &Limits::default()).with_context(|| format!("picture {}", path.display()))
+}
+
+/// Reads a mask: the picture that says what is painted anew.
+pub(crate) fn mask(path: &Path) -> Result<Mask> {
+    let bytes = picture_bytes(path)?;
+    Mask::decode(&bytes, &Limits::default()).with_context(|| format!("mask {}", path.display()))
+}
+
+fn picture_bytes(path: &Path) -> Result<Vec<u8>> {
+    let show = path.display();
+    let found = fs::metadata(path).with_context(|| format!("picture {show}: expected a PNG, JPEG or WebP file"))?;
+    if !found.is_file() {
+        return Err(usage(format!("picture {show}: expected a PNG, JPEG or WebP file, got a folder or device")));
+    }
+    if found.len() > MAX_PICTURE_BYTES {
+        return Err(usage(format!(
+            "picture {show}: expected at most {MAX_PICTURE_BYTES} bytes, got {}; shrink it first",
+            found.len()
+        )));
+    }
+    fs::read(path).with_context(|| format!("picture {show}"))
+}

@@ -1,0 +1,174 @@
+//! Pictures that live apart from their records: a folder, or a tar archive beside a JSON file.
+//!
+//! A plain tar is indexed and read in place; a compressed one is held in memory (encoded), since
+//! it cannot be read at random.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::DataError;
+use crate::files::{self, Bounds, Compression};
+use crate::readers::members::{Body, Members};
+use crate::record::ImageBytes;
+
+/// A set of named pictures.
+#[derive(Debug)]
+pub struct ImageStore {
+    path: PathBuf,
+    bounds: Bounds,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Folder,
+    Memory(HashMap<String, ImageBytes>),
+    /// Offset and size of each member of a plain tar.
+    Indexed {
+        file: Mutex<File>,
+        members: HashMap<String, (u64, u64)>,
+    },
+}
+
+impl ImageStore {
+    /// Opens a folder or an archive (`.tar`, or compressed with gzip or Zstandard).
+    ///
+    /// # Errors
+    /// [`DataError::Shard`] when it is absent, not an archive, broken, or larger than allowed.
+    pub fn open(path: &Path, bounds: Bounds) -> Result<Self, DataError> {
+        let kind = if path.is_dir() {
+            Kind::Folder
+        } else {
+            Self::archive(path, bounds)?
+        };
+        Ok(Self {
+            path: path.to_path_buf(),
+            bounds,
+            kind,
+        })
+    }
+
+    fn archive(path: &Path, bounds: Bounds) -> Result<Kind, DataError> {
+        let (reader, compression) = files::open(path)?;
+        let mut tar = Members::new(path, reader, bounds.entry);
+        if compression == Compression::Plain {
+            let mut members = HashMap::new();
+            while let Some(place) = tar.next_place()? {
+                members.insert(place.name, (place.offset, place.size));
+            }
+            let file = File::open(path).map_err(|error| DataError::shard(path, error))?;
+            let file = Mutex::new(file);
+            return Ok(Kind::Indexed { file, members });
+        }
+        let (mut images, mut total) = (HashMap::new(), 0u64);
+        while let Some(member) = tar.next_member()? {
+            let Body::Bytes(bytes) = member.body else {
+                continue;
+            };
+            total += bytes.len() as u64;
+            if total > bounds.archive {
+                let limit = bounds.archive;
+                return Err(DataError::shard(
+                    path,
+                    format!("holds more than {limit} bytes of pictures; unpack it to a folder"),
+                ));
+            }
+            images.insert(member.name, ImageBytes::new(bytes));
+        }
+        Ok(Kind::Memory(images))
+    }
+
+    /// The picture of that name; a leading `./` does not matter.
+    ///
+    /// # Errors
+    /// The reason in words: no such picture, a path that leaves the folder, too large.
+    pub fn get(&self, name: &str) -> Result<ImageBytes, String> {
+        let name = name.strip_prefix("./").unwrap_or(name);
+        let absent = || format!("no picture '{name}' in {}", self.path.display());
+        match &self.kind {
+            Kind::Memory(images) => images.get(name).cloned().ok_or_else(absent),
+            Kind::Folder => {
+                let relative = Path::new(name);
+                let is_inside = relative
+                    .components()
+                    .all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+                if !is_inside {
+                    return Err(format!("'{name}' leaves the folder of pictures"));
+                }
+                let path = self.path.join(relative);
+                if !path.is_file() {
+                    return Err(absent());
+                }
+                let file = File::open(path).map_err(|error| format!("'{name}': {error}"))?;
+                files::read_bounded(file, self.bounds.entry)
+                    .map(ImageBytes::new)
+                    .map_err(|error| format!("'{name}': {error}"))
+            }
+            Kind::Indexed { file, members } => {
+                let &(offset, size) = members.get(name).ok_or_else(absent)?;
+                if size > self.bounds.entry {
+                    return Err(format!("'{name}' has {size} bytes, more than allowed"));
+                }
+                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut bytes = vec![0; size as usize];
+                file.seek(SeekFrom::Start(offset))
+                    .and_then(|_| file.read_exact(&mut bytes))
+                    .map_err(|error| format!("'{name}': {error}"))?;
+                Ok(ImageBytes::new(bytes))
+            }
+        }
+    }
+
+    /// Names of all pictures, sorted. A folder is listed to a depth of eight.
+    pub fn names(&self) -> Vec<String> {
+        let mut names: Vec<String> = match &self.kind {
+            Kind::Memory(images) => images.keys().cloned().collect(),
+            Kind::Indexed { members, .. } => members.keys().cloned().collect(),
+            Kind::Folder => {
+                let mut names = Vec::new();
+                list(&self.path, "", 8, &mut names);
+                names
+            }
+        };
+        names.retain(|name| files::is_image_name(name));
+        names.sort();
+        names
+    }
+}
+
+fn list(dir: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        // `file_type` does not follow links, so a link cannot make a loop.
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() && depth > 0 => {
+                list(&entry.path(), &format!("{name}/"), depth - 1, names);
+            }
+            Ok(_) if files::is_image_name(&name) => names.push(name),
+            _ => {}
+        }
+    }
+}
+
+/// Archives opened once and shared by every source that names them.
+#[derive(Debug, Default)]
+pub struct Stores(HashMap<PathBuf, Arc<ImageStore>>);
+
+impl Stores {
+    /// The store at `path`, opened if it is not yet.
+    ///
+    /// # Errors
+    /// As [`ImageStore::open`].
+    pub fn get(&mut self, path: &Path, bounds: Bounds) -> Result<Arc<ImageStore>, DataError> {
+        let name = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+        if let Some(store) = self.0.get(&name) {
+            return Ok(store.clone());
+        }
+        let store = Arc::new(ImageStore::open(path, bounds)?);
+        self.0.insert(name, store.clone());
+        Ok(store)
+    }
+}

@@ -1,0 +1,214 @@
+//! LLaVA-style conversations: a JSON list of `{id, image, conversations: [{from, value}, …]}`.
+//!
+//! The list is streamed, not loaded. `<image>` (only in the first human turn of the original
+//! files) is taken out of the text: the prompt layout puts the picture first.
+
+use std::collections::VecDeque;
+use std::io::{BufRead, Read as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{Owned, Shard, Turns, named_image};
+use crate::error::DataError;
+use crate::files::{self, Bytes, file_name};
+use crate::images::ImageStore;
+use crate::record::{Read, Records};
+
+/// Streams the entries of one file.
+///
+/// # Errors
+/// [`DataError::Shard`] when the file is missing or is not a JSON list.
+pub fn read(
+    shard: &Shard<'_>,
+    images: Option<Arc<ImageStore>>,
+    turns: Turns,
+) -> Result<Records, DataError> {
+    let (reader, _) = files::open(shard.path)?;
+    let mut entries = Entries {
+        path: shard.path.to_path_buf(),
+        reader,
+        limit: shard.bounds.entry,
+        owner: shard.owned(),
+        images,
+        turns,
+        number: 0,
+        queue: VecDeque::new(),
+        is_done: false,
+    };
+    match entries.punctuation()? {
+        Some(b'[') => Ok(Box::new(entries)),
+        _ => Err(DataError::shard(
+            shard.path,
+            "expected a JSON list of conversations (for one object per line use kind = \"jsonl\")",
+        )),
+    }
+}
+
+struct Entries {
+    path: PathBuf,
+    reader: Bytes,
+    limit: u64,
+    owner: Owned,
+    images: Option<Arc<ImageStore>>,
+    turns: Turns,
+    number: usize,
+    queue: VecDeque<Read>,
+    is_done: bool,
+}
+
+impl Entries {
+    /// The next byte that is not white space, consumed; `None` at the end of the file.
+    fn punctuation(&mut self) -> Result<Option<u8>, DataError> {
+        loop {
+            let byte = match self.reader.fill_buf() {
+                Ok(buffer) => buffer.first().copied(),
+                Err(error) => return Err(DataError::shard(&self.path, error)),
+            };
+            let Some(byte) = byte else { return Ok(None) };
+            self.reader.consume(1);
+            if !byte.is_ascii_whitespace() {
+                return Ok(Some(byte));
+            }
+        }
+    }
+
+    /// Parses one object; its opening brace has been consumed.
+    fn object(&mut self) -> Result<Map<String, Value>, DataError> {
+        let limit = self.limit;
+        let reader = (&b"{"[..]).chain((&mut self.reader).take(limit));
+        // A closing brace ends the value, so the parser reads no byte beyond it.
+        let mut parser = serde_json::Deserializer::from_reader(reader);
+        Map::deserialize(&mut parser).map_err(|error| {
+            DataError::shard(
+                &self.path,
+                format!("entry {}: {error} (limit {limit} bytes)", self.number),
+            )
+        })
+    }
+
+    fn next_entry(&mut self) -> Result<Option<Map<String, Value>>, DataError> {
+        let mut byte = self.punctuation()?;
+        if self.number > 0 && byte == Some(b',') {
+            byte = self.punctuation()?;
+        }
+        match byte {
+            Some(b'{') => {
+                self.number += 1;
+                self.object().map(Some)
+            }
+            Some(b']') => Ok(None),
+            Some(other) => Err(DataError::shard(
+                &self.path,
+                format!(
+                    "expected an object after entry {}, got '{}'",
+                    self.number,
+                    char::from(other)
+                ),
+            )),
+            None => Err(DataError::shard(
+                &self.path,
+                format!("ends after entry {} (truncated)", self.number),
+            )),
+        }
+    }
+
+    /// Turns one entry into records on the queue.
+    fn accept(&mut self, mut entry: Map<String, Value>) {
+        let file = file_name(&self.path);
+        let name = match entry.get("id") {
+            Some(Value::String(id)) => format!("{file}/{id}"),
+            Some(Value::Number(id)) => format!("{file}/{id}"),
+            _ => format!("{file}#{}", self.number),
+        };
+        let image = named_image(&entry, "image", self.images.as_ref());
+        let turns = match turns(entry.remove("conversations")) {
+            Ok(turns) => turns,
+            Err(reason) => {
+                self.queue.push_back(Read::Broken { name, reason });
+                return;
+            }
+        };
+        if self.turns == Turns::Conversation {
+            let messages = turns
+                .iter()
+                .map(|(role, text)| json!({"role": role, "content": text}))
+                .collect();
+            entry.insert("messages".into(), Value::Array(messages));
+            self.queue.push_back(self.owner.record(name, image, entry));
+            return;
+        }
+        let mut pair = 0;
+        for two in turns.windows(2) {
+            let [("user", question), ("assistant", answer)] = two else {
+                continue;
+            };
+            let mut fields = entry.clone();
+            fields.insert("question".into(), question.clone().into());
+            fields.insert("answer".into(), answer.clone().into());
+            fields.insert("turn".into(), pair.into());
+            let key = format!("{name}/{pair}");
+            self.queue
+                .push_back(self.owner.record(key, image.clone(), fields));
+            pair += 1;
+        }
+        if pair == 0 {
+            let reason = "no human turn is followed by a gpt turn".into();
+            self.queue.push_back(Read::Broken { name, reason });
+        }
+    }
+}
+
+/// The turns as (role, text) with the roles of chat templates.
+fn turns(value: Option<Value>) -> Result<Vec<(&'static str, String)>, String> {
+    let Some(Value::Array(turns)) = value else {
+        return Err("no list 'conversations'".into());
+    };
+    turns
+        .into_iter()
+        .map(|mut turn| {
+            let role = match turn.get("from").and_then(Value::as_str) {
+                Some("human" | "user") => "user",
+                Some("gpt" | "assistant") => "assistant",
+                Some("system") => "system",
+                other => return Err(format!("a turn is from {other:?}, expected human or gpt")),
+            };
+            match turn.get_mut("value").map(Value::take) {
+                Some(Value::String(text)) => Ok((role, without_image_tag(&text))),
+                _ => Err("a turn has no text 'value'".into()),
+            }
+        })
+        .collect()
+}
+
+/// The text without `<image>` and the line break beside it.
+pub(crate) fn without_image_tag(text: &str) -> String {
+    text.replace("<image>\n", "")
+        .replace("\n<image>", "")
+        .replace("<image>", "")
+}
+
+impl Iterator for Entries {
+    type Item = Result<Read, DataError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            if let Some(read) = self.queue.pop_front() {
+                return Some(Ok(read));
+            }
+            if self.is_done {
+                return None;
+            }
+            match self.next_entry() {
+                Ok(Some(entry)) => self.accept(entry),
+                Ok(None) => self.is_done = true,
+                Err(error) => {
+                    self.is_done = true;
+                    return Some(Err(error));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! One reader per file format. Each turns one shard into a stream of records in file order;
+//! shuffling, filtering and templates come later and are the same for all.
+
+pub mod conversations;
+pub mod folder;
+pub mod jsonl;
+pub(crate) mod members;
+pub mod parquet;
+pub mod webdataset;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::DataError;
+use crate::files::Bounds;
+use crate::images::ImageStore;
+use crate::record::{ImageRef, Read, Record, Records};
+
+/// Whether each question about a picture stands alone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Turns {
+    /// Every (human, gpt) pair is a record with the fields `question` and `answer`.
+    #[default]
+    Independent,
+    /// An entry is one record with the field `messages`.
+    Conversation,
+}
+
+/// A file format with its parameters.
+#[derive(Debug, Clone)]
+pub enum Format {
+    /// Tar shards of samples.
+    WebDataset,
+    /// One JSON object per line.
+    Jsonl {
+        /// Where pictures are, for records that name one.
+        images: Option<Arc<ImageStore>>,
+        /// Field that names the picture.
+        image_field: String,
+    },
+    /// Apache Parquet.
+    Parquet {
+        /// Where pictures are, for rows that hold a path instead of bytes.
+        images: Option<Arc<ImageStore>>,
+        /// Column that holds the picture.
+        image_field: String,
+    },
+    /// A JSON list of LLaVA-style conversations.
+    Conversations {
+        /// Where pictures are.
+        images: Option<Arc<ImageStore>>,
+        /// How turns become records.
+        turns: Turns,
+    },
+    /// A folder of pictures.
+    Folder,
+}
+
+/// What every reader is told about its shard.
+#[derive(Debug, Clone)]
+pub struct Shard<'a> {
+    /// The file or folder.
+    pub path: &'a Path,
+    /// Its number in the sorted list.
+    pub index: usize,
+    /// Name of the source.
+    pub source: Arc<str>,
+    /// What is too large.
+    pub bounds: Bounds,
+}
+
+impl Format {
+    /// Opens one shard.
+    ///
+    /// # Errors
+    /// [`DataError::Shard`] when it is missing or not of this format.
+    pub fn read(&self, shard: &Shard<'_>) -> Result<Records, DataError> {
+        match self {
+            Self::WebDataset => webdataset::read(shard),
+            Self::Jsonl {
+                images,
+                image_field,
+            } => jsonl::read(shard, images.clone(), image_field.clone()),
+            Self::Parquet {
+                images,
+                image_field,
+            } => parquet::read(shard, images.clone(), image_field.clone()),
+            Self::Conversations { images, turns } => {
+                conversations::read(shard, images.clone(), *turns)
+            }
+            Self::Folder => folder::read(shard),
+        }
+    }
+
+    /// Number of records of a shard where the format tells without reading it all.
+    pub fn count(&self, path: &Path) -> Option<usize> {
+        match self {
+            Self::Parquet { .. } => parquet::rows(path),
+            _ => None,
+        }
+    }
+}
+
+impl Shard<'_> {
+    fn owned(&self) -> Owned {
+        Owned {
+            index: self.index,
+            source: self.source.clone(),
+        }
+    }
+}
+
+/// The part of a [`Shard`] that readers keep while they stream.
+#[derive(Debug, Clone)]
+struct Owned {
+    index: usize,
+    source: Arc<str>,
+}
+
+impl Owned {
+    fn record(&self, key: String, image: Option<ImageRef>, fields: Map<String, Value>) -> Read {
+        Read::Record(Record {
+            key,
+            source: self.source.clone(),
+            shard: self.index,
+            image,
+            fields,
+        })
+    }
+}
+
+/// The picture a record names, if it names one and there is a place to look.
+fn named_image(
+    fields: &Map<String, Value>,
+    field: &str,
+    images: Option<&Arc<ImageStore>>,
+) -> Option<ImageRef> {
+    let name = fields.get(field)?.as_str()?;
+    Some(ImageRef::Stored {
+        store: images?.clone(),
+        name: name.to_owned(),
+    })
+}

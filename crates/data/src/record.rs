@@ -1,0 +1,148 @@
+//! One sample as a file holds it: named fields and perhaps a picture, nothing decoded.
+//!
+//! ```text
+//! shard --reader--> Read::Record(Record)  or  Read::Broken(name, reason)
+//! ```
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::error::DataError;
+use crate::images::ImageStore;
+
+/// An encoded picture (PNG, JPEG, WebP) in memory. Cloning shares the bytes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ImageBytes(Arc<[u8]>);
+
+impl ImageBytes {
+    /// Wraps encoded bytes.
+    pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Self(bytes.into())
+    }
+
+    /// The encoded bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// A stable number for the content (64-bit FNV-1a, mixed): a key for caches of image codes.
+    /// Costs one pass over the bytes.
+    pub fn id(&self) -> u64 {
+        hash64(&[&self.0])
+    }
+}
+
+impl fmt::Debug for ImageBytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ImageBytes({} bytes)", self.0.len())
+    }
+}
+
+/// Where the picture of a record is. Only [`ImageRef::load`] touches the disk, so that shuffle
+/// buffers stay small and skipping ahead stays cheap.
+#[derive(Debug, Clone)]
+pub enum ImageRef {
+    /// Read together with the record.
+    Bytes(ImageBytes),
+    /// A member of an archive or a file of a folder.
+    Stored {
+        /// The archive or folder.
+        store: Arc<ImageStore>,
+        /// Name inside it.
+        name: String,
+    },
+}
+
+impl ImageRef {
+    /// The encoded bytes.
+    ///
+    /// # Errors
+    /// The reason, in words, when the store has no such picture or it is too large.
+    pub fn load(&self) -> Result<ImageBytes, String> {
+        match self {
+            Self::Bytes(image) => Ok(image.clone()),
+            Self::Stored { store, name } => store.get(name),
+        }
+    }
+}
+
+/// One sample as a file holds it.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Name of the sample: `SHARD/KEY` of a WebDataset, `FILE:LINE` of a JSONL file, and so on.
+    pub key: String,
+    /// Name of the source the record came from.
+    pub source: Arc<str>,
+    /// Number of the shard in the sorted list of the source's files.
+    pub shard: usize,
+    /// The picture, if there is one.
+    pub image: Option<ImageRef>,
+    /// Everything else.
+    pub fields: Map<String, Value>,
+}
+
+/// What a reader yields for one sample.
+#[derive(Debug, Clone)]
+pub enum Read {
+    /// A sample.
+    Record(Record),
+    /// A sample that cannot be used, and why.
+    Broken {
+        /// Shard and key.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// The samples of one shard. An error ends the shard.
+pub type Records = Box<dyn Iterator<Item = Result<Read, DataError>> + Send>;
+
+/// How many samples were skipped, and the names of the latest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Skipped {
+    /// Samples skipped since the source was opened (each epoch counts again).
+    pub count: u64,
+    /// `(name, reason)` of the latest, oldest first; at most [`Skipped::KEEP`].
+    pub last: VecDeque<(String, String)>,
+}
+
+impl Skipped {
+    /// How many names are kept.
+    pub const KEEP: usize = 16;
+
+    /// Counts one.
+    pub fn add(&mut self, name: String, reason: String) {
+        self.count += 1;
+        if self.last.len() == Self::KEEP {
+            self.last.pop_front();
+        }
+        self.last.push_back((name, reason));
+    }
+
+    /// Adds another count to this one.
+    pub fn merge(&mut self, other: &Self) {
+        for (name, reason) in &other.last {
+            self.add(name.clone(), reason.clone());
+        }
+        self.count += other.count - other.last.len() as u64;
+    }
+}
+
+/// 64-bit FNV-1a over the parts, each closed by a separator, with a final mix so that keys that
+/// differ in one character differ in every bit. Stable across versions and machines.
+pub(crate) fn hash64(parts: &[&[u8]]) -> u64 {
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for part in parts {
+        for &byte in part.iter().chain(&[0xff]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+        }
+    }
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+    hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
+    hash ^ (hash >> 33)
+}

@@ -1,0 +1,10 @@
+//! The tests of `mmada-data`.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod files;
+mod packs;
+mod parquet;
+mod picture;
+mod readers;
+mod stream;
+mod views;

@@ -1,0 +1,344 @@
+//! The forward process x0 → xt: which positions of an example are masked, and what each masked
+//! position weighs in the loss.
+//!
+//! ```text
+//!   spans     frame  prompt   answer tail        frame  prompt  frame  image        frame
+//!   masked             never    each with p             never          round(N·m)
+//!   weight                      1/p / length                           1, mean over the batch
+//! ```
+//!
+//! A weight belongs to a target and a `share` to an example: the loss of a task is
+//! `Σ weight·nll / Σ share` over the batch. With share 1 that averages examples, with share = the
+//! number of targets it averages targets. Source: `modeling_mmada.py` and `training/utils.py` of
+//! the original; paper, equations 1 and 2.
+
+use mmada_tensor::random::Stream;
+use mmada_tokens::{Sequence, SpanKind, Task};
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::Schedule;
+
+/// How examples are noised and what their targets weigh. The defaults are the original's.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Corruption {
+    /// ε of `p = (1 − ε)·t + ε`, the masking rate of text; bounds the weight 1/p.
+    pub smallest_rate: f32,
+    /// Masked fraction of pictures at time t.
+    pub schedule: Schedule,
+    /// Smallest masked fraction of pictures.
+    pub min_masking_rate: f32,
+    /// Weights of plain text.
+    pub text: Weighting,
+    /// Weights of answers: chat, description, thought.
+    pub answer: Weighting,
+    /// Weights of pictures.
+    pub image: Weighting,
+    /// Whether the tokens that frame a picture are targets.
+    pub frames: FrameTargets,
+    /// How a thought and its picture are noised together.
+    pub thinking: Thinking,
+    /// Probability that the prompt of a painting is dropped, for guidance.
+    pub condition_dropout: f32,
+}
+
+/// What a target weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Weighting {
+    /// The factor of each target.
+    pub scale: Scale,
+    /// What the sum is divided by.
+    pub average: Average,
+}
+
+/// The factor of each target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// 1/p for masking rate p, the 1/t of equations 1 and 2: the loss of a masked-out example is
+    /// then an unbiased estimate of the loss of the whole.
+    InverseRate,
+    /// 1.
+    One,
+}
+
+/// What the sum over targets is divided by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Average {
+    /// The length of the row, then the number of examples (original: plain text).
+    Row,
+    /// The number of learnable positions, masked or not, then the number of examples (original:
+    /// chat and description; end-of-text filler counts).
+    Learnable,
+    /// The number of targets in the batch (original: pictures).
+    Targets,
+}
+
+/// Whether start and end of picture, which are never masked, are targets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FrameTargets {
+    /// They are, as in the original: two trivial targets in every mean.
+    #[default]
+    Learn,
+    /// They are not.
+    Omit,
+}
+
+/// How a thought and its picture are noised together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Thinking {
+    /// As they are generated: half of the time the thought is noised while the picture is all
+    /// masked and no target, otherwise the picture is noised beside the whole thought.
+    #[default]
+    Staged,
+    /// One masking rate for both, weighed as one answer (`forward_process_with_r2i`).
+    Together,
+}
+
+/// An example after the forward process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Noised {
+    /// Ids, with the mask where it fell.
+    pub ids: Vec<u32>,
+    /// What is to be predicted, in order of position; may be empty.
+    pub targets: Vec<Target>,
+    /// What the example adds to the divisor of its task's loss.
+    pub share: f32,
+}
+
+/// A position to predict.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Target {
+    /// Position in the sequence.
+    pub position: usize,
+    /// The clean id.
+    pub id: u32,
+    /// Factor of its negative log-likelihood.
+    pub weight: f32,
+}
+
+impl Default for Corruption {
+    fn default() -> Self {
+        Self {
+            smallest_rate: 1e-3,
+            schedule: Schedule::Cosine,
+            min_masking_rate: 0.0,
+            text: Weighting {
+                scale: Scale::InverseRate,
+                average: Average::Row,
+            },
+            answer: Weighting {
+                scale: Scale::InverseRate,
+                average: Average::Learnable,
+            },
+            image: Weighting {
+                scale: Scale::One,
+                average: Average::Targets,
+            },
+            frames: FrameTargets::Learn,
+            thinking: Thinking::Staged,
+            condition_dropout: 0.1,
+        }
+    }
+}
+
+impl Corruption {
+    /// Noises an example at time `t` in `[0, 1]`: for text the masking rate is `t` (from ε), for
+    /// pictures it is the schedule at `t`. Which positions fall is drawn from `stream`.
+    pub fn corrupt(&self, sequence: &Sequence, mask: u32, t: f32, stream: &mut Stream) -> Noised {
+        let mut work = Work::new(sequence, mask);
+        match sequence.task {
+            Task::Text => work.mask_text(self.text, self.text_rate(t), stream),
+            Task::Chat | Task::Describe => work.mask_text(self.answer, self.text_rate(t), stream),
+            Task::Paint => self.mask_image(&mut work, t, stream),
+            Task::ThinkPaint => self.mask_thought(&mut work, t, stream),
+        }
+        work.targets.sort_by_key(|target| target.position);
+        Noised {
+            ids: work.ids,
+            targets: work.targets,
+            share: work.share,
+        }
+    }
+
+    /// The masking rate of text at time `t`.
+    pub fn text_rate(&self, t: f32) -> f32 {
+        (1.0 - self.smallest_rate) * t + self.smallest_rate
+    }
+
+    /// Whether an example loses its condition, for a uniform `draw` in `[0, 1)`: only paintings
+    /// do. The example is then [`without_condition`].
+    pub fn drops_condition(&self, task: Task, draw: f32) -> bool {
+        task == Task::Paint && draw < self.condition_dropout
+    }
+
+    fn mask_image(&self, work: &mut Work, t: f32, stream: &mut Stream) {
+        let image: Vec<usize> = work.sequence.positions(SpanKind::Image).collect();
+        if image.is_empty() {
+            return;
+        }
+        let total = image.len();
+        let count = self
+            .schedule
+            .training_count(t, self.min_masking_rate, total);
+        let masked = mask_exactly(&image, count, stream);
+        let frames = match self.frames {
+            FrameTargets::Learn => frame_positions(work.sequence),
+            FrameTargets::Omit => Vec::new(),
+        };
+        work.hide(&masked);
+        let rate = count as f32 / total as f32;
+        work.learn(self.image, rate, total, &masked, &frames);
+    }
+
+    fn mask_thought(&self, work: &mut Work, t: f32, stream: &mut Stream) {
+        match self.thinking {
+            Thinking::Together => {
+                let image = work.sequence.positions(SpanKind::Image);
+                let both: Vec<usize> = work.learnable_text().chain(image).collect();
+                work.mask_rate(self.answer, self.text_rate(t), &both, stream);
+            }
+            Thinking::Staged if stream.uniform() < 0.5 => {
+                work.mask_text(self.answer, self.text_rate(t), stream);
+                let image: Vec<usize> = work.sequence.positions(SpanKind::Image).collect();
+                work.hide(&image);
+            }
+            Thinking::Staged => self.mask_image(work, t, stream),
+        }
+        // One example of this task counts once, whichever of its parts was noised.
+        let share = std::mem::replace(&mut work.share, 1.0);
+        for target in &mut work.targets {
+            target.weight /= share;
+        }
+    }
+}
+
+/// A painting without its text: the unconditional example of guidance. A visible pad grows so that
+/// the row keeps its length.
+pub fn without_condition(sequence: &Sequence) -> Sequence {
+    let dropped = sequence.positions(SpanKind::Prompt).count();
+    let mut bare = Sequence::new(sequence.task);
+    for span in &sequence.spans {
+        let ids = &sequence.ids[span.range.clone()];
+        match span.kind {
+            SpanKind::Prompt => {}
+            SpanKind::Pad => bare.push(SpanKind::Pad, &vec![ids[0]; ids.len() + dropped]),
+            kind => bare.push(kind, ids),
+        }
+    }
+    bare
+}
+
+/// Each position with probability `rate`, independently; in order.
+pub fn mask_independently(positions: &[usize], rate: f32, stream: &mut Stream) -> Vec<usize> {
+    let is_masked = |_: &usize| stream.uniform() < rate;
+    positions.iter().copied().filter(is_masked).collect()
+}
+
+/// Exactly `count` of the positions, all choices equally likely; in order.
+pub fn mask_exactly(positions: &[usize], count: usize, stream: &mut Stream) -> Vec<usize> {
+    let mut chosen = positions.to_vec();
+    stream.shuffle(&mut chosen);
+    chosen.truncate(count);
+    chosen.sort_unstable();
+    chosen
+}
+
+/// The framing tokens right before and after each picture.
+fn frame_positions(sequence: &Sequence) -> Vec<usize> {
+    let is_frame = |position: &usize| sequence.positions(SpanKind::Frame).any(|p| p == *position);
+    let images = sequence
+        .spans
+        .iter()
+        .filter(|span| span.kind == SpanKind::Image);
+    let edges = images.flat_map(|span| [span.range.start.wrapping_sub(1), span.range.end]);
+    edges.filter(is_frame).collect()
+}
+
+/// An example while it is noised.
+struct Work<'a> {
+    sequence: &'a Sequence,
+    mask: u32,
+    ids: Vec<u32>,
+    targets: Vec<Target>,
+    share: f32,
+}
+
+impl<'a> Work<'a> {
+    fn new(sequence: &'a Sequence, mask: u32) -> Self {
+        Self {
+            sequence,
+            mask,
+            ids: sequence.ids.clone(),
+            targets: Vec::new(),
+            share: 1.0,
+        }
+    }
+
+    fn learnable_text(&self) -> impl Iterator<Item = usize> + use<'a> {
+        let spans = self.sequence.spans.iter();
+        spans
+            .filter(|span| matches!(span.kind, SpanKind::Answer | SpanKind::Tail))
+            .flat_map(|span| span.range.clone())
+    }
+
+    fn mask_text(&mut self, weighting: Weighting, rate: f32, stream: &mut Stream) {
+        let positions: Vec<usize> = self.learnable_text().collect();
+        self.mask_rate(weighting, rate, &positions, stream);
+    }
+
+    fn mask_rate(
+        &mut self,
+        weighting: Weighting,
+        rate: f32,
+        positions: &[usize],
+        stream: &mut Stream,
+    ) {
+        let masked = mask_independently(positions, rate, stream);
+        self.hide(&masked);
+        self.learn(weighting, rate, positions.len(), &masked, &[]);
+    }
+
+    fn hide(&mut self, positions: &[usize]) {
+        for &position in positions {
+            self.ids[position] = self.mask;
+        }
+    }
+
+    /// Adds targets: masked positions, scaled; `visible` ones, which are not masked, with scale 1.
+    fn learn(
+        &mut self,
+        weighting: Weighting,
+        rate: f32,
+        learnable: usize,
+        masked: &[usize],
+        visible: &[usize],
+    ) {
+        let scale = match weighting.scale {
+            Scale::InverseRate => 1.0 / rate,
+            Scale::One => 1.0,
+        };
+        let divisor = match weighting.average {
+            Average::Row => self.sequence.ids.len() as f32,
+            Average::Learnable => learnable as f32,
+            Average::Targets => 1.0,
+        };
+        self.share = match weighting.average {
+            Average::Row | Average::Learnable => 1.0,
+            Average::Targets => (masked.len() + visible.len()) as f32,
+        };
+        let scaled = masked.iter().map(|&position| (position, scale / divisor));
+        let plain = visible.iter().map(|&position| (position, 1.0 / divisor));
+        for (position, weight) in scaled.chain(plain) {
+            self.targets.push(Target {
+                position,
+                id: self.sequence.ids[position],
+                weight,
+            });
+        }
+    }
+}

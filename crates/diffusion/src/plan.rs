@@ -1,0 +1,316 @@
+//! What a sampler is asked to do with a canvas, as values: steps, temperature, commit rule, which
+//! ids may win, when to stop.
+
+use std::ops::Range;
+
+use mmada_tokens::Vocab;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::schedule::{Schedule, transfer_counts};
+
+/// How a canvas is unmasked.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Plan {
+    /// Semi-autoregressive blocks of text.
+    Text(TextPlan),
+    /// The picture as a whole, MaskGIT's way.
+    Image(ImagePlan),
+}
+
+/// Text: blocks left to right, within a block the surest positions first (`generate.py`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct TextPlan {
+    /// Denoising steps over all blocks. Each block gets its share, at least one and at most one
+    /// per token, so no forward is spent on a step that commits nothing.
+    pub steps: usize,
+    /// Masked positions per block.
+    pub block_length: usize,
+    /// Scale of the Gumbel noise on the logits; 0 takes the best id.
+    pub temperature: f32,
+    /// Which positions are fixed first.
+    pub commit: Commit,
+    /// Which ids may win.
+    pub allowed: Allowed,
+    /// When to stop before the end.
+    pub stop: Stop,
+    /// What becomes of positions still masked after an early stop.
+    pub rest: Rest,
+}
+
+/// Which positions of a block are fixed first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Commit {
+    /// Low-confidence remasking: the positions with the highest probability are kept. (The paper
+    /// says lowest; its code keeps the highest.)
+    #[default]
+    LowConfidence,
+    /// Positions in random order.
+    Random,
+}
+
+/// The ids that may win a text position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Allowed {
+    /// Slice of the vocabulary; softmax runs over it.
+    pub range: Range<u32>,
+    /// Ids in it that never win and take no part in the softmax.
+    pub banned: Vec<u32>,
+}
+
+/// When text is finished before every position is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Stop {
+    /// Every position is generated.
+    #[default]
+    Never,
+    /// As soon as one of these ids is committed and every generated position before it is decided.
+    Complete {
+        /// Ids that end an answer.
+        end: Vec<u32>,
+    },
+    /// After a block whose last position holds this id (the original's `mmu_generate_fast`).
+    BlockEnd {
+        /// The id.
+        token: u32,
+    },
+}
+
+/// What becomes of masked positions after an early stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Rest {
+    /// They stay masked, as in the original.
+    #[default]
+    Masked,
+    /// They become this id.
+    Fill(u32),
+}
+
+/// A picture: every step draws all masked codes and keeps the surest (`t2i_generate`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ImagePlan {
+    /// Positions of the picture on the canvas; the masked ones among them are painted.
+    pub range: Range<usize>,
+    /// Ids of the image codes; code k is `codes.start + k`.
+    pub codes: Range<u32>,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Masked fraction over the steps.
+    pub schedule: Schedule,
+    /// Initial scale of the Gumbel noise on the choice of positions.
+    pub temperature: f32,
+    /// How that scale falls.
+    pub anneal: Anneal,
+    /// How a code is chosen.
+    pub choice: TokenChoice,
+    /// What the masked fraction is a fraction of.
+    pub count: Count,
+    /// What the last step does.
+    pub finish: Finish,
+}
+
+/// How the temperature of the position choice falls over K steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anneal {
+    /// `T·Π_{j≤k} (1 − (j+1)/K)`: the original multiplies anew at each step.
+    #[default]
+    Compounding,
+    /// `T·(1 − (k+1)/K)`: MaskGIT's own.
+    MaskGit,
+}
+
+/// How a code is chosen from its distribution, always at temperature 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokenChoice {
+    /// Drawn, by inverse CDF in the order of the codes.
+    #[default]
+    Sample,
+    /// The most probable.
+    Argmax,
+}
+
+/// What the masked fraction is a fraction of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Count {
+    /// The masked positions: a small hole is filled over all steps. The same as [`Count::Whole`]
+    /// when the whole picture is masked.
+    #[default]
+    Hole,
+    /// The whole picture, as in the original: a hole loses one position per step until the
+    /// schedule falls below its size.
+    Whole,
+}
+
+/// What the last step does, and whether idle steps are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Finish {
+    /// The last step commits everything; never more steps than masked positions.
+    #[default]
+    Complete,
+    /// The original: all steps run, one position stays masked on the canvas, and only the
+    /// returned codes have it ([`Canvas::completed`](crate::Canvas::completed)).
+    LeaveOne,
+}
+
+/// One step of a text plan: how many of which block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TextStep {
+    /// Indices into the region.
+    pub(crate) block: Range<usize>,
+    pub(crate) quota: usize,
+    pub(crate) is_last_of_block: bool,
+}
+
+impl TextPlan {
+    /// Greedy, over the text ids of `vocab`, to the end: the settings most callers start from.
+    pub fn greedy(vocab: &Vocab, steps: usize, block_length: usize) -> Self {
+        Self {
+            steps,
+            block_length,
+            temperature: 0.0,
+            commit: Commit::LowConfidence,
+            allowed: Allowed::text(vocab),
+            stop: Stop::Never,
+            rest: Rest::Masked,
+        }
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        check_steps(self.steps)?;
+        check_temperature(self.temperature)?;
+        if self.block_length == 0 {
+            let hint = "128 is the block length of the published demo";
+            return Err(Error::setting("block length", "at least 1", 0, hint));
+        }
+        if self
+            .allowed
+            .range
+            .clone()
+            .all(|id| self.allowed.banned.contains(&id))
+        {
+            let hint = "use the text range of the vocabulary";
+            return Err(Error::setting("allowed ids", "at least one", "none", hint));
+        }
+        Ok(())
+    }
+
+    /// The steps for a region of `masked` positions. Blocks get steps in proportion to their
+    /// length (with equal blocks that divide the steps: as the original), each at least one.
+    pub(crate) fn agenda(&self, masked: usize) -> Vec<TextStep> {
+        let steps = self.steps.min(masked);
+        let mut agenda = Vec::new();
+        for start in (0..masked).step_by(self.block_length) {
+            let block = start..masked.min(start + self.block_length);
+            let share = steps * block.end / masked - steps * block.start / masked;
+            let quotas = transfer_counts(block.len(), share.max(1));
+            let last = quotas.len() - 1;
+            agenda.extend(
+                quotas
+                    .into_iter()
+                    .enumerate()
+                    .map(|(index, quota)| TextStep {
+                        block: block.clone(),
+                        quota,
+                        is_last_of_block: index == last,
+                    }),
+            );
+        }
+        agenda
+    }
+}
+
+impl ImagePlan {
+    /// The published settings: cosine, temperature 1, compounding, drawn codes.
+    pub fn new(range: Range<usize>, codes: Range<u32>, steps: usize) -> Self {
+        Self {
+            range,
+            codes,
+            steps,
+            schedule: Schedule::Cosine,
+            temperature: 1.0,
+            anneal: Anneal::Compounding,
+            choice: TokenChoice::Sample,
+            count: Count::Hole,
+            finish: Finish::Complete,
+        }
+    }
+
+    pub(crate) fn check(&self, canvas_length: usize) -> Result<()> {
+        check_steps(self.steps)?;
+        check_temperature(self.temperature)?;
+        if self.codes.is_empty() {
+            let hint = "use the image range of the vocabulary";
+            return Err(Error::setting("image codes", "at least one", "none", hint));
+        }
+        if self.range.start > self.range.end || self.range.end > canvas_length {
+            return Err(Error::setting(
+                "positions of the picture",
+                format!("a range within 0..{canvas_length}"),
+                format!("{:?}", self.range),
+                "take the image span of the laid-out prompt",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Steps that will be run for a hole of `masked` positions.
+    pub(crate) fn steps_for(&self, masked: usize) -> usize {
+        match self.finish {
+            Finish::Complete => self.steps.min(masked),
+            Finish::LeaveOne if masked == 0 => 0,
+            Finish::LeaveOne => self.steps,
+        }
+    }
+}
+
+impl Anneal {
+    /// The temperature of step `step` (from 0) of `steps`, starting from `initial`.
+    pub fn temperature(self, initial: f32, step: usize, steps: usize) -> f64 {
+        let left = |step: usize| 1.0 - (step + 1) as f64 / steps as f64;
+        match self {
+            Self::Compounding => (0..=step).fold(f64::from(initial), |t, step| t * left(step)),
+            Self::MaskGit => f64::from(initial) * left(step),
+        }
+    }
+}
+
+impl Allowed {
+    /// Text ids without the mask, task and picture tokens: what an answer is made of.
+    pub fn text(vocab: &Vocab) -> Self {
+        Self {
+            range: vocab.text.clone(),
+            banned: vocab.banned_text(),
+        }
+    }
+
+    /// The original's rule: any row of the table wins, image codes and the mask included. A
+    /// position that predicts the mask uses up its step and stays masked.
+    pub fn everything(vocab: &Vocab) -> Self {
+        Self {
+            range: 0..vocab.rows,
+            banned: Vec::new(),
+        }
+    }
+}
+
+fn check_steps(steps: usize) -> Result<()> {
+    if steps == 0 {
+        let hint = "more steps are slower and better";
+        return Err(Error::setting("steps", "at least 1", 0, hint));
+    }
+    Ok(())
+}
+
+fn check_temperature(temperature: f32) -> Result<()> {
+    if temperature.is_finite() && temperature >= 0.0 {
+        return Ok(());
+    }
+    let hint = "0 is deterministic, 1 samples from the model";
+    let expected = "a finite number from 0";
+    Err(Error::setting("temperature", expected, temperature, hint))
+}

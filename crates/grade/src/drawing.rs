@@ -1,0 +1,159 @@
+//! What a picture of one plain shape shows, read from its pixels: the judge of painted shapes.
+//!
+//! ```text
+//!   pixels ─ nearest reference colour, if near enough ─► counting pixels
+//!          ─ colour with most of them ─► mask ─ box, fill ratio, taper ─► rectangle, triangle, circle
+//! ```
+//!
+//! The rules and thresholds are those of the shapes pack's README, where they read every captioned
+//! original right. Painted pictures are less clean, so [`Drawing`] also tells how much counts, how
+//! much of it has another colour, and whether the mask is one piece.
+
+use mmada_data::picture::Picture;
+
+/// Colours of the shapes pack with their reference RGB.
+pub const COLORS: [(&str, [u8; 3]); 8] = [
+    ("black", [0, 0, 0]),
+    ("blue", [0, 0, 255]),
+    ("brown", [165, 42, 42]),
+    ("gray", [128, 128, 128]),
+    ("green", [0, 255, 0]),
+    ("red", [255, 0, 0]),
+    ("teal", [0, 128, 128]),
+    ("yellow", [255, 255, 0]),
+];
+
+/// Shapes of the shapes pack.
+pub const SHAPES: [&str; 3] = ["circle", "rectangle", "triangle"];
+
+/// A pixel counts when the summed absolute difference to its reference colour is below this.
+const NEAR: u32 = 60;
+/// Fewer mask pixels than this show no shape.
+const FEWEST: usize = 9;
+
+/// What the pixels show.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Drawing {
+    /// The commonest reference colour; `None` when too few pixels count.
+    pub color: Option<&'static str>,
+    /// The shape of that colour's pixels; `None` when too few pixels count.
+    pub shape: Option<&'static str>,
+    /// Pixels near any reference colour.
+    pub counting: usize,
+    /// Pixels of the commonest reference colour.
+    pub mask: usize,
+    /// The share of the mask in its largest 8-connected piece; 0 for an empty mask.
+    pub largest_piece: f64,
+}
+
+impl Drawing {
+    /// Reads a picture.
+    pub fn read(picture: &Picture) -> Self {
+        Self::read_rgb(picture.width(), picture.height(), picture.pixels())
+    }
+
+    /// Reads interleaved 8-bit RGB, row by row; missing bytes count as no pixels.
+    pub fn read_rgb(width: usize, height: usize, rgb: &[u8]) -> Self {
+        let nearest: Vec<Option<usize>> = rgb
+            .chunks_exact(3)
+            .take(width * height)
+            .map(|pixel| nearest_color([pixel[0], pixel[1], pixel[2]]))
+            .collect();
+        let mut counts = [0usize; COLORS.len()];
+        for color in nearest.iter().flatten() {
+            counts[*color] += 1;
+        }
+        // The first of equal counts, so that ties do not depend on iteration order.
+        let best = (0..COLORS.len()).rev().max_by_key(|&c| counts[c]).unwrap_or(0);
+        let mask: Vec<bool> = nearest.iter().map(|&c| c == Some(best)).collect();
+        let shows = counts[best] >= FEWEST;
+        Self {
+            color: shows.then_some(COLORS[best].0),
+            shape: if shows { shape_of(&mask, width) } else { None },
+            counting: counts.iter().sum(),
+            mask: counts[best],
+            largest_piece: largest_piece(&mask, width),
+        }
+    }
+
+    /// Whether at least 95 % of the mask is one connected piece.
+    pub fn is_connected(&self) -> bool {
+        self.mask >= FEWEST && self.largest_piece >= 0.95
+    }
+
+    /// Whether at least 90 % of the counting pixels have the commonest colour.
+    pub fn is_one_color(&self) -> bool {
+        self.mask >= FEWEST && self.mask * 10 >= self.counting * 9
+    }
+}
+
+fn nearest_color(pixel: [u8; 3]) -> Option<usize> {
+    let distance = |reference: [u8; 3]| -> u32 {
+        pixel.iter().zip(reference).map(|(&a, b)| u32::from(a.abs_diff(b))).sum()
+    };
+    let (index, distance) = COLORS
+        .iter()
+        .map(|&(_, reference)| distance(reference))
+        .enumerate()
+        .min_by_key(|&(_, distance)| distance)?;
+    (distance < NEAR).then_some(index)
+}
+
+/// Shape of a mask from the fill ratio of its bounding box and the widths of its ends.
+fn shape_of(mask: &[bool], width: usize) -> Option<&'static str> {
+    let rows: Vec<usize> = mask
+        .chunks(width)
+        .map(|row| row.iter().filter(|&&is_set| is_set).count())
+        .collect();
+    let top = rows.iter().position(|&n| n > 0)?;
+    let bottom = rows.iter().rposition(|&n| n > 0)?;
+    let left = (0..width).find(|&x| mask.iter().skip(x).step_by(width).any(|&m| m))?;
+    let right = (0..width).rfind(|&x| mask.iter().skip(x).step_by(width).any(|&m| m))?;
+    let rows = &rows[top..=bottom];
+    let (box_height, box_width) = (rows.len(), right - left + 1);
+    let fill = rows.iter().sum::<usize>() as f64 / (box_height * box_width) as f64;
+    let quarter = (box_height / 4).max(1);
+    let mean = |rows: &[usize]| rows.iter().sum::<usize>() as f64 / rows.len() as f64;
+    let (top_width, bottom_width) = (mean(&rows[..quarter]), mean(&rows[box_height - quarter..]));
+    Some(if fill > 0.955 {
+        "rectangle"
+    } else if bottom_width > 1.6 * top_width && fill < 0.75 {
+        "triangle"
+    } else {
+        "circle"
+    })
+}
+
+/// Share of the mask in its largest piece; pixels that touch by an edge or a corner belong together.
+fn largest_piece(mask: &[bool], width: usize) -> f64 {
+    let total = mask.iter().filter(|&&is_set| is_set).count();
+    if total == 0 {
+        return 0.0;
+    }
+    let height = mask.len() / width;
+    let mut is_seen = vec![false; mask.len()];
+    let mut largest = 0;
+    for start in 0..height * width {
+        if !mask[start] || is_seen[start] {
+            continue;
+        }
+        is_seen[start] = true;
+        let mut open = vec![start];
+        let mut size = 0;
+        while let Some(at) = open.pop() {
+            size += 1;
+            let (x, y) = (at % width, at / width);
+            for ny in y.saturating_sub(1)..=(y + 1).min(height - 1) {
+                for nx in x.saturating_sub(1)..=(x + 1).min(width - 1) {
+                    let next = ny * width + nx;
+                    if mask[next] && !is_seen[next] {
+                        is_seen[next] = true;
+                        open.push(next);
+                    }
+                }
+            }
+        }
+        largest = largest.max(size);
+    }
+    largest as f64 / total as f64
+}

@@ -1,0 +1,222 @@
+//! Benchmarks: a pack folder, a split and a model become a report.
+//!
+//! ```text
+//!   Pack ─ items ─ spread evenly to `limit` ─► groups of `batch` ─► Mmada::*_many ─► graders ─► Report
+//! ```
+//!
+//! An item draws its random numbers by its place in the list, so the scores do not depend on the
+//! size of the groups.
+
+mod pictures;
+mod text;
+
+use std::path::Path;
+
+use mmada_data::picture::Picture;
+use mmada_data::{DataError, Pack};
+use mmada_model::Mmada;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::interval::Score;
+
+/// What to measure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Benchmark {
+    /// PSNR of pictures through the image tokenizer.
+    Reconstruction,
+    /// Captions of pictures.
+    Caption,
+    /// Questions about pictures.
+    Vqa,
+    /// Painted shapes, judged on pixels.
+    Paint,
+    /// Worded problems: exact answer and format.
+    Reasoning,
+}
+
+/// How to measure.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EvalOptions {
+    /// Use only this many items, spread evenly over the split.
+    pub limit: Option<usize>,
+    /// Pictures per prompt when painting is judged.
+    pub samples: usize,
+    /// Requests handed to the model at once.
+    pub batch: usize,
+    /// Seed of every random choice.
+    pub seed: u64,
+    /// Denoising steps; `None` is the model's own.
+    pub steps: Option<usize>,
+    /// Guidance of paintings; `None` is the model's own.
+    pub guidance: Option<f32>,
+    /// Examples kept in the report.
+    pub examples: usize,
+}
+
+impl Default for EvalOptions {
+    fn default() -> Self {
+        Self {
+            limit: None,
+            samples: 8,
+            batch: 64,
+            seed: 0,
+            steps: None,
+            guidance: None,
+            examples: 8,
+        }
+    }
+}
+
+/// What was measured.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The benchmark.
+    pub task: Benchmark,
+    /// Name of the pack.
+    pub data: String,
+    /// The split.
+    pub split: String,
+    /// Items judged.
+    pub n: usize,
+    /// The numbers, the most telling first.
+    pub scores: Vec<Score>,
+    /// A few items, spread evenly.
+    pub examples: Vec<Example>,
+    /// Pictures: originals above reconstructions, or paintings, a prompt per line.
+    #[serde(skip)]
+    pub sheet: Option<Picture>,
+}
+
+/// One item of a report.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// What was asked, and about which item.
+    pub input: String,
+    /// What is right.
+    pub expected: String,
+    /// What the model gave.
+    pub got: String,
+    /// Whether that counts as right.
+    pub is_right: bool,
+}
+
+/// Told after every group: items done, and how many there are.
+pub type OnProgress<'a> = &'a mut dyn FnMut(usize, usize);
+
+/// What every benchmark is given.
+struct Context<'a> {
+    model: &'a Mmada,
+    pack: &'a Pack,
+    split: &'a str,
+    options: &'a EvalOptions,
+}
+
+/// Runs a benchmark.
+///
+/// # Errors
+/// A folder that is no pack, a split without the files or items needed, a broken item, and
+/// whatever the model reports.
+pub fn evaluate(
+    model: &Mmada,
+    pack: impl AsRef<Path>,
+    split: &str,
+    benchmark: Benchmark,
+    options: &EvalOptions,
+    on_progress: OnProgress,
+) -> Result<Report> {
+    let pack = Pack::open(pack)?;
+    let context = Context { model, pack: &pack, split, options };
+    match benchmark {
+        Benchmark::Reconstruction => pictures::reconstruction(&context, on_progress),
+        Benchmark::Caption => text::caption(&context, on_progress),
+        Benchmark::Vqa => text::vqa(&context, on_progress),
+        Benchmark::Paint => pictures::paint(&context, on_progress),
+        Benchmark::Reasoning => text::reasoning(&context, on_progress),
+    }
+}
+
+impl Benchmark {
+    /// The name in reports and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reconstruction => "reconstruction",
+            Self::Caption => "caption",
+            Self::Vqa => "vqa",
+            Self::Paint => "paint",
+            Self::Reasoning => "reasoning",
+        }
+    }
+}
+
+impl Context<'_> {
+    /// All items, or `limit` of them, spread evenly.
+    fn items<T>(&self, items: impl Iterator<Item = std::result::Result<T, DataError>>) -> Result<Vec<T>> {
+        let items = items.collect::<std::result::Result<Vec<_>, _>>()?;
+        Ok(match self.options.limit {
+            Some(limit) => spread(items, limit),
+            None => items,
+        })
+    }
+
+    fn nothing(&self, benchmark: Benchmark, expected: &'static str) -> Error {
+        Error::Nothing {
+            task: benchmark.name(),
+            data: self.pack.name(),
+            split: self.split.to_owned(),
+            expected,
+            hint: format!("one of the splits {}", self.pack.splits().join(", ")),
+        }
+    }
+
+    fn report(&self, task: Benchmark, n: usize, scores: Vec<Score>, examples: Vec<Example>) -> Report {
+        Report {
+            task,
+            data: self.pack.name(),
+            split: self.split.to_owned(),
+            n,
+            scores,
+            examples: spread(examples, self.options.examples),
+            sheet: None,
+        }
+    }
+
+    /// Calls `run` on groups of items; each call gets the number of its first item.
+    fn groups<T>(
+        &self,
+        items: &[T],
+        on_progress: OnProgress,
+        mut run: impl FnMut(u64, &[T]) -> Result<()>,
+    ) -> Result<()> {
+        let mut done = 0;
+        on_progress(0, items.len());
+        for group in items.chunks(self.options.batch.max(1)) {
+            run(done as u64, group)?;
+            done += group.len();
+            on_progress(done, items.len());
+        }
+        Ok(())
+    }
+}
+
+/// At most `limit` items at even distances, in order.
+fn spread<T>(items: Vec<T>, limit: usize) -> Vec<T> {
+    let n = items.len();
+    if n <= limit {
+        return items;
+    }
+    // Item i is taken when the running share of `limit` passes a whole number there.
+    let is_taken = |i: usize| (i + 1) * limit / n > i * limit / n;
+    let taken = items.into_iter().enumerate().filter(|(i, _)| is_taken(*i));
+    taken.map(|(_, item)| item).collect()
+}
+
+/// The pixels of an item.
+fn decode(item: &str, bytes: &mmada_data::ImageBytes) -> Result<Picture> {
+    let limits = mmada_data::picture::Limits::default();
+    Picture::decode(bytes.bytes(), &limits).map_err(|source| Error::Picture {
+        item: item.to_owned(),
+        source,
+    })
+}

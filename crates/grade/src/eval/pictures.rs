@@ -1,0 +1,148 @@
+//! Benchmarks whose answers are pictures: reconstruction, and painting of shapes.
+
+use std::collections::BTreeSet;
+
+use mmada_data::picture::Picture;
+use mmada_model::{PaintOptions, PaintRequest};
+
+use super::{Benchmark, Context, Example, OnProgress, Report, decode, spread};
+use crate::drawing::Drawing;
+use crate::error::{Error, Result};
+use crate::grader::psnr;
+use crate::interval::Score;
+
+/// Pictures side by side on a sheet.
+const COLUMNS: usize = 8;
+/// Pixels between them.
+const GAP: usize = 4;
+
+pub(super) fn reconstruction(context: &Context, on_progress: OnProgress) -> Result<Report> {
+    let items = context.items(context.pack.reconstruction(context.split)?)?;
+    if items.is_empty() {
+        return Err(context.nothing(Benchmark::Reconstruction, "pictures"));
+    }
+    let (mut values, mut pairs, mut examples) = (Vec::new(), Vec::new(), Vec::new());
+    // Pictures are kept for the sheet only.
+    let every = items.len().div_ceil(COLUMNS);
+    context.groups(&items, on_progress, |first, group| {
+        let pictures = group.iter().map(|item| {
+            let picture = decode(&item.id, &item.image)?;
+            Ok(context.model.fitted(&picture))
+        });
+        let pictures = pictures.collect::<Result<Vec<_>>>()?;
+        let seen = context.model.look(&pictures.iter().collect::<Vec<_>>())?;
+        for (at, (original, seen)) in pictures.into_iter().zip(seen).enumerate() {
+            let decoded = context.model.decode(&seen.codes, seen.grid)?;
+            let value = psnr(&decoded, &original).unwrap_or(0.0);
+            values.push(value);
+            examples.push(Example {
+                input: group[at].id.clone(),
+                expected: "the picture".to_owned(),
+                got: format!("{value:.2} dB"),
+                is_right: true,
+            });
+            if (first as usize + at).is_multiple_of(every) {
+                pairs.push((original, decoded));
+            }
+        }
+        Ok(())
+    })?;
+    let (originals, decoded): (Vec<Picture>, Vec<Picture>) = pairs.into_iter().unzip();
+    let columns = originals.len();
+    let scores = vec![Score::mean("psnr", &values)];
+    let report = context.report(Benchmark::Reconstruction, values.len(), scores, examples);
+    Ok(Report { sheet: Some(sheet(&[originals, decoded].concat(), columns)?), ..report })
+}
+
+/// What a picture should show.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Wanted {
+    prompt: String,
+    color: String,
+    shape: String,
+}
+
+/// Every combination of colour and shape in the split's captions, once, `samples` pictures each:
+/// all combinations weigh the same, however often a caption occurs.
+pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report> {
+    let mut combinations = BTreeSet::new();
+    for item in context.pack.paint(context.split)? {
+        let item = item?;
+        if let (Some(color), Some(shape)) = (item.color, item.shape) {
+            combinations.insert(Wanted { prompt: item.prompt, color, shape });
+        }
+    }
+    if combinations.is_empty() {
+        return Err(context.nothing(Benchmark::Paint, "captions with colour and shape"));
+    }
+    let combinations: Vec<Wanted> = combinations.into_iter().collect();
+    let prompts = spread(combinations, context.options.limit.unwrap_or(usize::MAX));
+    let samples = context.options.samples.max(1);
+    let wanted: Vec<&Wanted> =
+        prompts.iter().flat_map(|wanted| std::iter::repeat_n(wanted, samples)).collect();
+    let own = &context.model.defaults().paint;
+    let options = PaintOptions {
+        steps: context.options.steps.unwrap_or(own.steps),
+        guidance: context.options.guidance.unwrap_or(own.guidance),
+        seed: context.options.seed,
+        ..own.clone()
+    };
+    let (mut drawings, mut shown) = (Vec::new(), Vec::new());
+    context.groups(&wanted, on_progress, |first, group| {
+        let requests = group.iter().zip(first..);
+        let requests =
+            requests.map(|(wanted, example)| PaintRequest { prompt: &wanted.prompt, example });
+        let requests: Vec<_> = requests.collect();
+        for painting in context.model.paint_many(&requests, &options)?.finish()? {
+            if drawings.len() % samples < COLUMNS {
+                shown.push(painting.picture.clone());
+            }
+            drawings.push(Drawing::read(&painting.picture));
+        }
+        Ok(())
+    })?;
+    let examples = wanted.iter().zip(&drawings);
+    let examples = examples.map(|(wanted, drawing)| Example {
+        input: wanted.prompt.clone(),
+        expected: format!("{} {}", wanted.color, wanted.shape),
+        got: match (drawing.color, drawing.shape) {
+            (Some(color), Some(shape)) => format!("{color} {shape}"),
+            _ => "no shape".to_owned(),
+        },
+        is_right: wanted.is_shown_by(drawing),
+    });
+    let report = context.report(
+        Benchmark::Paint,
+        drawings.len(),
+        paint_scores(&wanted, &drawings),
+        examples.collect(),
+    );
+    Ok(Report { sheet: Some(sheet(&shown, samples.min(COLUMNS))?), ..report })
+}
+
+fn paint_scores(wanted: &[&Wanted], drawings: &[Drawing]) -> Vec<Score> {
+    let share = |name: &str, holds: &dyn Fn(&Wanted, &Drawing) -> bool| {
+        Score::share(name, wanted.iter().zip(drawings).map(|(w, d)| holds(w, d)))
+    };
+    vec![
+        share("both", &Wanted::is_shown_by),
+        share("color", &|w, d| d.color == Some(w.color.as_str())),
+        share("shape", &|w, d| d.shape == Some(w.shape.as_str())),
+        share("no_counting_pixels", &|_, d| d.counting == 0),
+        share("connected", &|_, d| d.is_connected()),
+        share("one_color", &|_, d| d.is_one_color()),
+    ]
+}
+
+impl Wanted {
+    fn is_shown_by(&self, drawing: &Drawing) -> bool {
+        drawing.color == Some(self.color.as_str()) && drawing.shape == Some(self.shape.as_str())
+    }
+}
+
+fn sheet(pictures: &[Picture], columns: usize) -> Result<Picture> {
+    Picture::grid(pictures, columns, GAP).map_err(|source| Error::Picture {
+        item: "sheet".to_owned(),
+        source,
+    })
+}

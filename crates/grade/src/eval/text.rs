@@ -1,0 +1,167 @@
+//! Benchmarks whose answers are texts: captions, questions about pictures, worded problems.
+
+use std::collections::{BTreeMap, HashMap};
+
+use mmada_data::ImageBytes;
+use mmada_data::packs::{AnswerKind, CAPTION_PROMPT};
+use mmada_model::{ChatRequest, DescribeRequest, Message, Mmada, Seen, TextOptions};
+
+use super::{Benchmark, Context, Example, OnProgress, Report, decode};
+use crate::error::Result;
+use crate::grader::{ExactAnswer, ExactText, Grader, PlainText, Reply, ThinkFormat, Truth};
+use crate::interval::Score;
+
+pub(super) fn caption(context: &Context, on_progress: OnProgress) -> Result<Report> {
+    let items = context.items(context.pack.captions(context.split)?)?;
+    if items.is_empty() {
+        return Err(context.nothing(Benchmark::Caption, "captioned pictures"));
+    }
+    let options = text_options(context, &context.model.defaults().describe);
+    let (mut exact, mut plain, mut examples) = (Vec::new(), Vec::new(), Vec::new());
+    context.groups(&items, on_progress, |first, group| {
+        let mut sight = Sight::default();
+        let pictures = group.iter().map(|item| (item.id.as_str(), &item.image));
+        sight.look(context.model, pictures)?;
+        let requests = group.iter().zip(first..).filter_map(|(item, example)| {
+            let seen = sight.seen(&item.image)?;
+            Some(DescribeRequest { seen, question: CAPTION_PROMPT, example })
+        });
+        let requests: Vec<_> = requests.collect();
+        let replies = context.model.describe_many(&requests, &options)?.finish()?;
+        for (item, reply) in group.iter().zip(replies) {
+            let (reply, truth) = (reply.text, Truth::Text(&item.caption));
+            exact.push(is_right(&ExactText, &reply, truth));
+            plain.push(is_right(&PlainText, &reply, truth));
+            examples.push(Example {
+                input: item.id.clone(),
+                expected: item.caption.clone(),
+                is_right: plain.last() == Some(&true),
+                got: reply,
+            });
+        }
+        Ok(())
+    })?;
+    let n = plain.len();
+    let scores = vec![Score::share("normalised", plain), Score::share("exact", exact)];
+    Ok(context.report(Benchmark::Caption, n, scores, examples))
+}
+
+pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> {
+    let items = context.items(context.pack.questions(context.split)?)?;
+    if items.is_empty() {
+        return Err(context.nothing(Benchmark::Vqa, "questions about pictures"));
+    }
+    let options = text_options(context, &context.model.defaults().describe);
+    let mut sight = Sight::default();
+    let (mut judged, mut examples) = (Vec::new(), Vec::new());
+    context.groups(&items, on_progress, |first, group| {
+        sight.look(context.model, group.iter().map(|item| (item.id.as_str(), &item.image)))?;
+        let requests = group.iter().zip(first..).filter_map(|(item, example)| {
+            let seen = sight.seen(&item.image)?;
+            Some(DescribeRequest { seen, question: &item.question, example })
+        });
+        let requests: Vec<_> = requests.collect();
+        let replies = context.model.describe_many(&requests, &options)?.finish()?;
+        for (item, reply) in group.iter().zip(replies) {
+            let is_right = is_right(&PlainText, &reply.text, Truth::Text(&item.answer));
+            judged.push((item.kind, is_right));
+            examples.push(Example {
+                input: format!("{}: {}", item.id, item.question),
+                expected: item.answer.clone(),
+                got: reply.text,
+                is_right,
+            });
+        }
+        Ok(())
+    })?;
+    let of = |kind: AnswerKind| {
+        let judged = judged.iter().filter(move |(of, _)| *of == kind);
+        judged.map(|(_, is_right)| *is_right)
+    };
+    let scores = vec![
+        Score::share("overall", judged.iter().map(|(_, is_right)| *is_right)),
+        Score::share("yes_no", of(AnswerKind::YesNo)),
+        Score::share("open", of(AnswerKind::Open)),
+    ];
+    Ok(context.report(Benchmark::Vqa, judged.len(), scores, examples))
+}
+
+pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Report> {
+    let items = context.items(context.pack.reasoning(context.split)?)?;
+    if items.is_empty() {
+        return Err(context.nothing(Benchmark::Reasoning, "problems with an answer"));
+    }
+    let options = text_options(context, &context.model.defaults().text);
+    let (mut answers, mut formats, mut examples) = (Vec::new(), Vec::new(), Vec::new());
+    let mut kinds: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+    context.groups(&items, on_progress, |first, group| {
+        let messages: Vec<_> = group.iter().map(|item| [Message::user(&item.question)]).collect();
+        let requests = messages.iter().zip(first..);
+        let requests = requests.map(|(messages, example)| ChatRequest { messages, example });
+        let requests: Vec<_> = requests.collect();
+        let replies = context.model.chat_many(&requests, &options)?.finish()?;
+        for (at, reply) in replies.into_iter().enumerate() {
+            let item = &items[first as usize + at];
+            let answer = is_right(&ExactAnswer, &reply.text, Truth::Text(&item.answer));
+            formats.push(is_right(&ThinkFormat, &reply.text, Truth::Unknown));
+            answers.push(answer);
+            if let Some(kind) = &item.template {
+                kinds.entry(kind).or_default().push(answer);
+            }
+            examples.push(Example {
+                input: item.question.clone(),
+                expected: item.answer.clone(),
+                got: reply.text,
+                is_right: answer,
+            });
+        }
+        Ok(())
+    })?;
+    let n = answers.len();
+    let mut scores = vec![Score::share("answer", answers), Score::share("format", formats)];
+    let per_kind = kinds.into_iter();
+    scores.extend(per_kind.map(|(kind, right)| Score::share(format!("answer/{kind}"), right)));
+    Ok(context.report(Benchmark::Reasoning, n, scores, examples))
+}
+
+/// The model's own options with what the caller wants otherwise.
+fn text_options(context: &Context, own: &TextOptions) -> TextOptions {
+    TextOptions {
+        steps: context.options.steps.unwrap_or(own.steps),
+        seed: context.options.seed,
+        ..own.clone()
+    }
+}
+
+fn is_right(grader: &dyn Grader, reply: &str, truth: Truth) -> bool {
+    grader.grade(Reply::Text(reply), truth) == 1.0
+}
+
+/// Pictures already encoded: questions share them.
+#[derive(Default)]
+struct Sight(HashMap<u64, Seen>);
+
+impl Sight {
+    /// Encodes what is new.
+    fn look<'a>(
+        &mut self,
+        model: &Mmada,
+        pictures: impl Iterator<Item = (&'a str, &'a ImageBytes)>,
+    ) -> Result<()> {
+        let (mut ids, mut new) = (Vec::new(), Vec::new());
+        for (item, image) in pictures {
+            if !self.0.contains_key(&image.id()) && !ids.contains(&image.id()) {
+                ids.push(image.id());
+                new.push(decode(item, image)?);
+            }
+        }
+        let seen = model.look(&new.iter().collect::<Vec<_>>())?;
+        self.0.extend(ids.into_iter().zip(seen));
+        Ok(())
+    }
+
+    /// A picture that was looked at.
+    fn seen(&self, image: &ImageBytes) -> Option<&Seen> {
+        self.0.get(&image.id())
+    }
+}

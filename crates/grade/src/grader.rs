@@ -1,0 +1,210 @@
+//! Judges: one trait for rewards and benchmarks alike.
+//!
+//! A [`Grader`] turns a reply and what is known about the right one into a number. Benchmarks
+//! average it; reinforcement learning uses it, or a [`Sum`] of several, as the reward.
+
+use mmada_data::picture::Picture;
+use mmada_tokens::Thought;
+
+use crate::answer::{final_answer, plain_text, same_answer};
+use crate::drawing::Drawing;
+
+/// What a model gave back.
+#[derive(Debug, Clone, Copy)]
+pub enum Reply<'a> {
+    /// A text, with its thought if it has one.
+    Text(&'a str),
+    /// A picture.
+    Picture(&'a Picture),
+}
+
+/// What is known about the right reply.
+#[derive(Debug, Clone, Copy)]
+pub enum Truth<'a> {
+    /// The right final answer or caption.
+    Text(&'a str),
+    /// The colour and shape a picture should show.
+    Drawing {
+        /// A name of [`crate::drawing::COLORS`].
+        color: &'a str,
+        /// A name of [`crate::drawing::SHAPES`].
+        shape: &'a str,
+    },
+    /// The picture itself.
+    Picture(&'a Picture),
+    /// Nothing; only the reply's form can be judged.
+    Unknown,
+}
+
+/// Judges one reply. Right is 1, wrong is 0, unless a grader says otherwise; a reply of the wrong
+/// kind is wrong.
+pub trait Grader {
+    /// The name in reports.
+    fn name(&self) -> &str;
+    /// The judgement.
+    fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64;
+}
+
+/// Judges nothing: always 0.
+#[derive(Debug, Clone, Copy)]
+pub struct NoGrade;
+
+/// The final answer is right: numbers as exact fractions, other text in plain form.
+#[derive(Debug, Clone, Copy)]
+pub struct ExactAnswer;
+
+/// The reply has the form `<think>…</think>answer`.
+#[derive(Debug, Clone, Copy)]
+pub struct ThinkFormat;
+
+/// The text equals the expected one to the letter, up to space around it.
+#[derive(Debug, Clone, Copy)]
+pub struct ExactText;
+
+/// The text equals the expected one up to case, punctuation and a leading article.
+#[derive(Debug, Clone, Copy)]
+pub struct PlainText;
+
+/// The picture shows the colour, the shape or both, judged by [`Drawing`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shows {
+    /// The colour.
+    Color,
+    /// The shape.
+    Shape,
+    /// Both.
+    Both,
+}
+
+/// Peak signal-to-noise ratio in dB against the true picture; 0 for a picture of another size.
+#[derive(Debug, Clone, Copy)]
+pub struct Psnr;
+
+/// A weighted sum of graders, such as `2 · ExactAnswer + 0.5 · ThinkFormat` (the paper's reward of
+/// text reasoning, §3.3).
+pub struct Sum(pub Vec<(f64, Box<dyn Grader>)>);
+
+impl Grader for NoGrade {
+    fn name(&self) -> &str {
+        "none"
+    }
+
+    fn grade(&self, _: Reply<'_>, _: Truth<'_>) -> f64 {
+        0.0
+    }
+}
+
+impl Grader for ExactAnswer {
+    fn name(&self) -> &str {
+        "answer"
+    }
+
+    fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
+        match (reply, truth) {
+            (Reply::Text(reply), Truth::Text(truth)) => {
+                f64::from(same_answer(final_answer(reply), truth))
+            }
+            _ => 0.0,
+        }
+    }
+}
+
+impl Grader for ThinkFormat {
+    fn name(&self) -> &str {
+        "format"
+    }
+
+    fn grade(&self, reply: Reply<'_>, _: Truth<'_>) -> f64 {
+        match reply {
+            Reply::Text(reply) => f64::from(Thought::is_well_formed(reply)),
+            Reply::Picture(_) => 0.0,
+        }
+    }
+}
+
+impl Grader for ExactText {
+    fn name(&self) -> &str {
+        "exact"
+    }
+
+    fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
+        match (reply, truth) {
+            (Reply::Text(reply), Truth::Text(truth)) => f64::from(reply.trim() == truth.trim()),
+            _ => 0.0,
+        }
+    }
+}
+
+impl Grader for PlainText {
+    fn name(&self) -> &str {
+        "normalised"
+    }
+
+    fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
+        match (reply, truth) {
+            (Reply::Text(reply), Truth::Text(truth)) => {
+                let reply = plain_text(final_answer(reply));
+                f64::from(!reply.is_empty() && reply == plain_text(truth))
+            }
+            _ => 0.0,
+        }
+    }
+}
+
+impl Grader for Shows {
+    fn name(&self) -> &str {
+        match self {
+            Self::Color => "colour",
+            Self::Shape => "shape",
+            Self::Both => "both",
+        }
+    }
+
+    fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
+        let (Reply::Picture(picture), Truth::Drawing { color, shape }) = (reply, truth) else {
+            return 0.0;
+        };
+        let drawing = Drawing::read(picture);
+        let (has_color, has_shape) = (drawing.color == Some(color), drawing.shape == Some(shape));
+        f64::from(match self {
+            Self::Color => has_color,
+            Self::Shape => has_shape,
+            Self::Both => has_color && has_shape,
+        })
+    }
+}
+
+impl Grader for Psnr {
+    fn name(&self) -> &str {
+        "psnr"
+    }
+
+    fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
+        match (reply, truth) {
+            (Reply::Picture(reply), Truth::Picture(truth)) => psnr(reply, truth).unwrap_or(0.0),
+            _ => 0.0,
+        }
+    }
+}
+
+impl Grader for Sum {
+    fn name(&self) -> &str {
+        "sum"
+    }
+
+    fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
+        let graded = self.0.iter().map(|(weight, grader)| weight * grader.grade(reply, truth));
+        graded.sum()
+    }
+}
+
+/// Peak signal-to-noise ratio of 8-bit pictures in dB, at most 100 (equal pictures); `None` when
+/// their sizes differ.
+pub fn psnr(a: &Picture, b: &Picture) -> Option<f64> {
+    if (a.width(), a.height()) != (b.width(), b.height()) {
+        return None;
+    }
+    let squares = a.pixels().iter().zip(b.pixels()).map(|(&a, &b)| f64::from(a.abs_diff(b)).powi(2));
+    let mean_square = squares.sum::<f64>() / a.pixels().len() as f64;
+    Some((20.0 * 255f64.log10() - 10.0 * mean_square.log10()).min(100.0))
+}

@@ -1,0 +1,95 @@
+//! Final answers, numbers and formats.
+
+use mmada_grade::answer::{final_answer, number, plain_text, same_answer};
+use mmada_grade::grader::{ExactAnswer, Grader, Reply, Sum, ThinkFormat, Truth};
+
+#[test]
+fn final_answers_are_cut_out_of_replies() {
+    for (reply, expected) in [
+        ("42", "42"),
+        ("  42 \n", "42"),
+        ("<think>6 * 7 = 42.</think>42", "42"),
+        ("<think>a</think> The answer is 42.", "42."),
+        ("<think>endless thought 42", ""),
+        ("Hence \\boxed{\\frac{1}{2}} holds", "\\frac{1}{2}"),
+        ("so\n#### 1,234", "1,234"),
+        ("</think>7", "7"),
+        ("", ""),
+    ] {
+        assert_eq!(final_answer(reply), expected, "{reply:?}");
+    }
+}
+
+#[test]
+fn answers_are_equal_as_numbers() {
+    for (got, expected) in [
+        ("1,042", "1042"),
+        ("42.", "42"),
+        ("42.0", "42"),
+        ("+42", "42"),
+        ("−5", "-5"),
+        ("42 legs", "42"),
+        ("$3.50", "3.5"),
+        ("50%", "50"),
+        ("1/2", "0.5"),
+        ("2/4", "1/2"),
+        ("\\frac{1}{2}", "0.5"),
+        ("1 1/2", "1.5"),
+        ("-1 1/2", "-1.5"),
+        ("6 * 7 = 42", "42"),
+        ("It is -7.", "-7"),
+        (".5", "1/2"),
+        ("0", "-0"),
+    ] {
+        assert!(same_answer(got, expected), "{got:?} {expected:?}");
+    }
+    for (got, expected) in [
+        ("41 or 42", "42"),
+        ("42", "-42"),
+        ("4.2", "42"),
+        ("", "42"),
+        ("", ""),
+        ("1/0", "0"),
+        ("no number", "0"),
+        ("99999999999999999999999999999999999999999", "9"),
+    ] {
+        assert!(!same_answer(got, expected), "{got:?} {expected:?}");
+    }
+    assert_eq!(number("no digits"), None);
+}
+
+#[test]
+fn answers_are_equal_as_plain_text() {
+    assert_eq!(plain_text(" A  Blue, rectangle. "), "blue rectangle");
+    assert_eq!(plain_text("the"), "the");
+    assert!(same_answer("Grey", "gray"));
+    assert!(same_answer("Yes.", "yes"));
+    assert!(!same_answer("yes", "no"));
+}
+
+#[test]
+fn the_think_format_is_one_pair_of_tags_in_front_of_an_answer() {
+    for (reply, expected) in [
+        ("<think>a</think>b", true),
+        (" <think>a</think> b\n", true),
+        ("<think></think>b", false),
+        ("<think>a</think>", false),
+        ("a<think>a</think>b", false),
+        ("<think>a</think>b</think>", false),
+        ("<think>a", false),
+        ("b", false),
+    ] {
+        let grade = ThinkFormat.grade(Reply::Text(reply), Truth::Unknown);
+        assert_eq!(grade, f64::from(expected), "{reply:?}");
+    }
+}
+
+#[test]
+fn a_sum_of_graders_is_the_papers_reward() {
+    let reward = Sum(vec![(2.0, Box::new(ExactAnswer)), (0.5, Box::new(ThinkFormat))]);
+    let grade = |reply| reward.grade(Reply::Text(reply), Truth::Text("42"));
+    assert_eq!(grade("<think>6 * 7 = 42.</think>42"), 2.5);
+    assert_eq!(grade("42"), 2.0);
+    assert_eq!(grade("<think>6 * 7 = 41.</think>41"), 0.5);
+    assert_eq!(grade("?"), 0.0);
+}

@@ -1,0 +1,85 @@
+//! The judge of painted shapes, on drawn and on real pictures.
+
+use mmada_data::Pack;
+use mmada_data::picture::{Limits, Picture};
+use mmada_grade::drawing::{COLORS, Drawing, SHAPES};
+use mmada_grade::grader::{Grader, Psnr, Reply, Shows, Truth, psnr};
+
+/// A shape of this colour on a pale ground.
+fn drawn(shape: &str, color: [u8; 3]) -> Picture {
+    let is_inside = |x: i32, y: i32| match shape {
+        "circle" => (x - 32).pow(2) + (y - 30).pow(2) <= 15 * 15,
+        "rectangle" => (20..50).contains(&x) && (10..35).contains(&y),
+        _ => (10..50).contains(&y) && (x - 30).abs() <= (y - 10) / 2,
+    };
+    let pixels = (0..64 * 64).flat_map(|i| match is_inside(i % 64, i / 64) {
+        true => color,
+        false => [244, 240, 250],
+    });
+    Picture::new(64, 64, pixels.collect()).unwrap()
+}
+
+#[test]
+fn drawn_shapes_are_read() {
+    for (color, rgb) in COLORS {
+        for shape in SHAPES {
+            let picture = drawn(shape, rgb);
+            let drawing = Drawing::read(&picture);
+            assert_eq!((drawing.color, drawing.shape), (Some(color), Some(shape)));
+            assert!(drawing.is_connected() && drawing.is_one_color());
+            let truth = Truth::Drawing { color, shape };
+            assert_eq!(Shows::Both.grade(Reply::Picture(&picture), truth), 1.0);
+            let truth = Truth::Drawing { color: "pink", shape };
+            assert_eq!(Shows::Both.grade(Reply::Picture(&picture), truth), 0.0);
+            assert_eq!(Shows::Shape.grade(Reply::Picture(&picture), truth), 1.0);
+        }
+    }
+}
+
+#[test]
+fn empty_and_broken_pictures_show_nothing_whole() {
+    let blank = Picture::new(8, 8, vec![240; 8 * 8 * 3]).unwrap();
+    let drawing = Drawing::read(&blank);
+    assert_eq!((drawing.color, drawing.shape, drawing.counting), (None, None, 0));
+    assert!(!drawing.is_connected());
+    // Two blue blocks, and some red.
+    let pixels = (0..16 * 16).flat_map(|i| match (i % 16, i / 16) {
+        (0..4 | 10..14, 0..4) => [0, 0, 255],
+        (0..4, 10..16) => [255, 0, 0],
+        _ => [255; 3],
+    });
+    let drawing = Drawing::read(&Picture::new(16, 16, pixels.collect()).unwrap());
+    assert_eq!((drawing.color, drawing.mask, drawing.counting), (Some("blue"), 32, 56));
+    assert_eq!(drawing.largest_piece, 0.5);
+    assert!(!drawing.is_connected() && !drawing.is_one_color());
+    // Single pixels and lines have a height and a width of one.
+    for (width, height) in [(1, 1), (1, 20), (20, 1)] {
+        let line = Picture::new(width, height, vec![0; width * height * 3]).unwrap();
+        let _ = Drawing::read(&line);
+    }
+}
+
+#[test]
+fn real_test_pictures_are_judged_right() {
+    let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/data/shapes");
+    let (mut right, mut n) = (0, 0);
+    for item in Pack::open(pack).unwrap().captions("test").unwrap() {
+        let item = item.unwrap();
+        let drawing = Drawing::read(&Picture::decode(item.image.bytes(), &Limits::default()).unwrap());
+        let field = |name: &str| item.fields[name].as_str();
+        right += usize::from(drawing.color == field("color") && drawing.shape == field("shape"));
+        n += 1;
+    }
+    assert!(n > 500 && right * 1000 >= n * 995, "{right} of {n}");
+}
+
+#[test]
+fn psnr_is_that_of_the_formula() {
+    let flat = |level: u8| Picture::new(2, 2, vec![level; 12]).unwrap();
+    assert_eq!(psnr(&flat(7), &flat(7)), Some(100.0));
+    // 10 log10(255² / 10²)
+    let value = psnr(&flat(100), &flat(110)).unwrap();
+    assert!((value - 28.1308).abs() < 1e-3, "{value}");
+    assert_eq!(psnr(&flat(0), &Picture::new(1, 4, vec![0; 12]).unwrap()), None);
+    assert_eq!(Psnr.grade(Reply::Picture(&flat(7)), Truth::Picture(&flat(7))), 100.0);
+}

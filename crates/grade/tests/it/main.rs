@@ -1,0 +1,6 @@
+//! Tests of the judges and of the benchmarks.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod answer;
+mod drawing;
+mod interval;

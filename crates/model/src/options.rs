@@ -1,0 +1,207 @@
+//! How to sample, per task: the options of a request, and a model's own defaults for them.
+//!
+//! The defaults live in `generation_config.json` of the model directory, one table per task:
+//!
+//! ```text
+//!   { "text": {"length": 64, …}, "describe": {…}, "fill": {…}, "paint": {…}, "image": {…} }
+//! ```
+//!
+//! Tables and keys that are left out have the paper's values (§5); other top-level keys are other
+//! software's and are ignored.
+
+use mmada_data::picture::Fit;
+use mmada_diffusion::{Anneal, Commit, Schedule};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// How a text answer is sampled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TextOptions {
+    /// Tokens of the answer's canvas.
+    pub length: usize,
+    /// Tokens decided together; blocks go from left to right.
+    pub block: usize,
+    /// Denoising steps over all blocks.
+    pub steps: usize,
+    /// Scale of the Gumbel noise on the logits; 0 is greedy.
+    pub temperature: f32,
+    /// Strength of classifier-free guidance; 0 is none.
+    pub guidance: f32,
+    /// Which positions of a block are fixed first.
+    pub commit: Commit,
+    /// Seed of every random choice.
+    #[serde(skip)]
+    pub seed: u64,
+}
+
+/// How gaps are filled.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FillOptions {
+    /// Tokens of a gap written `___`.
+    pub gap: usize,
+    /// Denoising steps; never more than gap tokens.
+    pub steps: usize,
+    /// Scale of the Gumbel noise on the logits; 0 is greedy.
+    pub temperature: f32,
+    /// Which positions are fixed first.
+    pub commit: Commit,
+    /// Seed of every random choice.
+    #[serde(skip)]
+    pub seed: u64,
+}
+
+/// How a picture is painted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PaintOptions {
+    /// Width in pixels, a multiple of the image tokenizer's factor.
+    pub width: usize,
+    /// Height in pixels, a multiple of the image tokenizer's factor.
+    pub height: usize,
+    /// How many pictures of one prompt.
+    #[serde(skip)]
+    pub count: usize,
+    /// Denoising steps.
+    pub steps: usize,
+    /// Strength of classifier-free guidance; 0 is none.
+    pub guidance: f32,
+    /// Initial scale of the noise on the order of positions.
+    pub temperature: f32,
+    /// Masked fraction over the steps.
+    pub schedule: Schedule,
+    /// How that noise fades.
+    pub anneal: Anneal,
+    /// What happens outside the mask when a picture is repainted.
+    pub outside: Outside,
+    /// Seed of every random choice.
+    #[serde(skip)]
+    pub seed: u64,
+}
+
+/// What becomes of the pixels outside the repainted region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outside {
+    /// They are the original's, to the bit.
+    #[default]
+    Original,
+    /// They have gone through the image tokenizer, as in the paper's demonstrations.
+    Decoded,
+}
+
+/// How pictures are brought to the model's size before it sees them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageOptions {
+    /// Width in pixels, a multiple of the image tokenizer's factor.
+    pub width: usize,
+    /// Height in pixels, a multiple of the image tokenizer's factor.
+    pub height: usize,
+    /// Cropped or squashed.
+    pub fit: Fit,
+}
+
+/// A model's own sampling settings: `generation_config.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Defaults {
+    /// Chats.
+    pub text: TextOptions,
+    /// Descriptions of pictures, and answers about them.
+    pub describe: TextOptions,
+    /// The thought before a painting.
+    pub thought: TextOptions,
+    /// Gaps in text.
+    pub fill: FillOptions,
+    /// Paintings.
+    pub paint: PaintOptions,
+    /// Pictures that the model is shown.
+    pub image: ImageOptions,
+    /// What is asked about a picture when nothing is asked.
+    pub question: String,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            text: TextOptions::default(),
+            describe: TextOptions::default(),
+            thought: TextOptions::default(),
+            fill: FillOptions::default(),
+            paint: PaintOptions::default(),
+            image: ImageOptions::default(),
+            question: "Please describe this image in detail.".to_owned(),
+        }
+    }
+}
+
+impl Defaults {
+    /// Reads the content of a `generation_config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Settings`] for what is no JSON, and for unknown keys inside the tables.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        serde_json::from_slice(bytes).map_err(|error| Error::Settings {
+            file: "generation_config.json",
+            problem: error.to_string(),
+        })
+    }
+}
+
+impl Default for TextOptions {
+    /// The demos of the original: 512 tokens, 256 steps, blocks of 128, greedy.
+    fn default() -> Self {
+        Self {
+            length: 512,
+            block: 128,
+            steps: 256,
+            temperature: 0.0,
+            guidance: 0.0,
+            commit: Commit::default(),
+            seed: 0,
+        }
+    }
+}
+
+impl Default for FillOptions {
+    fn default() -> Self {
+        Self {
+            gap: 8,
+            steps: 64,
+            temperature: 0.0,
+            commit: Commit::default(),
+            seed: 0,
+        }
+    }
+}
+
+impl Default for PaintOptions {
+    /// The paper's: 512 x 512, 50 steps, guidance 3.5, cosine.
+    fn default() -> Self {
+        Self {
+            width: 512,
+            height: 512,
+            count: 1,
+            steps: 50,
+            guidance: 3.5,
+            temperature: 1.0,
+            schedule: Schedule::default(),
+            anneal: Anneal::default(),
+            outside: Outside::default(),
+            seed: 0,
+        }
+    }
+}
+
+impl Default for ImageOptions {
+    fn default() -> Self {
+        Self {
+            width: 512,
+            height: 512,
+            fit: Fit::default(),
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Painting: a picture from words, of any size that the image tokenizer's factor divides.
+//!
+//! ```text
+//!   t2i bos PROMPT eos soi │ ? ? ? ? │ eoi     canvas
+//!   t2i bos        eos soi │ ? ? ? ? │ eoi     its unconditional twin, for guidance
+//! ```
+
+use std::ops::Range;
+
+use mmada_data::picture::{Mask, Picture};
+use mmada_diffusion::{Canvas, ImagePlan, Unconditional};
+use mmada_tokens::{Sequence, SpanKind};
+
+use crate::error::{Error, Result};
+use crate::mmada::Mmada;
+use crate::options::{Outside, PaintOptions};
+use crate::pictures::Grid;
+use crate::run::{Job, Outcome, Run};
+
+/// A picture to paint.
+#[derive(Debug, Clone, Copy)]
+pub struct PaintRequest<'a> {
+    /// What to paint; empty paints without a condition.
+    pub prompt: &'a str,
+    /// Number of the request for its random draws.
+    pub example: u64,
+}
+
+/// A painted picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Painting {
+    /// The pixels.
+    pub picture: Picture,
+    /// The image codes, row by row.
+    pub codes: Vec<u32>,
+    /// Their arrangement.
+    pub grid: Grid,
+}
+
+/// Outcome of a picture canvas.
+#[derive(Debug, Clone)]
+pub struct Painted {
+    pub(crate) span: Range<usize>,
+    pub(crate) grid: Grid,
+    /// Pixels to keep: a picture of the same size, and where it is painted over.
+    pub(crate) base: Option<(Picture, Mask)>,
+}
+
+/// The most pictures of one prompt in one request.
+const MAX_COUNT: usize = 1024;
+
+impl Mmada {
+    /// Paints [`PaintOptions::count`] pictures of a prompt, numbered from 0.
+    ///
+    /// # Errors
+    /// [`Error::NoImageTokenizer`]; sizes that the factor does not divide; too long a prompt or
+    /// too large a picture for the context.
+    pub fn paint(&self, prompt: &str, options: &PaintOptions) -> Result<Run<'_, Painted>> {
+        let examples = check_count(options.count)?;
+        let requests: Vec<_> = examples.map(|example| PaintRequest { prompt, example }).collect();
+        self.paint_many(&requests, options)
+    }
+
+    /// Paints one picture for each request in common forwards; `count` does not matter here.
+    ///
+    /// # Errors
+    /// As [`Mmada::paint`].
+    pub fn paint_many(&self, requests: &[PaintRequest], options: &PaintOptions) -> Result<Run<'_, Painted>> {
+        let grid = self.grid(options.width, options.height)?;
+        let image = self.layout().masks(grid.len());
+        let job = |request: &PaintRequest| {
+            self.picture_job(request.prompt, &image, grid, None, options, request.example)
+        };
+        let jobs = requests.iter().map(job).collect::<Result<_>>()?;
+        Ok(Run::new(self, options.seed, jobs))
+    }
+
+    /// A job that paints the masked ids of `image` under a prompt.
+    pub(crate) fn picture_job(
+        &self,
+        prompt: &str,
+        image: &[u32],
+        grid: Grid,
+        base: Option<(Picture, Mask)>,
+        options: &PaintOptions,
+        example: u64,
+    ) -> Result<Job<Painted>> {
+        let prompt = self.codec().text(prompt.trim())?;
+        let sequence = self.layout().paint(&prompt, image)?;
+        // Without words both halves of guidance would be the same.
+        let guidance = if prompt.is_empty() { 0.0 } else { options.guidance };
+        let options = PaintOptions { guidance, ..options.clone() };
+        self.canvas_job(&sequence, grid, base, &options, example)
+    }
+
+    /// A job on a laid-out sequence, guided by painting without words.
+    pub(crate) fn canvas_job(
+        &self,
+        sequence: &Sequence,
+        grid: Grid,
+        base: Option<(Picture, Mask)>,
+        options: &PaintOptions,
+        example: u64,
+    ) -> Result<Job<Painted>> {
+        let span = sequence.span(SpanKind::Image).unwrap_or(0..0);
+        let wordless = self.layout().paint(&[], &sequence.ids[span.clone()])?;
+        let start = wordless.span(SpanKind::Image).map_or(0, |image| image.start);
+        let unconditional = Unconditional::Prefix {
+            ids: wordless.ids[..start].to_vec(),
+            shared_from: span.start,
+        };
+        let plan = ImagePlan {
+            schedule: options.schedule,
+            temperature: options.temperature,
+            anneal: options.anneal,
+            ..ImagePlan::new(span.clone(), self.vocab().image.clone(), options.steps)
+        };
+        let mask = self.vocab().special.mask;
+        let canvas = Canvas::image(sequence.ids.clone(), mask, plan)?;
+        let canvas = canvas.guided(options.guidance, unconditional)?.example(example);
+        let twin = if options.guidance == 0.0 { 0 } else { wordless.ids.len() };
+        Ok(Job {
+            canvas,
+            rows: sequence.ids.len() + twin,
+            outcome: Painted { span, grid, base },
+        })
+    }
+}
+
+/// Numbers of so many pictures.
+pub(crate) fn check_count(count: usize) -> Result<Range<u64>> {
+    if (1..=MAX_COUNT).contains(&count) {
+        return Ok(0..count as u64);
+    }
+    let expected = format!("1 to {MAX_COUNT}");
+    Err(Error::request("number of pictures", expected, count, "paint in several runs"))
+}
+
+/// What is kept of the original, as the options say.
+pub(crate) fn base(picture: Picture, mask: Mask, outside: Outside) -> Option<(Picture, Mask)> {
+    match outside {
+        Outside::Original => Some((picture, mask)),
+        Outside::Decoded => None,
+    }
+}
+
+impl Outcome for Painted {
+    type Output = Painting;
+
+    fn read(&self, model: &Mmada, canvas: &Canvas) -> Result<Painting> {
+        let codes = canvas.codes().ok_or_else(|| {
+            let hint = "run it to the end first";
+            Error::request("picture", "a finished canvas", "masked positions", hint)
+        })?;
+        let mut picture = model.decode(&codes, self.grid)?;
+        if let Some((original, mask)) = &self.base {
+            picture = composite(original, &picture, mask)?;
+        }
+        Ok(Painting { picture, codes, grid: self.grid })
+    }
+
+    fn shown(&self) -> (Range<usize>, Option<Grid>) {
+        (self.span.clone(), Some(self.grid))
+    }
+}
+
+/// Painted pixels where the mask says so, the original's elsewhere, to the bit.
+fn composite(original: &Picture, painted: &Picture, mask: &Mask) -> Result<Picture> {
+    let pixels = original.pixels().chunks_exact(3).zip(painted.pixels().chunks_exact(3));
+    let pixels = pixels.zip(mask.is_edited()).flat_map(|((original, painted), &is_edited)| {
+        let pixel = if is_edited { painted } else { original };
+        [pixel[0], pixel[1], pixel[2]]
+    });
+    Ok(Picture::new(painted.width(), painted.height(), pixels.collect())?)
+}

@@ -1,0 +1,243 @@
+//! A request in progress: an iterator of views, then the results.
+//!
+//! ```text
+//!   Job, Job, Job … ──chunks of at most the row budget──► Sampler ──► View, View, View …
+//!                                                             └─────► finish() ► outputs
+//! ```
+//!
+//! A job draws its random numbers by its own number, so its result does not depend on the jobs
+//! beside it.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use mmada_data::picture::Picture;
+use mmada_diffusion::{Canvas, Move, Sampler, SeededNoise};
+
+use crate::denoiser::Network;
+use crate::error::{Error, Result};
+use crate::mmada::Mmada;
+use crate::pictures::Grid;
+
+/// What a finished canvas is turned into.
+pub trait Outcome {
+    /// The result handed to the caller.
+    type Output;
+    /// Reads the result off a canvas.
+    fn read(&self, model: &Mmada, canvas: &Canvas) -> Result<Self::Output>;
+    /// The positions a watcher looks at, and their grid if they are a picture.
+    fn shown(&self) -> (Range<usize>, Option<Grid>);
+}
+
+/// A canvas to fill and what it is for.
+#[derive(Debug, Clone)]
+pub(crate) struct Job<O> {
+    pub(crate) canvas: Canvas,
+    /// Rows of a forward: the canvas, and its unconditional twin where it is guided.
+    pub(crate) rows: usize,
+    pub(crate) outcome: O,
+}
+
+/// One or more requests in progress. Iterate to watch; [`Run::finish`] for the results.
+pub struct Run<'m, O> {
+    model: &'m Mmada,
+    seed: u64,
+    outcomes: Vec<O>,
+    waiting: VecDeque<Vec<Canvas>>,
+    sampler: Option<Sampler<Network<'m>>>,
+    finished: Vec<Canvas>,
+    step: usize,
+    total: usize,
+    has_failed: bool,
+}
+
+/// The state after one denoising step.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// Which step, from 0.
+    pub step: usize,
+    /// Steps there will be at most.
+    pub total: usize,
+    /// What the step did, canvas by canvas; indices count all canvases of the run.
+    pub moves: Vec<Move>,
+    /// The canvases that are in progress together.
+    pub canvases: Vec<Progress>,
+}
+
+/// A canvas in progress.
+#[derive(Debug, Clone)]
+pub struct Progress {
+    /// Index among all canvases of the run.
+    pub index: usize,
+    /// Ids of the part that is being made, masks included.
+    pub ids: Vec<u32>,
+    /// Which of them are still masked.
+    pub is_masked: Vec<bool>,
+    /// The text so far, with [`MASK_GLYPH`] for every masked token; empty for pictures.
+    pub text: String,
+    /// Tokens across and down, for a picture.
+    pub grid: Option<Grid>,
+}
+
+/// Stands for a masked token in [`Progress::text`].
+pub const MASK_GLYPH: char = '░';
+
+impl<'m, O: Outcome> Run<'m, O> {
+    pub(crate) fn new(model: &'m Mmada, seed: u64, jobs: Vec<Job<O>>) -> Self {
+        let (canvases, outcomes): (Vec<_>, Vec<_>) =
+            jobs.into_iter().map(|job| ((job.canvas, job.rows), job.outcome)).unzip();
+        let waiting = chunks(canvases, model.row_budget());
+        let steps = |chunk: &Vec<Canvas>| chunk.iter().map(Canvas::steps).max().unwrap_or(0);
+        Self {
+            model,
+            seed,
+            outcomes,
+            total: waiting.iter().map(steps).sum(),
+            waiting,
+            sampler: None,
+            finished: Vec::new(),
+            step: 0,
+            has_failed: false,
+        }
+    }
+
+    /// Runs to the end.
+    ///
+    /// # Errors
+    /// The first failure of any step; after one was yielded, that there was one.
+    pub fn finish(mut self) -> Result<Vec<O::Output>> {
+        self.run_out()?;
+        let pairs = self.outcomes.iter().zip(&self.finished);
+        pairs.map(|(outcome, canvas)| outcome.read(self.model, canvas)).collect()
+    }
+
+    fn run_out(&mut self) -> Result<()> {
+        if self.has_failed {
+            let hint = "report the error that the step gave";
+            return Err(Error::request("run", "no failed step", "one", hint));
+        }
+        self.try_for_each(|view| view.map(drop))
+    }
+
+    /// The picture as it would look with the present guesses; `None` for text, for a canvas that
+    /// is not in progress and before the first step.
+    ///
+    /// # Errors
+    /// Those of the image tokenizer.
+    pub fn preview(&self, index: usize) -> Result<Option<Picture>> {
+        let first = self.finished.len();
+        let canvas = self.sampler.as_ref().map(|sampler| sampler.canvases());
+        let in_progress = index.checked_sub(first).and_then(|at| canvas?.get(at));
+        let (Some(canvas), Some(outcome)) =
+            (in_progress.or_else(|| self.finished.get(index)), self.outcomes.get(index))
+        else {
+            return Ok(None);
+        };
+        let (span, Some(grid)) = outcome.shown() else {
+            return Ok(None);
+        };
+        let ids = canvas.completed();
+        let codes: Option<Vec<u32>> =
+            ids[span].iter().map(|&id| self.model.vocab().code(id)).collect();
+        codes.map(|codes| self.model.decode(&codes, grid)).transpose()
+    }
+
+    /// How many canvases there are.
+    pub fn len(&self) -> usize {
+        self.outcomes.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.outcomes.is_empty()
+    }
+
+    /// The finished canvases, for a run that goes on from them.
+    pub(crate) fn into_canvases(mut self) -> Result<Vec<Canvas>> {
+        self.run_out()?;
+        Ok(self.finished)
+    }
+
+    fn view(&self, sampler: &Sampler<Network<'m>>, mut moves: Vec<Move>) -> View {
+        let first = self.finished.len();
+        for moved in &mut moves {
+            moved.canvas += first;
+        }
+        let canvases = sampler.canvases().iter().enumerate();
+        let progress = |(at, canvas): (usize, &Canvas)| {
+            let index = first + at;
+            let (span, grid) = self.outcomes[index].shown();
+            let ids = canvas.ids()[span].to_vec();
+            let mask = self.model.vocab().special.mask;
+            let text = match grid {
+                Some(_) => String::new(),
+                None => self.model.text_so_far(&ids),
+            };
+            Progress {
+                index,
+                is_masked: ids.iter().map(|&id| id == mask).collect(),
+                ids,
+                text,
+                grid,
+            }
+        };
+        View {
+            step: self.step,
+            total: self.total,
+            moves,
+            canvases: canvases.map(progress).collect(),
+        }
+    }
+}
+
+impl<O: Outcome> Iterator for Run<'_, O> {
+    type Item = Result<View>;
+
+    /// The next step; `None` when everything is finished, and after an error.
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.has_failed {
+            return None;
+        }
+        loop {
+            let mut sampler = match self.sampler.take() {
+                Some(sampler) => sampler,
+                None => {
+                    let noise = Box::new(SeededNoise(self.seed));
+                    Sampler::new(self.model.network(), self.waiting.pop_front()?, noise)
+                }
+            };
+            match sampler.next() {
+                None => self.finished.extend(sampler.into_canvases()),
+                Some(Err(error)) => {
+                    self.has_failed = true;
+                    return Some(Err(error.into()));
+                }
+                Some(Ok(step)) => {
+                    let view = self.view(&sampler, step.moves);
+                    self.step += 1;
+                    self.sampler = Some(sampler);
+                    return Some(Ok(view));
+                }
+            }
+        }
+    }
+}
+
+/// Groups canvases, in order, so that a forward has at most `budget` rows (one canvas at least).
+fn chunks(canvases: Vec<(Canvas, usize)>, budget: usize) -> VecDeque<Vec<Canvas>> {
+    let mut chunks: VecDeque<Vec<Canvas>> = VecDeque::new();
+    let mut rows = 0;
+    for (canvas, cost) in canvases {
+        match chunks.back_mut() {
+            Some(chunk) if rows + cost <= budget => {
+                rows += cost;
+                chunk.push(canvas);
+            }
+            _ => {
+                rows = cost;
+                chunks.push_back(vec![canvas]);
+            }
+        }
+    }
+    chunks
+}

@@ -1,0 +1,161 @@
+//! Thinking before painting: first the thought as text, then the picture under prompt and thought.
+//!
+//! ```text
+//!   r2i bos PROMPT │ ? ? ? ? │ soi │ ? ? ? ? │ eoi      1. text sampler on the thought
+//!   r2i bos PROMPT   thought   soi │ ? ? ? ? │ eoi      2. picture sampler on the picture
+//! ```
+//!
+//! The original has the layout and its loss, but no inference of it.
+
+use mmada_data::picture::Picture;
+use mmada_tokens::thought::THINK_PAINT_PROMPT;
+use mmada_tokens::{Sequence, SpanKind};
+
+use crate::error::{Error, Result};
+use crate::mmada::Mmada;
+use crate::options::{PaintOptions, TextOptions};
+use crate::paint::{PaintRequest, Painted, Painting, check_count};
+use crate::pictures::Grid;
+use crate::run::{Outcome, Run, View};
+use crate::text::{Text, TextReply};
+
+/// A thought and a painting in progress. Iterate to watch both; [`ThinkPaint::finish`] for the
+/// results.
+pub struct ThinkPaint<'m> {
+    model: &'m Mmada,
+    sequences: Vec<Sequence>,
+    examples: Vec<u64>,
+    grid: Grid,
+    options: PaintOptions,
+    thoughts: Vec<TextReply>,
+    phase: Phase<'m>,
+}
+
+enum Phase<'m> {
+    Thinking(Run<'m, Text>),
+    Painting(Run<'m, Painted>),
+    Failed,
+}
+
+impl Mmada {
+    /// Thinks about a prompt, then paints it, [`PaintOptions::count`] times.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] without a prompt; otherwise as [`Mmada::chat`] and [`Mmada::paint`].
+    pub fn think_paint(
+        &self,
+        prompt: &str,
+        thought: &TextOptions,
+        options: &PaintOptions,
+    ) -> Result<ThinkPaint<'_>> {
+        let request = |example| PaintRequest { prompt, example };
+        let requests: Vec<_> = check_count(options.count)?.map(request).collect();
+        self.think_paint_many(&requests, thought, options)
+    }
+
+    /// Thinks about prompts and paints them in common forwards; `count` does not matter here.
+    ///
+    /// # Errors
+    /// As [`Mmada::think_paint`].
+    pub fn think_paint_many(
+        &self,
+        requests: &[PaintRequest],
+        thought: &TextOptions,
+        options: &PaintOptions,
+    ) -> Result<ThinkPaint<'_>> {
+        let grid = self.grid(options.width, options.height)?;
+        self.check_length(thought.length)?;
+        let sequence = |request: &PaintRequest| {
+            if request.prompt.trim().is_empty() {
+                return Err(Error::Empty { what: "the prompt" });
+            }
+            let prompt = self.codec().prompt(&format!("{THINK_PAINT_PROMPT}{}", request.prompt))?;
+            Ok(self.layout().think_paint_prompt(&prompt, thought.length, grid.len())?)
+        };
+        let sequences = requests.iter().map(sequence).collect::<Result<Vec<_>>>()?;
+        let jobs = sequences.iter().zip(requests);
+        let jobs = jobs.map(|(sequence, request)| {
+            self.answer_job(sequence.clone(), thought, request.example)
+        });
+        let jobs = jobs.collect::<Result<_>>()?;
+        Ok(ThinkPaint {
+            model: self,
+            sequences,
+            examples: requests.iter().map(|request| request.example).collect(),
+            grid,
+            options: options.clone(),
+            thoughts: Vec::new(),
+            phase: Phase::Thinking(Run::new(self, thought.seed, jobs)),
+        })
+    }
+}
+
+impl<'m> ThinkPaint<'m> {
+    /// Runs to the end: the thoughts, and the pictures.
+    ///
+    /// # Errors
+    /// The first failure of any step.
+    pub fn finish(mut self) -> Result<(Vec<TextReply>, Vec<Painting>)> {
+        self.try_for_each(|view| view.map(drop))?;
+        match self.phase {
+            Phase::Painting(run) => Ok((self.thoughts, run.finish()?)),
+            Phase::Thinking(_) | Phase::Failed => {
+                let hint = "report the error that the step gave";
+                Err(Error::request("run", "no failed step", "one", hint))
+            }
+        }
+    }
+
+    /// The thoughts, once they are thought.
+    pub fn thoughts(&self) -> &[TextReply] {
+        &self.thoughts
+    }
+
+    /// See [`Run::preview`]; `None` while thinking.
+    ///
+    /// # Errors
+    /// Those of the image tokenizer.
+    pub fn preview(&self, index: usize) -> Result<Option<Picture>> {
+        match &self.phase {
+            Phase::Painting(run) => run.preview(index),
+            Phase::Thinking(_) | Phase::Failed => Ok(None),
+        }
+    }
+
+    /// From finished thoughts to the painting of their pictures.
+    fn paint(&mut self, thinking: Run<'m, Text>) -> Result<Run<'m, Painted>> {
+        let canvases = thinking.into_canvases()?;
+        let mut jobs = Vec::with_capacity(canvases.len());
+        for ((sequence, canvas), &example) in self.sequences.iter_mut().zip(&canvases).zip(&self.examples) {
+            let span = sequence.span(SpanKind::Answer).unwrap_or(0..0);
+            self.thoughts.push(Text::whole(span).read(self.model, canvas)?);
+            sequence.ids = canvas.ids().to_vec();
+            jobs.push(self.model.canvas_job(sequence, self.grid, None, &self.options, example)?);
+        }
+        Ok(Run::new(self.model, self.options.seed, jobs))
+    }
+}
+
+impl Iterator for ThinkPaint<'_> {
+    type Item = Result<View>;
+
+    /// The next step of the thought or the picture; step numbers start anew with the picture.
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Phase::Thinking(run) = &mut self.phase {
+            if let Some(view) = run.next() {
+                return Some(view);
+            }
+            let Phase::Thinking(run) = std::mem::replace(&mut self.phase, Phase::Failed) else {
+                return None;
+            };
+            match self.paint(run) {
+                Ok(run) => self.phase = Phase::Painting(run),
+                Err(error) => return Some(Err(error)),
+            }
+        }
+        match &mut self.phase {
+            Phase::Painting(run) => run.next(),
+            Phase::Thinking(_) | Phase::Failed => None,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The error of networks and weight files: what went wrong, expected, got, and what to try.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong with a network or its files.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An operation on tensors failed.
+    #[error(transparent)]
+    Tensor(#[from] mmada_tensor::Error),
+    /// The file system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+    /// A weight file, or the set of them, is not what it should be.
+    #[error("{file}: {problem}; {hint}")]
+    WeightFile {
+        /// The file or folder.
+        file: String,
+        /// What is wrong with it: expected and got.
+        problem: String,
+        /// What to try.
+        hint: &'static str,
+    },
+    /// A tensor that the model needs is absent.
+    #[error(
+        "tensor {name:?}: expected shape {expected:?}, got no such tensor among {present}; \
+         do config.json and the weights belong to the same model?"
+    )]
+    Missing {
+        /// The name looked for.
+        name: String,
+        /// The shape it should have.
+        expected: Vec<usize>,
+        /// How many tensors there are.
+        present: usize,
+    },
+    /// A tensor has another shape than the model's.
+    #[error(
+        "tensor {name:?}: expected shape {expected:?}, got {got:?}; \
+         do config.json and the weights belong to the same model?"
+    )]
+    Shape {
+        /// The tensor.
+        name: String,
+        /// The shape that the config asks for.
+        expected: Vec<usize>,
+        /// The shape found.
+        got: Vec<usize>,
+    },
+    /// A value of `config.json` is absent, out of range or not implemented.
+    #[error("config.json, key {key:?}: expected {expected}, got {got}")]
+    Config {
+        /// The key.
+        key: String,
+        /// What would be accepted.
+        expected: String,
+        /// What is there.
+        got: String,
+    },
+    /// An argument of a forward pass does not fit the model.
+    #[error("{what}: expected {expected}, got {got}")]
+    Input {
+        /// The argument.
+        what: String,
+        /// What would be accepted.
+        expected: String,
+        /// What was given.
+        got: String,
+    },
+    /// A weight is NaN or infinite.
+    #[error(
+        "tensor {name:?}: expected finite numbers, got {value} at element {index}; \
+         the weights are damaged or their training diverged, go back to an earlier checkpoint"
+    )]
+    NotFinite {
+        /// The first such tensor by name.
+        name: String,
+        /// Flat index of its first such element.
+        index: usize,
+        /// NaN or an infinity.
+        value: f32,
+    },
+}
+
+/// The result of work with networks.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl From<mmada_tensor::candle::Error> for Error {
+    fn from(error: mmada_tensor::candle::Error) -> Self {
+        Self::Tensor(error.into())
+    }
+}
+
+impl Error {
+    /// An input error in words.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers pass numbers and literals"
+    )]
+    pub fn input(what: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
+        Self::Input {
+            what: what.to_string(),
+            expected: expected.to_string(),
+            got: got.to_string(),
+        }
+    }
+
+    /// A config error in words.
+    #[allow(
+        clippy::needless_pass_by_value,
+        reason = "callers pass numbers and literals"
+    )]
+    pub fn config(key: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
+        Self::Config {
+            key: key.to_string(),
+            expected: expected.to_string(),
+            got: got.to_string(),
+        }
+    }
+
+    /// Turns an I/O error on `path` into ours; `action` is a verb such as `"read"`.
+    pub fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io {
+            path,
+            action,
+            source,
+        }
+    }
+}

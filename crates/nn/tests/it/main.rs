@@ -1,0 +1,11 @@
+//! Tests of the networks and their weight files.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod atomic;
+mod common;
+mod config;
+mod losses;
+mod magvit;
+mod params;
+mod transformer;
+mod weight_files;

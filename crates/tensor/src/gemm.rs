@@ -1,0 +1,159 @@
+//! Matrix products in f32: the one file that knows the engine (`gemmkit`).
+//!
+//! The engine fixes its blocking from the shapes and the caches and reduces every element on one
+//! worker, so the bits do not depend on the number of threads.
+
+use gemmkit::Parallelism;
+
+/// A matrix within a slice: any two strides, so a transpose costs nothing.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    data: &'a [f32],
+    rows: usize,
+    cols: usize,
+    row_stride: usize,
+    col_stride: usize,
+}
+
+/// Who works on a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Workers {
+    /// The calling thread: for products inside parallel tasks.
+    Caller,
+    /// The current thread pool.
+    Pool,
+}
+
+/// What happens to the old contents of the output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Into {
+    /// They are overwritten and never read.
+    Replace,
+    /// The product is added to them.
+    Add,
+}
+
+impl<'a> Matrix<'a> {
+    /// Row after row without gaps.
+    pub(crate) fn new(data: &'a [f32], rows: usize, cols: usize) -> Self {
+        Self::strided(data, rows, cols, cols)
+    }
+
+    /// Row after row, `row_stride` elements apart.
+    pub(crate) fn strided(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
+        let used = if rows == 0 || cols == 0 {
+            0
+        } else {
+            (rows - 1) * row_stride + cols
+        };
+        assert!(used <= data.len(), "matrix reaches beyond its slice");
+        Self {
+            data,
+            rows,
+            cols,
+            row_stride,
+            col_stride: 1,
+        }
+    }
+
+    /// The transpose, without moving anything.
+    pub(crate) fn t(self) -> Self {
+        Self {
+            rows: self.cols,
+            cols: self.rows,
+            row_stride: self.col_stride,
+            col_stride: self.row_stride,
+            ..self
+        }
+    }
+}
+
+/// `a · b`, row after row.
+pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+    let len = a.rows * b.cols;
+    let mut out = Vec::with_capacity(len);
+    // SAFETY: the buffer holds a.rows rows of b.cols elements, is ours alone, and every element is
+    // written before the length says so.
+    unsafe {
+        product_at(
+            1.0,
+            a,
+            b,
+            Into::Replace,
+            out.as_mut_ptr(),
+            b.cols,
+            Workers::Pool,
+        );
+        out.set_len(len);
+    }
+    out
+}
+
+/// `out = alpha · a · b`, or that added to it; `out` holds row after row.
+pub(crate) fn product_into(
+    alpha: f32,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    into: Into,
+    out: &mut [f32],
+    workers: Workers,
+) {
+    assert!(
+        out.len() >= a.rows * b.cols,
+        "product does not fit its output"
+    );
+    // SAFETY: the slice is exclusive and large enough, as just checked.
+    unsafe { product_at(alpha, a, b, into, out.as_mut_ptr(), b.cols, workers) }
+}
+
+/// `out = alpha · a · b`, or that added to it, with rows of `out` `row_stride` elements apart.
+///
+/// # Safety
+/// `out` is valid for writes (and reads when adding) of a.rows rows of b.cols elements
+/// `row_stride ≥ b.cols` apart, and nobody else touches those elements meanwhile.
+pub(crate) unsafe fn product_at(
+    alpha: f32,
+    a: Matrix<'_>,
+    b: Matrix<'_>,
+    into: Into,
+    out: *mut f32,
+    row_stride: usize,
+    workers: Workers,
+) {
+    assert!(
+        a.cols == b.rows,
+        "matrices of a product do not fit together"
+    );
+    if a.rows == 0 || b.cols == 0 {
+        return;
+    }
+    let beta = match into {
+        Into::Replace => 0.0,
+        Into::Add => 1.0,
+    };
+    let workers = match workers {
+        Workers::Caller => Parallelism::Serial,
+        Workers::Pool => Parallelism::Rayon(0),
+    };
+    // SAFETY: `Matrix` was checked against its slice when made; `out` is the caller's promise and
+    // cannot alias shared slices.
+    unsafe {
+        gemmkit::gemm_unchecked::<f32>(
+            a.rows,
+            a.cols,
+            b.cols,
+            alpha,
+            a.data.as_ptr(),
+            a.row_stride as isize,
+            a.col_stride as isize,
+            b.data.as_ptr(),
+            b.row_stride as isize,
+            b.col_stride as isize,
+            beta,
+            out,
+            row_stride as isize,
+            1,
+            workers,
+        );
+    }
+}

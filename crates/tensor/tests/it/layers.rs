@@ -1,0 +1,91 @@
+//! Linear layers, normalisation, activation, rotary positions.
+
+use mmada_tensor::{composed, ops};
+
+use crate::support::{check, normal};
+
+#[test]
+fn linear_matches_its_twin() {
+    for (r, width_in, width_out) in [
+        (1, 1, 1),
+        (1, 64, 300),
+        (7, 33, 5),
+        (130, 96, 257),
+        (300, 256, 768),
+    ] {
+        let inputs = [normal(1, &[r, width_in]), normal(2, &[width_out, width_in])];
+        check(
+            &format!("linear {r}×{width_in}→{width_out}"),
+            3e-6,
+            &inputs,
+            &|t| ops::linear(&t[0], &t[1]),
+            &|t| composed::linear(&t[0], &t[1]),
+        );
+    }
+}
+
+#[test]
+fn linear_takes_strided_rows() {
+    let inputs = [normal(1, &[9, 24]), normal(2, &[5, 8])];
+    check(
+        "linear on a narrowed input",
+        3e-6,
+        &inputs,
+        &|t| ops::linear(&t[0].narrow(1, 8, 8)?, &t[1]),
+        &|t| composed::linear(&t[0].narrow(1, 8, 8)?.contiguous()?, &t[1]),
+    );
+}
+
+#[test]
+fn rms_norm_matches_its_twin() {
+    for (r, d) in [(1, 1), (3, 17), (65, 256), (400, 48)] {
+        let inputs = [normal(3, &[r, d]), normal(4, &[d])];
+        check(
+            &format!("rms_norm {r}×{d}"),
+            2e-6,
+            &inputs,
+            &|t| ops::rms_norm(&t[0], &t[1], 1e-5),
+            &|t| composed::rms_norm(&t[0], &t[1], 1e-5),
+        );
+    }
+}
+
+#[test]
+fn swiglu_matches_its_twin() {
+    for (r, m, spread) in [(1, 1, 1.0), (5, 33, 30.0), (129, 300, 3.0)] {
+        let gate = (normal(5, &[r, m]) * spread).unwrap();
+        check(
+            &format!("swiglu {r}×{m}"),
+            2e-6,
+            &[gate, normal(6, &[r, m])],
+            &|t| ops::swiglu(&t[0], &t[1]),
+            &|t| composed::swiglu(&t[0], &t[1]),
+        );
+    }
+}
+
+#[test]
+fn rotary_matches_its_twin() {
+    for (r, heads, c) in [(1, 1, 2), (5, 3, 6), (70, 4, 64), (257, 2, 48)] {
+        let angles = normal(7, &[r, c / 2]);
+        let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
+        check(
+            &format!("rotary {r}×{heads}×{c}"),
+            2e-6,
+            &[normal(8, &[r, heads * c])],
+            &|t| ops::rotary(&t[0], &cos, &sin, heads),
+            &|t| composed::rotary(&t[0], &cos, &sin, heads),
+        );
+    }
+}
+
+#[test]
+fn operations_refuse_shapes_that_do_not_fit() {
+    let (a, b) = (normal(1, &[4, 6]), normal(2, &[5, 7]));
+    assert!(ops::linear(&a, &b).is_err());
+    assert!(ops::rms_norm(&a, &normal(3, &[5]), 1e-5).is_err());
+    assert!(ops::swiglu(&a, &b).is_err());
+    assert!(ops::rotary(&a, &b, &b, 2).is_err());
+    assert!(ops::nll(&a, &normal(4, &[9, 6]), &[0, 1, 2]).is_err());
+    assert!(ops::nll(&a, &normal(4, &[9, 6]), &[0, 1, 2, 9]).is_err());
+}

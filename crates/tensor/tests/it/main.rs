@@ -1,0 +1,12 @@
+//! Fused operations against their composed twins, values and gradients; threads; randomness.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod attention;
+mod layers;
+mod loss;
+mod optimizer;
+mod packed;
+mod pictures;
+mod random;
+mod support;
+mod threads;

@@ -1,0 +1,111 @@
+//! Results are the same bits whatever the number of threads.
+
+use mmada_tensor::ops::{self, AdamwStep, Heads};
+use mmada_tensor::{Result, Rows, Tensor};
+
+use crate::support::{normal, numbers, run};
+
+/// Runs in pools of 1 and 3 threads and compares bits.
+fn check<T: Send + PartialEq + std::fmt::Debug>(name: &str, work: impl Fn() -> T + Sync) {
+    let in_pool = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .unwrap();
+        pool.install(&work)
+    };
+    let (one, three) = (in_pool(1), in_pool(3));
+    assert!(one == three, "{name}: 1 and 3 threads differ");
+}
+
+fn check_op(name: &str, inputs: &[Tensor], f: &(dyn Fn(&[Tensor]) -> Result<Tensor> + Sync)) {
+    check(name, || {
+        let results = run(inputs, &|t| f(t));
+        let bits = |x: &f32| x.to_bits();
+        results.iter().flatten().map(bits).collect::<Vec<u32>>()
+    });
+}
+
+#[test]
+fn layers_do_not_depend_on_threads() {
+    for (r, width_in, width_out) in [
+        (1, 700, 9000),
+        (513, 256, 768),
+        (2000, 64, 3),
+        (37, 1025, 129),
+    ] {
+        let inputs = [normal(1, &[r, width_in]), normal(2, &[width_out, width_in])];
+        check_op("linear", &inputs, &|t| ops::linear(&t[0], &t[1]));
+    }
+    check_op(
+        "rms_norm",
+        &[normal(1, &[999, 130]), normal(2, &[130])],
+        &|t| ops::rms_norm(&t[0], &t[1], 1e-5),
+    );
+    check_op(
+        "swiglu",
+        &[normal(1, &[300, 333]), normal(2, &[300, 333])],
+        &|t| ops::swiglu(&t[0], &t[1]),
+    );
+    let angles = normal(3, &[500, 16]);
+    check_op("rotary", &[normal(1, &[500, 128])], &|t| {
+        ops::rotary(&t[0], &angles, &angles, 4)
+    });
+    let rows = Rows::pack([vec![0u32; 90], vec![0; 1], vec![0; 300]]);
+    let heads = Heads {
+        query: 4,
+        key_value: 2,
+    };
+    let inputs = [
+        normal(1, &[391, 64]),
+        normal(2, &[391, 32]),
+        normal(3, &[391, 32]),
+    ];
+    check_op("attention", &inputs, &|t| {
+        ops::attention(&t[0], &t[1], &t[2], heads, &rows.segments())
+    });
+    let targets: Vec<u32> = (0..700).collect();
+    check_op(
+        "nll",
+        &[normal(1, &[700, 32]), normal(2, &[5000, 32])],
+        &|t| ops::nll(&t[0], &t[1], &targets),
+    );
+}
+
+#[test]
+fn pictures_do_not_depend_on_threads() {
+    let x = normal(1, &[3, 32, 40, 40]);
+    check_op(
+        "group_norm_silu",
+        &[x.clone(), normal(2, &[32]), normal(3, &[32])],
+        &|t| ops::group_norm_silu(&t[0], &t[1], &t[2], 8, 1e-6),
+    );
+    for (k, stride, padding) in [(3, 1, 1), (3, 2, 1), (1, 1, 0)] {
+        let inputs = [x.clone(), normal(2, &[48, 32, k, k]), normal(3, &[48])];
+        check_op("conv2d", &inputs, &|t| {
+            ops::conv2d(&t[0], &t[1], &t[2], stride, padding)
+        });
+    }
+}
+
+#[test]
+fn the_optimiser_does_not_depend_on_threads() {
+    check("adamw_step", || {
+        let tensors = [1, 2, 3, 4].map(|seed| normal(seed, &[70_001]).sqr().unwrap());
+        let [param, grad, m, v] = &tensors;
+        let step = AdamwStep {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            step: 9,
+            grad_scale: 0.5,
+        };
+        ops::adamw_step(param, grad, m, v, &step).unwrap();
+        (
+            tensors.map(|t| numbers(&t)),
+            ops::sum_of_squares(&normal(5, &[70_001])).unwrap(),
+        )
+    });
+}

@@ -1,0 +1,166 @@
+//! Chat templates: messages to one string with control tokens, in the Jinja dialect that
+//! checkpoints ship.
+
+use std::path::Path;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, ErrorKind, Value, context};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::file;
+
+/// The template the original's text demo installs: each turn is header, stripped content, end of
+/// turn; the assistant's header follows, whether or not it was asked for.
+const PUBLISHED: &str = "\
+{%- for message in messages -%}
+    {%- if loop.first -%}{{ bos_token }}{%- endif -%}
+    {{- '<|start_header_id|>' ~ message.role ~ '<|end_header_id|>\n' -}}
+    {{- message.content | trim ~ '<|eot_id|>' -}}
+{%- endfor -%}
+{{- '<|start_header_id|>assistant<|end_header_id|>\n' -}}";
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks: `user`, `assistant`, `system`.
+    pub role: String,
+    /// What is said.
+    pub content: String,
+}
+
+impl Message {
+    /// A turn of the user.
+    pub fn user(content: impl Into<String>) -> Self {
+        Self {
+            role: "user".to_owned(),
+            content: content.into(),
+        }
+    }
+
+    /// A turn of the assistant.
+    pub fn assistant(content: impl Into<String>) -> Self {
+        Self {
+            role: "assistant".to_owned(),
+            content: content.into(),
+        }
+    }
+
+    /// An instruction that stands above the conversation.
+    pub fn system(content: impl Into<String>) -> Self {
+        Self {
+            role: "system".to_owned(),
+            content: content.into(),
+        }
+    }
+}
+
+/// A chat template, checked when it is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChatTemplate {
+    source: String,
+}
+
+impl ChatTemplate {
+    /// The template of the published model.
+    pub fn published() -> Self {
+        Self {
+            source: PUBLISHED.to_owned(),
+        }
+    }
+
+    /// A template from its source.
+    ///
+    /// # Errors
+    /// [`Error::Template`] with the line where the syntax is wrong.
+    pub fn from_source(source: String) -> Result<Self> {
+        environment()?
+            .template_from_str(&source)
+            .map_err(|error| failed(&error))?;
+        Ok(Self { source })
+    }
+
+    /// The template of a model directory: `chat_template.jinja`, else the `chat_template` of
+    /// `tokenizer_config.json` (of several the one named `default`), else the published one.
+    ///
+    /// # Errors
+    /// [`Error::Io`], [`Error::Template`].
+    pub fn load(model_dir: impl AsRef<Path>) -> Result<Self> {
+        let model_dir = model_dir.as_ref();
+        let own = model_dir.join("chat_template.jinja");
+        if own.exists() {
+            let source = String::from_utf8(file::read(&own)?);
+            return Self::from_source(source.map_err(|error| Error::Template(error.to_string()))?);
+        }
+        let config = model_dir.join("tokenizer_config.json");
+        if !config.exists() {
+            return Ok(Self::published());
+        }
+        let config: serde_json::Value = serde_json::from_slice(&file::read(&config)?)
+            .map_err(|error| Error::Template(format!("tokenizer_config.json: {error}")))?;
+        match template_of(&config) {
+            Some(source) => Self::from_source(source.to_owned()),
+            None => Ok(Self::published()),
+        }
+    }
+
+    /// The Jinja source.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Renders messages. `bos` is the name of the start-of-text token.
+    ///
+    /// # Errors
+    /// [`Error::Template`], also when the template itself refuses the messages.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        bos: &str,
+        add_generation_prompt: bool,
+    ) -> Result<String> {
+        let turn = |message: &Message| {
+            Value::from_pairs([
+                ("role", message.role.clone()),
+                ("content", message.content.clone()),
+            ])
+        };
+        let turns: Vec<Value> = messages.iter().map(turn).collect();
+        let context = context! { messages => turns, bos_token => bos, add_generation_prompt };
+        environment()?
+            .render_str(&self.source, context)
+            .map_err(|error| failed(&error))
+    }
+}
+
+/// An environment with the settings under which the Python libraries render chat templates.
+fn environment() -> Result<Environment<'static>> {
+    let mut environment = Environment::new();
+    let syntax = SyntaxConfig::builder()
+        .trim_blocks(true)
+        .lstrip_blocks(true)
+        .build();
+    environment.set_syntax(syntax.map_err(|error| failed(&error))?);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.add_function(
+        "raise_exception",
+        |reason: String| -> std::result::Result<String, minijinja::Error> {
+            Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
+        },
+    );
+    Ok(environment)
+}
+
+fn template_of(config: &serde_json::Value) -> Option<&str> {
+    let template = config.get("chat_template")?;
+    let named_default = |entry: &&serde_json::Value| entry["name"] == "default";
+    template
+        .as_str()
+        .or_else(|| template.as_array()?.iter().find(named_default)?["template"].as_str())
+}
+
+fn failed(error: &minijinja::Error) -> Error {
+    Error::Template(format!(
+        "{error}; check chat_template.jinja or tokenizer_config.json"
+    ))
+}

@@ -1,0 +1,214 @@
+//! Pictures as image codes, each encoded once: the image tokenizer is frozen, and encoding costs
+//! more than a training step.
+//!
+//! ```text
+//!   picture file ──hash──▶ known? ──yes──▶ codes
+//!                            └─no──▶ decode, fit, encode in batches ──▶ codes ──▶ OUT/codes.bin
+//! ```
+//!
+//! The file is keyed by the content of pictures and by a fingerprint of the image tokenizer; one
+//! of another tokenizer or picture size is ignored.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use mmada_data::picture::{Limits, Picture};
+use mmada_data::{ImageBytes, Mixture};
+use mmada_model::Mmada;
+use mmada_nn::{Params, atomic};
+use mmada_tensor::DType;
+
+use crate::{Error, Event, Reporter, Result};
+
+/// Codes by the content of the picture. `None`: the picture cannot be read.
+#[derive(Debug)]
+pub struct CodeCache {
+    path: PathBuf,
+    /// Of image tokenizer, picture size and the way pictures are fitted to it.
+    fingerprint: u64,
+    known: HashMap<u64, Option<Vec<u32>>>,
+}
+
+/// Pictures encoded at once.
+const BATCH: usize = 32;
+/// Pictures between two saves while many are encoded.
+const SAVE_EVERY: usize = 4096;
+const MAGIC: &[u8; 8] = b"mmcodes1";
+
+impl CodeCache {
+    /// Opens the cache of a run; a file that is absent, damaged or of another tokenizer is an
+    /// empty cache.
+    ///
+    /// # Errors
+    /// When the weights of the image tokenizer cannot be read.
+    pub fn open(path: &Path, model: &Mmada) -> Result<Self> {
+        let fingerprint = match model.image_parts() {
+            Some(image) => {
+                let shown = &model.defaults().image;
+                let about = format!("{}x{} {:?}", shown.width, shown.height, shown.fit);
+                fingerprint(&image.params, &about)?
+            }
+            None => 0,
+        };
+        let bytes = std::fs::read(path).unwrap_or_default();
+        Ok(Self {
+            path: path.to_path_buf(),
+            fingerprint,
+            known: decode(&bytes, fingerprint).unwrap_or_default(),
+        })
+    }
+
+    /// The codes of a picture, encoded now if they are not known; `None` if it is no picture.
+    ///
+    /// # Errors
+    /// Those of the network.
+    pub fn codes(&mut self, image: &ImageBytes, model: &Mmada) -> Result<Option<&[u32]>> {
+        let id = image.id();
+        if !self.known.contains_key(&id) {
+            self.encode(&[(id, image.clone())], model)?;
+        }
+        Ok(self.known.get(&id).and_then(Option::as_deref))
+    }
+
+    /// Encodes every picture of the data that is not known yet, and saves the file.
+    ///
+    /// # Errors
+    /// When a shard is broken, the network fails or the file cannot be written.
+    pub fn encode_all(
+        &mut self,
+        mixture: &Mixture,
+        model: &Mmada,
+        reporter: &dyn Reporter,
+    ) -> Result<()> {
+        let total = self.count_unknown(mixture)?;
+        if total == 0 {
+            return Ok(());
+        }
+        let (mut waiting, mut done) = (Vec::new(), 0);
+        let mut report = |cache: &mut Self, waiting: &mut Vec<_>| -> Result<()> {
+            cache.encode(waiting, model)?;
+            let before = done / SAVE_EVERY;
+            done += waiting.len();
+            waiting.clear();
+            reporter.report(&Event::Preparing {
+                what: "pictures as codes",
+                done,
+                total,
+            });
+            match done / SAVE_EVERY > before {
+                true => cache.save(),
+                false => Ok(()),
+            }
+        };
+        for example in mixture.iter_once() {
+            let Some(image) = example.map_err(Error::data)?.image else {
+                continue;
+            };
+            let id = image.id();
+            let is_waiting = waiting.iter().any(|(other, _)| *other == id);
+            if self.known.contains_key(&id) || is_waiting {
+                continue;
+            }
+            waiting.push((id, image));
+            if waiting.len() == BATCH {
+                report(self, &mut waiting)?;
+            }
+        }
+        report(self, &mut waiting)?;
+        self.save()
+    }
+
+    fn count_unknown(&self, mixture: &Mixture) -> Result<usize> {
+        let mut unknown = std::collections::HashSet::new();
+        for example in mixture.iter_once() {
+            if let Some(image) = example.map_err(Error::data)?.image {
+                let id = image.id();
+                if !self.known.contains_key(&id) {
+                    unknown.insert(id);
+                }
+            }
+        }
+        Ok(unknown.len())
+    }
+
+    fn encode(&mut self, images: &[(u64, ImageBytes)], model: &Mmada) -> Result<()> {
+        let (mut ids, mut pictures) = (Vec::new(), Vec::new());
+        for (id, image) in images {
+            match Picture::decode(image.bytes(), &Limits::default()) {
+                Ok(picture) => {
+                    ids.push(*id);
+                    pictures.push(picture);
+                }
+                Err(_) => {
+                    self.known.insert(*id, None);
+                }
+            }
+        }
+        let pictures: Vec<&Picture> = pictures.iter().collect();
+        let seen = model.look(&pictures).map_err(Error::model)?;
+        for (id, seen) in ids.into_iter().zip(seen) {
+            self.known.insert(id, Some(seen.codes));
+        }
+        Ok(())
+    }
+
+    /// Writes the file, atomically.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self) -> Result<()> {
+        let mut bytes = Vec::new();
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&self.fingerprint.to_le_bytes());
+        let mut ids: Vec<_> = self.known.iter().collect();
+        ids.sort_unstable_by_key(|(id, _)| **id);
+        for (id, codes) in ids {
+            // Pictures that cannot be read are tried again by the next run.
+            let Some(codes) = codes else {
+                continue;
+            };
+            bytes.extend_from_slice(&id.to_le_bytes());
+            bytes.extend_from_slice(&(codes.len() as u32).to_le_bytes());
+            for code in codes {
+                bytes.extend_from_slice(&code.to_le_bytes());
+            }
+        }
+        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
+        Ok(atomic::write_atomic(&self.path, |file| file.write_all(&bytes))?)
+    }
+}
+
+/// The content of a file; `None` when it is damaged or another tokenizer's.
+fn decode(bytes: &[u8], fingerprint: u64) -> Option<HashMap<u64, Option<Vec<u32>>>> {
+    let (body, checksum) = bytes.split_last_chunk::<4>()?;
+    if crc32c::crc32c(body) != u32::from_le_bytes(*checksum) {
+        return None;
+    }
+    let rest = body.strip_prefix(MAGIC)?;
+    let (saved, mut rest) = rest.split_first_chunk::<8>()?;
+    if u64::from_le_bytes(*saved) != fingerprint {
+        return None;
+    }
+    let mut known = HashMap::new();
+    while let Some((id, after)) = rest.split_first_chunk::<8>() {
+        let (count, after) = after.split_first_chunk::<4>()?;
+        let (codes, after) = after.split_at_checked(u32::from_le_bytes(*count) as usize * 4)?;
+        let codes = codes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
+        known.insert(u64::from_le_bytes(*id), Some(codes.collect()));
+        rest = after;
+    }
+    Some(known)
+}
+
+/// FNV-1a over names and numbers of all tensors, and over `about`.
+fn fingerprint(params: &Params, about: &str) -> Result<u64> {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut add = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+    about.bytes().for_each(|byte| add(byte.into()));
+    for (name, tensor) in params.iter() {
+        name.bytes().for_each(|byte| add(byte.into()));
+        let values = tensor.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        values.iter().for_each(|value| add(value.to_bits().into()));
+    }
+    Ok(hash)
+}

@@ -1,0 +1,348 @@
+//! A run as a value: what a file in `runs/` may say, with the defaults of the original.
+//!
+//! ```text
+//!   RUN.toml ─parse─▶ table ─override key=value─▶ table ─▶ RunConfig ─check─▶ a run
+//! ```
+//!
+//! Unknown keys are refused. Paths are relative to the working directory.
+
+use std::path::{Path, PathBuf};
+
+use mmada_data::SourceConfig;
+use mmada_diffusion::{Coefficients, Corruption};
+use mmada_model::Defaults;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::CheckpointConfig;
+use crate::lr::LrConfig;
+use crate::optimizer::{EmaConfig, OptimizerConfig};
+use crate::{Error, Result, overrides};
+
+/// One reproducible run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// Name, place, length.
+    pub run: RunSection,
+    /// Where the weights begin.
+    pub model: ModelSection,
+    /// What a batch is and what its loss is.
+    pub objective: ObjectiveConfig,
+    /// How weights move.
+    #[serde(default)]
+    pub optimizer: OptimizerConfig,
+    /// How fast they move.
+    pub lr: LrConfig,
+    /// How much is seen per step.
+    pub batch: BatchConfig,
+    /// A moving average of the weights, if wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ema: Option<EmaConfig>,
+    /// What is learnt from.
+    pub data: Vec<SourceConfig>,
+    /// When the run is saved.
+    #[serde(default)]
+    pub checkpoint: CheckpointConfig,
+    /// What is shown while the model learns.
+    #[serde(default)]
+    pub samples: SamplesConfig,
+    /// How often numbers are written.
+    #[serde(default)]
+    pub log: LogConfig,
+}
+
+/// Name, place and length of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunSection {
+    /// Name in logs.
+    pub name: String,
+    /// Folder of checkpoints, metrics, samples and the result.
+    pub out: PathBuf,
+    /// Seed from which every random number derives.
+    #[serde(default)]
+    pub seed: u64,
+    /// Optimiser steps in all.
+    pub steps: u64,
+    /// Worker threads; 0 for one per core. Numbers do not depend on it.
+    #[serde(default)]
+    pub threads: usize,
+}
+
+/// Where weights, tokenizer and image tokenizer come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelSection {
+    /// Where the trained weights begin.
+    pub init: Init,
+    /// Folder of the text tokenizer and chat template (`mmada train-tokenizer`). With `from`, the
+    /// model's own is meant when this is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// Folder of the trained image tokenizer. With `from`, the model's own is meant when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_tokenizer: Option<PathBuf>,
+    /// The sampling settings that the model is saved with, and sample sheets are made with. When
+    /// absent those of the folder, or the published ones at the image tokenizer's size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub generation: Option<Defaults>,
+}
+
+/// The first weights of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Init {
+    /// Those of a model folder.
+    From(PathBuf),
+    /// Random ones, sizes as in a `config.json`.
+    Config(PathBuf),
+    /// Random ones, sizes as written here.
+    Sizes(toml::Table),
+}
+
+/// What a batch is and what its loss is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ObjectiveConfig {
+    /// Masked diffusion over text and image tokens.
+    Denoise(DenoiseConfig),
+    /// Pictures through the image tokenizer and back.
+    Reconstruct(ReconstructConfig),
+}
+
+/// Masked diffusion: each task's masked tokens are predicted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct DenoiseConfig {
+    /// Longest sequence; longer examples are skipped and counted. 0: the model's context.
+    pub max_tokens: usize,
+    /// When pictures are turned into codes.
+    pub precompute: Precompute,
+    /// File of the codes, which runs with one image tokenizer may share; `codes.bin` in the run's
+    /// folder when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub codes: Option<PathBuf>,
+    /// How examples are noised and what their tokens weigh.
+    pub corruption: Corruption,
+    /// Weight of each task in the loss.
+    pub coefficients: Coefficients,
+    /// End-of-text filler: answer and filler together are a multiple of this many tokens. Sampling
+    /// in blocks of this length then meets nothing it has not seen.
+    pub tail: PerTask,
+}
+
+/// When pictures are turned into codes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precompute {
+    /// All of them before the first step, in one pass over the data.
+    #[default]
+    All,
+    /// Each when it is first met; for data too large for a pass.
+    AsNeeded,
+}
+
+/// A number of tokens for each task with an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PerTask {
+    /// Plain text.
+    pub text: usize,
+    /// Conversations.
+    pub chat: usize,
+    /// Text about a picture.
+    pub describe: usize,
+    /// The thought before a picture.
+    pub think_paint: usize,
+}
+
+impl Default for PerTask {
+    fn default() -> Self {
+        Self {
+            text: 1,
+            chat: 1,
+            describe: 1,
+            think_paint: 1,
+        }
+    }
+}
+
+impl Default for DenoiseConfig {
+    fn default() -> Self {
+        Self {
+            max_tokens: 0,
+            precompute: Precompute::default(),
+            codes: None,
+            corruption: Corruption::default(),
+            coefficients: Coefficients::default(),
+            tail: PerTask::default(),
+        }
+    }
+}
+
+/// Weights of the terms of the image tokenizer's loss.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReconstructConfig {
+    /// Mean absolute difference of pixels in [-1, 1].
+    pub absolute: f64,
+    /// Mean squared difference.
+    pub squared: f64,
+    /// Mean absolute difference of horizontal and vertical neighbour differences: sharp edges.
+    pub edges: f64,
+    /// The quantiser's entropy loss: every code decided, all codes used.
+    pub entropy: f64,
+    /// The quantiser's commitment loss: encoder outputs near their codes.
+    pub commitment: f64,
+}
+
+impl Default for ReconstructConfig {
+    fn default() -> Self {
+        Self {
+            absolute: 1.0,
+            squared: 0.0,
+            edges: 0.0,
+            entropy: 1.0,
+            commitment: 1.0,
+        }
+    }
+}
+
+/// How much one optimiser step sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BatchConfig {
+    /// Size of one micro-batch.
+    pub size: BatchSize,
+    /// Micro-batches whose gradients are averaged into one step.
+    #[serde(default = "one")]
+    pub accumulate: usize,
+}
+
+fn one() -> usize {
+    1
+}
+
+/// Size of one micro-batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BatchSize {
+    /// Examples are added until there are at least this many tokens.
+    Tokens(usize),
+    /// This many examples.
+    Sequences(usize),
+}
+
+/// Sample sheets written during training. The sampling settings are the model's own, see
+/// [`ModelSection::generation`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SamplesConfig {
+    /// Steps between sheets; one more is written at the end. 0: never.
+    pub every: u64,
+    /// Pictures that are reconstructed, or described with the prompts below.
+    pub pictures: usize,
+    /// Texts to paint.
+    pub paint: Vec<String>,
+    /// Messages to answer.
+    pub chat: Vec<String>,
+    /// Questions to ask about pictures of the data.
+    pub describe: Vec<String>,
+}
+
+impl Default for SamplesConfig {
+    fn default() -> Self {
+        Self {
+            every: 0,
+            pictures: 16,
+            paint: Vec::new(),
+            chat: Vec::new(),
+            describe: Vec::new(),
+        }
+    }
+}
+
+/// How often numbers are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Steps between lines of metrics.
+    pub every: u64,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { every: 10 }
+    }
+}
+
+impl RunConfig {
+    /// Reads a run file and applies `key=value` overrides.
+    ///
+    /// # Errors
+    /// When the file cannot be read, is no TOML, or a key or value does not belong in a run.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = std::fs::read_to_string(path).map_err(Error::file(path, "read the run"))?;
+        Self::parse(&text, overrides).map_err(|error| match error {
+            Error::Config(what) => Error::Config(format!("{}: {what}", path.display())),
+            other => other,
+        })
+    }
+
+    /// The same from text.
+    ///
+    /// # Errors
+    /// As [`RunConfig::load`].
+    pub fn parse(text: &str, overrides: &[String]) -> Result<Self> {
+        let mut table: toml::Table =
+            toml::from_str(text).map_err(|error| Error::Config(error.to_string()))?;
+        for item in overrides {
+            overrides::apply(&mut table, item)?;
+        }
+        let config: Self = match overrides.is_empty() {
+            // From the text itself, so that an error points at its line.
+            true => toml::from_str(text).map_err(|error| overrides::explain(&error)),
+            false => table.try_into().map_err(|error| overrides::explain(&error)),
+        }?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The run with every default filled in, as TOML.
+    ///
+    /// # Errors
+    /// When a value cannot be written as TOML, such as a seed of more than 63 bits.
+    pub fn resolved(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(|error| Error::Config(error.to_string()))
+    }
+
+    fn check(&self) -> Result<()> {
+        let is_fresh = !matches!(self.model.init, Init::From(_));
+        let is_denoise = matches!(self.objective, ObjectiveConfig::Denoise(_));
+        let lacks_tokenizer = is_fresh && is_denoise && self.model.tokenizer.is_none();
+        let share = |value: f32| (0.0..=1.0).contains(&value);
+        let denoise = match &self.objective {
+            ObjectiveConfig::Denoise(denoise) => denoise.clone(),
+            ObjectiveConfig::Reconstruct(_) => DenoiseConfig::default(),
+        };
+        let (BatchSize::Tokens(size) | BatchSize::Sequences(size)) = self.batch.size;
+        let rules = [
+            (self.run.steps == 0, "run.steps is 0; ask for at least one"),
+            (size == 0, "batch.size is 0; ask for at least one"),
+            (self.batch.accumulate == 0, "batch.accumulate is 0; 1 means one micro-batch per step"),
+            (self.data.is_empty(), "no [[data]] source; name at least one"),
+            (self.log.every == 0, "log.every is 0; ask for at least one"),
+            (lacks_tokenizer, "model.tokenizer is missing: a fresh model needs the folder of one"),
+            (!share(denoise.corruption.min_masking_rate), "objective.corruption.min_masking_rate must be within 0 and 1"),
+            (!share(denoise.corruption.condition_dropout), "objective.corruption.condition_dropout must be within 0 and 1"),
+            (
+                !(self.lr.peak.is_finite() && self.lr.peak >= 0.0),
+                "lr.peak must be a finite number, 0 or more",
+            ),
+        ];
+        match rules.iter().find(|(is_broken, _)| *is_broken) {
+            Some((_, what)) => Err(Error::Config((*what).to_owned())),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Masked diffusion over text and image tokens: pretraining, fine-tuning, all tasks at once.
+//!
+//! ```text
+//!   Example ──codec, codes──▶ Sequence ──drop condition?──▶ noised at t ──▶ one packed batch
+//!                                                                             │
+//!            total = Σ task coefficient · Σ weight · nll / Σ share ◀──nll── transformer
+//! ```
+//!
+//! The forward process and the loss are [`mmada_diffusion`]'s; here examples become sequences.
+
+use std::path::Path;
+
+use mmada_data::{Example, Mixture};
+use mmada_diffusion::corruption::without_condition;
+use mmada_diffusion::loss::{Example as Noised, Part, weighted_cross_entropy};
+use mmada_model::Mmada;
+use mmada_nn::SaveOptions;
+use mmada_tensor::random::Purpose;
+use mmada_tensor::{Device, Rows, Tensor, Var};
+use mmada_tokens::thought::THINK_PAINT_PROMPT;
+use mmada_tokens::{Layout, Sequence, SpanKind, Tail, Task};
+use serde_json::Value;
+
+use crate::codes::CodeCache;
+use crate::config::{DenoiseConfig, Precompute, RunConfig, SamplesConfig};
+use crate::objective::{BatchLoss, Metric, Moment, Objective, Sheet};
+use crate::samples::Probes;
+use crate::{Error, Reporter, Result, start, weights};
+
+/// A transformer as something to train.
+pub struct Denoise {
+    config: DenoiseConfig,
+    model: Mmada,
+    layout: Layout,
+    mixture: Mixture,
+    codes: CodeCache,
+    probes: Probes,
+    /// Examples too long for the model or with an unreadable picture.
+    left_out: u64,
+}
+
+/// Noised examples, ready for the network.
+#[derive(Debug)]
+pub struct NoisedBatch {
+    /// The examples.
+    pub examples: Vec<Noised>,
+    /// Tokens of all examples together.
+    pub tokens: usize,
+    /// Mean share of learnable tokens that is masked.
+    pub masking_rate: f64,
+}
+
+impl Denoise {
+    /// Opens the data and the model, and turns the pictures into codes.
+    ///
+    /// # Errors
+    /// When one of them cannot be read, or they do not fit together.
+    pub fn open(
+        run: &RunConfig,
+        config: &DenoiseConfig,
+        device: &Device,
+        reporter: &dyn Reporter,
+    ) -> Result<Self> {
+        let model = start::model(run, device)?;
+        let mixture = Mixture::open(&run.data, Path::new("."), run.run.seed).map_err(Error::data)?;
+        std::fs::create_dir_all(&run.run.out)
+            .map_err(Error::file(&run.run.out, "create the run's folder"))?;
+        let path = config.codes.clone().unwrap_or_else(|| run.run.out.join("codes.bin"));
+        let mut codes = CodeCache::open(&path, &model)?;
+        if config.precompute == Precompute::All && model.image_parts().is_some() {
+            codes.encode_all(&mixture, &model, reporter)?;
+        }
+        let context = model.config().max_sequence_length;
+        let limit = match config.max_tokens {
+            0 => context,
+            limit => limit.min(context),
+        };
+        Ok(Self {
+            layout: model.codec().layout(limit),
+            probes: Probes::collect(&mixture, run.samples.pictures, &model)?,
+            config: config.clone(),
+            model,
+            mixture,
+            codes,
+            left_out: 0,
+        })
+    }
+
+    /// The sequence of an example; `None` when it is too long or its picture cannot be read.
+    fn sequence(&mut self, example: &Example) -> Result<Option<Sequence>> {
+        let image = match &example.image {
+            None => Vec::new(),
+            Some(image) => {
+                let Some(codes) = self.codes.codes(image, &self.model)? else {
+                    return Ok(None);
+                };
+                codes.iter().map(|&code| self.model.vocab().image_id(code)).collect()
+            }
+        };
+        match self.lay_out(example, &image) {
+            Ok(sequence) => Ok(Some(sequence)),
+            Err(mmada_tokens::Error::TooLong { .. }) => Ok(None),
+            Err(error) => Err(Error::data(format!("source '{}': {error}", example.source))),
+        }
+    }
+
+    fn lay_out(&self, example: &Example, image: &[u32]) -> mmada_tokens::Result<Sequence> {
+        let (codec, layout) = (self.model.codec(), &self.layout);
+        let tail = &self.config.tail;
+        let prompt = || codec.chat_ids(&example.messages);
+        let answer = || codec.answer(&example.response());
+        match example.task {
+            Task::Text => layout.text(&codec.text(&example.answer)?, Tail::MultipleOf(tail.text)),
+            Task::Chat => layout.chat(&prompt()?, &answer()?, Tail::MultipleOf(tail.chat)),
+            Task::Describe => {
+                let tail = Tail::MultipleOf(tail.describe);
+                layout.describe(image, &prompt()?, &answer()?, tail)
+            }
+            Task::Paint => layout.paint(&codec.text(example.prompt.trim())?, image),
+            Task::ThinkPaint => {
+                let words = format!("{THINK_PAINT_PROMPT}{}", example.prompt);
+                let tail = Tail::MultipleOf(tail.think_paint);
+                layout.think_paint(&codec.prompt(&words)?, &answer()?, image, tail)
+            }
+        }
+    }
+
+    /// The forward process for the example number `index` of a batch.
+    fn noise(&self, example: &Example, sequence: Sequence, at: Moment, index: usize) -> Noised {
+        let corruption = &self.config.corruption;
+        let draw = |purpose| at.key(index, purpose).stream().uniform();
+        let sequence = match corruption.drops_condition(sequence.task, draw(Purpose::Dropout)) {
+            true => without_condition(&sequence),
+            false => sequence,
+        };
+        let mut stream = at.key(index, Purpose::Corruption).stream();
+        let mask = self.model.vocab().special.mask;
+        let time = draw(Purpose::NoiseLevel);
+        let mut noised = corruption.corrupt(&sequence, mask, time, &mut stream);
+        for target in &mut noised.targets {
+            target.weight *= example.weight;
+        }
+        Noised {
+            task: sequence.task,
+            noised,
+        }
+    }
+
+    /// The model with its present weights as constants: sampling records no graph.
+    fn frozen(&self) -> Result<Mmada> {
+        let model = &self.model;
+        Mmada::new(
+            model.config(),
+            model.params().frozen(),
+            model.codec().clone(),
+            model.image_parts().cloned(),
+            model.defaults().clone(),
+        )
+        .map_err(Error::model)
+    }
+}
+
+/// Examples skipped in a row before the data is taken to hold nothing usable.
+const MOST_SKIPPED: u64 = 100_000;
+
+impl Objective for Denoise {
+    type Batch = NoisedBatch;
+
+    fn parameters(&self) -> Vec<(String, Var)> {
+        self.model.params().vars()
+    }
+
+    fn batch(&mut self, at: Moment) -> Result<NoisedBatch> {
+        let (mut examples, mut tokens, mut rates) = (Vec::new(), 0, 0.0);
+        let before = self.left_out;
+        while !at.is_full(examples.len(), tokens) {
+            if self.left_out - before > MOST_SKIPPED {
+                let what = "every example is too long or has a broken picture; \
+                            raise objective.max_tokens or look at the data";
+                return Err(Error::Data(what.to_owned()));
+            }
+            let example = self.mixture.next_example().map_err(Error::data)?;
+            let Some(sequence) = self.sequence(&example)? else {
+                self.left_out += 1;
+                continue;
+            };
+            let learnable = learnable(&sequence);
+            let mask = self.model.vocab().special.mask;
+            let noised = self.noise(&example, sequence, at, examples.len());
+            let masked = noised.noised.ids.iter().filter(|id| **id == mask).count();
+            rates += masked as f64 / learnable.max(1) as f64;
+            tokens += noised.noised.ids.len();
+            examples.push(noised);
+        }
+        Ok(NoisedBatch {
+            masking_rate: rates / examples.len().max(1) as f64,
+            examples,
+            tokens,
+        })
+    }
+
+    fn loss(&self, batch: &NoisedBatch) -> Result<BatchLoss> {
+        let transformer = self.model.transformer();
+        let nll = |rows: &Rows, wanted: &[usize], targets: &[u32]| -> mmada_tensor::Result<Tensor> {
+            transformer.nll(rows, wanted, targets).map_err(|error| match error {
+                mmada_nn::Error::Tensor(error) => error,
+                other => mmada_tensor::candle::Error::Msg(other.to_string()).into(),
+            })
+        };
+        let loss = weighted_cross_entropy(&nll, &batch.examples, &self.config.coefficients)
+            .map_err(Error::model)?;
+        let mut metrics: Vec<Metric> = loss.parts.iter().flat_map(metrics_of).collect();
+        metrics.push(Metric {
+            name: "avg_masking_rate",
+            value: batch.masking_rate,
+            weight: batch.examples.len() as f64,
+        });
+        Ok(BatchLoss {
+            total: loss.total,
+            metrics,
+            tokens: batch.tokens,
+        })
+    }
+
+    fn position(&self) -> Result<Value> {
+        serde_json::to_value(self.mixture.state()).map_err(Error::data)
+    }
+
+    fn seek(&mut self, position: &Value) -> Result<()> {
+        let state = serde_json::from_value(position.clone()).map_err(Error::data)?;
+        self.mixture.restore(&state).map_err(Error::data)
+    }
+
+    fn skipped(&self) -> u64 {
+        self.left_out + self.mixture.skipped().count
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        self.model.write(folder, &SaveOptions::default()).map_err(Error::model)
+    }
+
+    fn restore(&mut self, folder: &Path) -> Result<()> {
+        weights::take_over(self.model.params(), folder)
+    }
+
+    fn samples(&self, config: &SamplesConfig, seed: u64) -> Result<Sheet> {
+        self.probes.sheet(&self.frozen()?, config, seed)
+    }
+}
+
+fn learnable(sequence: &Sequence) -> usize {
+    let kinds: &[SpanKind] = match sequence.task {
+        Task::Text | Task::Chat | Task::Describe => &[SpanKind::Answer, SpanKind::Tail],
+        Task::Paint => &[SpanKind::Image],
+        Task::ThinkPaint => &[SpanKind::Answer, SpanKind::Tail, SpanKind::Image],
+    };
+    kinds.iter().map(|kind| sequence.positions(*kind).count()).sum()
+}
+
+/// Loss and mean negative log-likelihood of a task, under upstream's names where it has one.
+fn metrics_of(part: &Part) -> [Metric; 2] {
+    let (loss, nll) = match part.task {
+        Task::Text => ("step_loss_lm", "nll_lm"),
+        Task::Chat => ("step_loss_chat", "nll_chat"),
+        Task::Describe => ("step_loss_mmu", "nll_mmu"),
+        Task::Paint => ("step_loss_t2i", "nll_t2i"),
+        Task::ThinkPaint => ("step_loss_r2i", "nll_r2i"),
+    };
+    [
+        Metric {
+            name: loss,
+            value: part.loss,
+            weight: part.examples as f64,
+        },
+        Metric {
+            name: nll,
+            value: part.mean_nll,
+            weight: part.targets as f64,
+        },
+    ]
+}

@@ -1,0 +1,319 @@
+//! AdamW with parameter groups, clipping by the global norm, and a moving average of the weights.
+//!
+//! ```text
+//!   gradients of micro-batches ──sum──▶ global norm ──clip──▶ AdamW per group ──▶ weights ──▶ EMA
+//! ```
+//!
+//! Decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), with the operations in the
+//! order of PyTorch's `torch.optim.AdamW`, which trained the original.
+
+use std::path::Path;
+
+use mmada_nn::atomic;
+use mmada_tensor::candle::backprop::GradStore;
+use mmada_tensor::ops::{self, AdamwStep};
+use mmada_tensor::{Device, Tensor, Var};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// Settings of the optimiser. The defaults are the original's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OptimizerConfig {
+    /// Decay rates of the first and second moment.
+    pub betas: (f64, f64),
+    /// Added to the root of the second moment.
+    pub eps: f64,
+    /// Decoupled weight decay of parameters that no group claims.
+    pub weight_decay: f64,
+    /// Highest global gradient norm; larger gradients are scaled down. 0 leaves them alone.
+    pub clip: f64,
+    /// Exceptions by name; the first group that matches a parameter claims it.
+    pub groups: Vec<GroupConfig>,
+}
+
+/// Parameters that are treated differently.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GroupConfig {
+    /// A parameter belongs here when its name contains one of these.
+    pub names: Vec<String>,
+    /// Weight decay of the group.
+    pub weight_decay: f64,
+    /// The group's learning rate as a multiple of the schedule's.
+    #[serde(default = "one")]
+    pub lr_scale: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl Default for OptimizerConfig {
+    fn default() -> Self {
+        Self {
+            betas: (0.9, 0.999),
+            eps: 1e-8,
+            weight_decay: 0.01,
+            clip: 1.0,
+            groups: Vec::new(),
+        }
+    }
+}
+
+/// Settings of the moving average of the weights.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EmaConfig {
+    /// The share of the old average kept at each step. Early steps keep less,
+    /// `(1 + step) / (10 + step)`, so that the random start is forgotten.
+    pub decay: f64,
+}
+
+/// Sums of gradients over micro-batches, in the order of the parameters.
+#[derive(Debug, Default)]
+pub struct Gradients {
+    sums: Vec<Option<Tensor>>,
+}
+
+impl Gradients {
+    /// Adds the gradients of one micro-batch. The order of calls is the order of summation.
+    ///
+    /// # Errors
+    /// When tensors do not fit together.
+    pub fn add(&mut self, parameters: &[(String, Var)], grads: &GradStore) -> Result<()> {
+        self.sums.resize(parameters.len(), None);
+        for (sum, (_, var)) in self.sums.iter_mut().zip(parameters) {
+            let Some(grad) = grads.get(var) else {
+                continue;
+            };
+            *sum = Some(match sum.take() {
+                Some(sum) => (sum + grad)?,
+                None => grad.clone(),
+            });
+        }
+        Ok(())
+    }
+
+    /// The L2 norm over all parameters.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    pub fn norm(&self) -> Result<f64> {
+        let mut sum = 0.0;
+        for grad in self.sums.iter().flatten() {
+            sum += ops::sum_of_squares(grad)?;
+        }
+        Ok(sum.sqrt())
+    }
+}
+
+/// A parameter and what the optimiser remembers of it.
+#[derive(Debug)]
+struct Slot {
+    name: String,
+    var: Var,
+    first: Tensor,
+    second: Tensor,
+    average: Option<Tensor>,
+    weight_decay: f64,
+    lr_scale: f64,
+}
+
+/// AdamW over named parameters.
+#[derive(Debug)]
+pub struct AdamW {
+    config: OptimizerConfig,
+    ema: Option<EmaConfig>,
+    slots: Vec<Slot>,
+    /// Steps taken.
+    step: u64,
+}
+
+impl AdamW {
+    /// Starts with zero moments. Parameters keep the order in which they are given.
+    ///
+    /// # Errors
+    /// When memory for the moments cannot be had, or a group matches no parameter.
+    pub fn new(
+        parameters: &[(String, Var)],
+        config: &OptimizerConfig,
+        ema: Option<&EmaConfig>,
+    ) -> Result<Self> {
+        for group in &config.groups {
+            let claims = |(name, _): &(String, Var)| group.claims(name);
+            if !parameters.iter().any(claims) {
+                return Err(Error::Config(format!(
+                    "optimizer.groups: names {:?} match no parameter; \
+                     try part of a name as `mmada inspect` prints it",
+                    group.names
+                )));
+            }
+        }
+        let slots = parameters.iter().map(|(name, var)| {
+            let group = config.groups.iter().find(|group| group.claims(name));
+            Ok(Slot {
+                name: name.clone(),
+                var: var.clone(),
+                first: var.zeros_like()?.detach(),
+                second: var.zeros_like()?.detach(),
+                average: match ema {
+                    Some(_) => Some(var.as_tensor().copy()?.detach()),
+                    None => None,
+                },
+                weight_decay: group.map_or(config.weight_decay, |group| group.weight_decay),
+                lr_scale: group.map_or(1.0, |group| group.lr_scale),
+            })
+        });
+        Ok(Self {
+            config: config.clone(),
+            ema: ema.cloned(),
+            slots: slots.collect::<Result<_>>()?,
+            step: 0,
+        })
+    }
+
+    /// Steps taken so far.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// Moves the weights along the gradients, clipped to the configured norm; returns the norm
+    /// before clipping.
+    ///
+    /// # Errors
+    /// When a gradient is not finite, in which case nothing has moved, or a tensor operation fails.
+    pub fn step(&mut self, gradients: &Gradients, lr: f64) -> Result<f64> {
+        let norm = gradients.norm()?;
+        if !norm.is_finite() {
+            return Err(Error::Diverged {
+                step: self.step,
+                what: "the gradient norm".to_owned(),
+                value: norm,
+            });
+        }
+        let clip = self.config.clip;
+        // PyTorch's clip_grad_norm_ divides by norm + 1e-6.
+        let scale = if clip > 0.0 {
+            (clip / (norm + 1e-6)).min(1.0)
+        } else {
+            1.0
+        };
+        self.step += 1;
+        for (slot, grad) in self.slots.iter().zip(&gradients.sums) {
+            let Some(grad) = grad else {
+                continue;
+            };
+            let step = AdamwStep {
+                lr: lr * slot.lr_scale,
+                beta1: self.config.betas.0,
+                beta2: self.config.betas.1,
+                eps: self.config.eps,
+                weight_decay: slot.weight_decay,
+                step: self.step,
+                grad_scale: scale,
+            };
+            let (param, grad) = (slot.var.as_tensor(), grad.contiguous()?);
+            ops::adamw_step(param, &grad, &slot.first, &slot.second, &step)?;
+        }
+        self.update_averages()?;
+        Ok(norm)
+    }
+
+    fn update_averages(&mut self) -> Result<()> {
+        let Some(ema) = &self.ema else {
+            return Ok(());
+        };
+        let step = self.step as f64;
+        let keep = ema.decay.min((1.0 + step) / (10.0 + step));
+        for slot in &mut self.slots {
+            if let Some(average) = &mut slot.average {
+                let weight = slot.var.as_tensor().detach();
+                *average = ((&*average * keep)? + (weight * (1.0 - keep))?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the averaged weights in place of the trained ones while `work` runs. Without a moving
+    /// average the trained weights stay.
+    ///
+    /// # Errors
+    /// Those of `work`; the trained weights are back in any case.
+    pub fn with_average<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let mut trained = Vec::new();
+        for slot in &self.slots {
+            if let Some(average) = &slot.average {
+                trained.push((&slot.var, slot.var.as_tensor().copy()?));
+                slot.var.set(average)?;
+            }
+        }
+        let result = work();
+        for (var, weight) in trained {
+            var.set(&weight)?;
+        }
+        result
+    }
+
+    /// Writes the moments and averages as `optimizer.safetensors`.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut tensors = Vec::new();
+        for slot in &self.slots {
+            let name = &slot.name;
+            tensors.push((format!("first.{name}"), &slot.first));
+            tensors.push((format!("second.{name}"), &slot.second));
+            if let Some(average) = &slot.average {
+                tensors.push((format!("average.{name}"), average));
+            }
+        }
+        let bytes = safetensors::serialize(tensors, None)
+            .map_err(|error| Error::checkpoint(path, error))?;
+        Ok(atomic::write_atomic(path, |file| file.write_all(&bytes))?)
+    }
+
+    /// Continues from saved moments, as after `step` steps.
+    ///
+    /// # Errors
+    /// When the file cannot be read or does not fit the parameters.
+    pub fn load(&mut self, path: &Path, step: u64) -> Result<()> {
+        let mut tensors = mmada_tensor::candle::safetensors::load(path, &Device::Cpu)
+            .map_err(|error| Error::checkpoint(path, error))?;
+        for slot in &mut self.slots {
+            let mut take = |kind: &str| -> Result<Tensor> {
+                let name = format!("{kind}.{}", slot.name);
+                let found = tensors.remove(&name);
+                let tensor = found.ok_or_else(|| missing(path, &name))?;
+                if tensor.shape() != slot.var.shape() {
+                    let (got, expected) = (tensor.shape(), slot.var.shape());
+                    let what = format!("{name}: expected shape {expected:?}, got {got:?}");
+                    return Err(Error::checkpoint(path, what));
+                }
+                Ok(tensor.to_device(slot.var.device())?)
+            };
+            slot.first = take("first")?;
+            slot.second = take("second")?;
+            if slot.average.is_some() {
+                slot.average = Some(take("average")?);
+            }
+        }
+        self.step = step;
+        Ok(())
+    }
+}
+
+fn missing(path: &Path, name: &str) -> Error {
+    Error::checkpoint(
+        path,
+        format!("{name} is missing; continue with the run file that wrote the checkpoint"),
+    )
+}
+
+impl GroupConfig {
+    fn claims(&self, name: &str) -> bool {
+        self.names.iter().any(|part| name.contains(part.as_str()))
+    }
+}

@@ -1,0 +1,107 @@
+//! The model a run begins with: a folder's, or random weights around a tokenizer.
+
+use std::path::PathBuf;
+
+use mmada_model::{Defaults, ImageParts, LoadOptions, Mmada};
+use mmada_nn::magvit::ImageTokenizer;
+use mmada_nn::transformer::{Config, Sizes, Transformer};
+use mmada_nn::Mode;
+use mmada_tensor::Device;
+use mmada_tokens::Codec;
+use serde_json::Value;
+
+use crate::config::{Init, RunConfig};
+use crate::{Error, Result, weights};
+
+/// Rows of the embedding table are rounded up to a multiple of this, for the matrix products.
+const ROWS: u32 = 16;
+
+/// Makes or reads the model with trainable weights.
+pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
+    let model = match &run.model.init {
+        Init::From(folder) => {
+            let options = LoadOptions {
+                device: device.clone(),
+                mode: Mode::Trainable,
+                ..LoadOptions::default()
+            };
+            let model = Mmada::open(folder, &options).map_err(Error::model)?;
+            with_parts(run, model, device)?
+        }
+        Init::Config(file) => fresh(run, &weights::read_text(file)?, device)?,
+        Init::Sizes(table) => {
+            let text = weights::to_json(table)?;
+            fresh(run, &text, device)?
+        }
+    };
+    match &run.model.generation {
+        Some(defaults) => Ok(model.with_defaults(defaults.clone())),
+        None => Ok(model),
+    }
+}
+
+/// A model of a folder, with another tokenizer or image tokenizer where the run names one.
+fn with_parts(run: &RunConfig, model: Mmada, device: &Device) -> Result<Mmada> {
+    if run.model.tokenizer.is_none() && run.model.image_tokenizer.is_none() {
+        return Ok(model);
+    }
+    let image = match image_parts(run, device)? {
+        Some(image) => Some(image),
+        None => model.image_parts().cloned(),
+    };
+    let codec = match &run.model.tokenizer {
+        Some(folder) => {
+            let codes = model.vocab().codes();
+            Codec::load(folder, codes, Some(model.vocab().rows)).map_err(Error::model)?
+        }
+        None => model.codec().clone(),
+    };
+    let (config, params) = (model.config().clone(), model.params().clone());
+    Mmada::new(&config, params, codec, image, model.defaults().clone()).map_err(Error::model)
+}
+
+/// Random weights. `text` is a `config.json`, or only the sizes of one.
+fn fresh(run: &RunConfig, text: &str, device: &Device) -> Result<Mmada> {
+    let lacking = || Error::Config("model.tokenizer is missing".to_owned());
+    let folder = run.model.tokenizer.as_ref().ok_or_else(lacking)?;
+    let image = image_parts(run, device)?;
+    let codes = image.as_ref().map_or(0, |image| image.tokenizer.codes() as u32);
+    let smallest = Codec::load(folder, codes, None).map_err(Error::model)?.vocab;
+    let rows = smallest.rows.next_multiple_of(ROWS);
+    let mut config = sizes(text, rows)?;
+    config.set_key("codebook_size", Value::from(codes));
+    config.set_key("mask_token_id", Value::from(smallest.special.mask));
+    let rows = u32::try_from(config.embedding_size).unwrap_or(u32::MAX);
+    let codec = Codec::load(folder, codes, Some(rows)).map_err(Error::model)?;
+    let mut defaults = Defaults::default();
+    if let Some(image) = &image {
+        let side = image.tokenizer.config().resolution;
+        (defaults.image.width, defaults.image.height) = (side, side);
+        (defaults.paint.width, defaults.paint.height) = (side, side);
+    }
+    let (params, _) = Transformer::init(&config, run.run.seed, device)?;
+    let defaults = run.model.generation.clone().unwrap_or(defaults);
+    Mmada::new(&config, params, codec, image, defaults).map_err(Error::model)
+}
+
+fn sizes(text: &str, rows: u32) -> Result<Config> {
+    let fault = |error: serde_json::Error| Error::Config(format!("model.init: {error}"));
+    let mut value: Value = serde_json::from_str(text).map_err(fault)?;
+    let is_whole = value.get("model_type").is_some() || value.get("architectures").is_some();
+    if is_whole {
+        return Ok(Config::parse(text)?);
+    }
+    if let Value::Object(sizes) = &mut value {
+        sizes.entry("embedding_size").or_insert(rows.into());
+    }
+    let sizes: Sizes = serde_json::from_value(value).map_err(fault)?;
+    Ok(Config::new(&sizes)?)
+}
+
+fn image_parts(run: &RunConfig, device: &Device) -> Result<Option<ImageParts>> {
+    let Some(folder): Option<&PathBuf> = run.model.image_tokenizer.as_ref() else {
+        return Ok(None);
+    };
+    let (params, tokenizer) = ImageTokenizer::open(folder, device, Mode::Frozen)?;
+    Ok(Some(ImageParts { params, tokenizer }))
+}

@@ -1,0 +1,362 @@
+//! The training loop: the only one.
+//!
+//! ```text
+//!   batch ──▶ loss ──▶ backward ──▶ sum over micro-batches ──▶ clip ──▶ AdamW ──▶ EMA
+//!     │                                                                   │
+//!     └ data_time                     metrics ◀── samples ◀── checkpoint ◀┘   when due
+//! ```
+//!
+//! Nothing here draws a random number or knows what is learnt; see [`Objective`].
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use mmada_nn::atomic;
+use mmada_tensor::Var;
+
+use crate::checkpoint::{Checkpoints, TrainerState, optimizer_file};
+use crate::config::RunConfig;
+use crate::metrics::{Meter, MetricsFile, Record};
+use crate::objective::{Moment, Objective};
+use crate::optimizer::{AdamW, Gradients};
+use crate::report::{Event, Reporter};
+use crate::tensorboard::{EventWriter, Payload};
+use crate::{Error, Result, samples};
+
+/// What to do about an earlier run in the same folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Start {
+    /// Begin; refuse a folder that holds checkpoints.
+    #[default]
+    Fresh,
+    /// Continue from the newest complete checkpoint, or begin if there is none.
+    Resume,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Summary {
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Whether it was stopped before its last step.
+    pub is_early: bool,
+    /// The folder of the trained model; absent when stopped early.
+    pub model: Option<PathBuf>,
+    /// The newest checkpoint.
+    pub checkpoint: PathBuf,
+    /// The last line of metrics.
+    pub last: Option<Record>,
+}
+
+/// One run in progress.
+pub struct Trainer<'a, O: Objective> {
+    config: &'a RunConfig,
+    objective: O,
+    parameters: Vec<(String, Var)>,
+    optimizer: AdamW,
+    state: TrainerState,
+    /// Samples skipped before this process took over.
+    skipped_before: u64,
+    checkpoints: Checkpoints,
+    metrics: MetricsFile,
+    events: EventWriter,
+    clock: Clock,
+    last: Option<Record>,
+    reporter: &'a dyn Reporter,
+    stop: Arc<AtomicBool>,
+}
+
+/// Seconds and tokens since the last line of metrics.
+struct Clock {
+    since: Instant,
+    data: f64,
+    batch: f64,
+    tokens: u64,
+    steps: u64,
+    /// When this process began, and at which step.
+    began: (Instant, u64),
+}
+
+impl<'a, O: Objective> Trainer<'a, O> {
+    /// Opens the run's folder and, when resuming, goes to where it stood.
+    ///
+    /// # Errors
+    /// When the folder cannot be written, holds another run, or its newest checkpoint does not fit.
+    pub fn open(
+        config: &'a RunConfig,
+        mut objective: O,
+        start: Start,
+        stop: Arc<AtomicBool>,
+        reporter: &'a dyn Reporter,
+    ) -> Result<Self> {
+        let out = &config.run.out;
+        std::fs::create_dir_all(out).map_err(Error::file(out, "create the run's folder"))?;
+        let checkpoints = Checkpoints::new(out, config.checkpoint.keep);
+        checkpoints.clean()?;
+        let newest = checkpoints.newest()?;
+        let parameters = objective.parameters();
+        let mut optimizer = AdamW::new(&parameters, &config.optimizer, config.ema.as_ref())?;
+        let state = match (start, newest) {
+            (Start::Fresh, Some((path, _))) => {
+                let what = "the folder holds a run already; \
+                            continue it with --resume or choose another run.out";
+                return Err(Error::checkpoint(&path, what));
+            }
+            (_, None) => TrainerState {
+                step: 0,
+                seed: config.run.seed,
+                skipped: 0,
+                tokens: 0,
+                meter: Meter::default(),
+                data: objective.position()?,
+            },
+            (Start::Resume, Some((path, state))) => {
+                check_seed(&path, &state, config)?;
+                objective.restore(&path)?;
+                optimizer.load(&optimizer_file(&path), state.step)?;
+                objective.seek(&state.data)?;
+                state
+            }
+        };
+        let resolved = config.resolved()?;
+        atomic::write_atomic(&out.join("run.toml"), |file| {
+            file.write_all(resolved.as_bytes())
+        })?;
+        Ok(Self {
+            metrics: MetricsFile::open(&out.join("metrics.jsonl"), state.step)?,
+            events: EventWriter::create(&out.join("tensorboard"), state.step)?,
+            clock: Clock::new(state.step),
+            skipped_before: state.skipped,
+            config,
+            objective,
+            parameters,
+            optimizer,
+            state,
+            checkpoints,
+            last: None,
+            reporter,
+            stop,
+        })
+    }
+
+    /// Trains to the last step, or until asked to stop.
+    ///
+    /// # Errors
+    /// When data, tensors or files fail, or the loss is no number any more.
+    pub fn run(mut self) -> Result<Summary> {
+        let steps = self.config.run.steps;
+        self.reporter.report(&Event::Started {
+            name: &self.config.run.name,
+            first_step: self.state.step,
+            steps,
+            parameters: self.parameters.iter().map(|(_, var)| var.elem_count()).sum(),
+        });
+        let mut saved = None;
+        while self.state.step < steps && !self.is_asked_to_stop() {
+            let (loss, lr) = self.step()?;
+            let is_last = self.state.step == steps;
+            self.tell(loss);
+            if is_due(self.state.step, self.config.log.every, is_last) {
+                self.log(lr)?;
+            }
+            let sheets = self.config.samples.every;
+            if sheets > 0 && is_due(self.state.step, sheets, is_last) {
+                self.sample()?;
+            }
+            if is_due(self.state.step, self.config.checkpoint.every, is_last) {
+                saved = Some(self.save()?);
+            }
+        }
+        let is_early = self.state.step < steps;
+        let checkpoint = match saved {
+            Some(path) if !is_early => path,
+            _ => self.save()?,
+        };
+        let model = match is_early {
+            true => None,
+            false => Some(self.export()?),
+        };
+        self.metrics.sync()?;
+        self.reporter.report(&Event::Ended {
+            step: self.state.step,
+            is_early,
+        });
+        Ok(Summary {
+            step: self.state.step,
+            is_early,
+            model,
+            checkpoint,
+            last: self.last,
+        })
+    }
+
+    /// One optimiser step; returns its loss and learning rate.
+    fn step(&mut self) -> Result<(f64, f64)> {
+        let began = Instant::now();
+        let accumulate = self.config.batch.accumulate;
+        let mut gradients = Gradients::default();
+        let mut mean = 0.0;
+        for micro in 0..accumulate {
+            let fetching = Instant::now();
+            let batch = self.objective.batch(Moment {
+                seed: self.config.run.seed,
+                step: self.state.step,
+                micro,
+                size: self.config.batch.size,
+            })?;
+            self.clock.data += fetching.elapsed().as_secs_f64();
+            let loss = self.objective.loss(&batch)?;
+            let value = f64::from(loss.total.to_scalar::<f32>()?);
+            if !value.is_finite() {
+                return Err(Error::Diverged {
+                    step: self.state.step,
+                    what: "the loss".to_owned(),
+                    value,
+                });
+            }
+            let scaled = (loss.total / accumulate as f64)?;
+            gradients.add(&self.parameters, &scaled.backward()?)?;
+            for metric in &loss.metrics {
+                self.state.meter.add(metric.name, metric.value, metric.weight);
+            }
+            self.state.meter.add("loss", value, 1.0);
+            self.state.tokens += loss.tokens as u64;
+            self.clock.tokens += loss.tokens as u64;
+            mean += value / accumulate as f64;
+        }
+        let lr = self.config.lr.at(self.state.step, self.config.run.steps);
+        let norm = self.optimizer.step(&gradients, lr)?;
+        self.state.meter.add("grad_norm", norm, 1.0);
+        self.state.step += 1;
+        self.clock.steps += 1;
+        self.clock.batch += began.elapsed().as_secs_f64();
+        Ok((mean, lr))
+    }
+
+    fn tell(&self, loss: f64) {
+        let steps = self.config.run.steps;
+        let (began, first) = self.clock.began;
+        let done = (self.state.step - first) as f64;
+        let seconds = began.elapsed().as_secs_f64();
+        self.reporter.report(&Event::Step {
+            step: self.state.step,
+            steps,
+            loss,
+            tokens_per_second: self.clock.tokens_per_second(),
+            seconds_left: seconds / done * (steps - self.state.step) as f64,
+        });
+    }
+
+    /// Writes a line of metrics and begins a new mean.
+    fn log(&mut self, lr: f64) -> Result<()> {
+        let step = self.state.step;
+        let skipped = self.skipped_before + self.objective.skipped();
+        if skipped > self.state.skipped {
+            self.reporter.report(&Event::Skipped(skipped));
+        }
+        self.state.skipped = skipped;
+        let mut values = vec![];
+        values.extend(self.state.meter.means().map(|(name, mean)| (name.to_owned(), mean)));
+        let per_step = 1.0 / self.clock.steps.max(1) as f64;
+        for (name, value) in [
+            ("lr", lr),
+            ("tokens_per_second", self.clock.tokens_per_second()),
+            ("data_time", self.clock.data * per_step),
+            ("batch_time", self.clock.batch * per_step),
+            ("num_tokens", self.state.tokens as f64),
+            ("skipped_samples", skipped as f64),
+        ] {
+            values.push((name.to_owned(), value));
+        }
+        let record = Record { step, values };
+        self.metrics.write(&record)?;
+        let scalars = record.values.iter().map(|(name, value)| (name.clone(), *value as f32));
+        self.events.write(step, Payload::Scalars(scalars.collect()))?;
+        self.reporter.report(&Event::Metrics(&record));
+        self.last = Some(record);
+        self.state.meter.clear();
+        self.clock.restart();
+        Ok(())
+    }
+
+    /// Writes a sample sheet.
+    fn sample(&mut self) -> Result<()> {
+        let began = Instant::now();
+        let (config, step) = (self.config, self.state.step);
+        let objective = &self.objective;
+        let sheet = self
+            .optimizer
+            .with_average(|| objective.samples(&config.samples, config.run.seed))?;
+        for path in samples::write(&config.run.out.join("samples"), step, &sheet, &mut self.events)? {
+            self.reporter.report(&Event::Samples(&path));
+        }
+        // Sampling is no training: the speeds that are logged leave it out.
+        self.clock.since += began.elapsed();
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<PathBuf> {
+        self.metrics.sync()?;
+        self.state.data = self.objective.position()?;
+        let path = self.checkpoints.write(&self.state, |folder| {
+            self.objective.save(folder)?;
+            self.optimizer.save(&optimizer_file(folder))
+        })?;
+        self.reporter.report(&Event::Checkpoint(&path));
+        Ok(path)
+    }
+
+    /// Writes the result: the averaged weights where there is an average.
+    fn export(&self) -> Result<PathBuf> {
+        let path = self.config.run.out.join("model");
+        let objective = &self.objective;
+        self.optimizer
+            .with_average(|| atomic::replace_dir(&path, |folder| objective.save(folder)))?;
+        Ok(path)
+    }
+
+    fn is_asked_to_stop(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+}
+
+fn check_seed(path: &Path, state: &TrainerState, config: &RunConfig) -> Result<()> {
+    if state.seed == config.run.seed {
+        return Ok(());
+    }
+    let what = format!(
+        "it was written with run.seed = {}, the run file says {}; the random numbers would differ",
+        state.seed, config.run.seed
+    );
+    Err(Error::checkpoint(path, what))
+}
+
+fn is_due(step: u64, every: u64, is_last: bool) -> bool {
+    is_last || (every > 0 && step.is_multiple_of(every))
+}
+
+impl Clock {
+    fn new(step: u64) -> Self {
+        Self {
+            since: Instant::now(),
+            data: 0.0,
+            batch: 0.0,
+            tokens: 0,
+            steps: 0,
+            began: (Instant::now(), step),
+        }
+    }
+
+    fn tokens_per_second(&self) -> f64 {
+        self.tokens as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    fn restart(&mut self) {
+        *self = Self {
+            began: self.began,
+            ..Self::new(0)
+        };
+    }
+}

@@ -1,0 +1,30 @@
+//! Small helpers around weight and size files, shared by the objectives.
+
+use std::path::Path;
+
+use mmada_nn::{Mode, Params};
+
+use crate::{Error, Result};
+
+/// Overwrites every trainable tensor with the one of a folder.
+///
+/// # Errors
+/// When the folder lacks a tensor or has it in another shape.
+pub(crate) fn take_over(params: &Params, folder: &Path) -> Result<()> {
+    let saved = Params::load(folder, params.device(), None, Mode::Frozen)?;
+    for (name, var) in params.vars() {
+        let tensor = saved.get(&name, var.dims())?;
+        var.set(&tensor.to_dtype(var.dtype())?)?;
+    }
+    Ok(())
+}
+
+/// A text file.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path).map_err(Error::file(path, "read the sizes of the model"))
+}
+
+/// A TOML table as JSON.
+pub(crate) fn to_json(table: &toml::Table) -> Result<String> {
+    serde_json::to_string(table).map_err(|error| Error::Config(error.to_string()))
+}

@@ -1,0 +1,35 @@
+# Recipes of the development loop. `just` lists them.
+
+default:
+    @just --list
+
+# Chat, describe and paint with the embedded model.
+try:
+    cargo run --release -- try
+
+# What CI runs: format, lints, tests, invariants.
+ci:
+    bash .ci/run
+
+test *ARGS:
+    cargo test --release --workspace {{ARGS}}
+
+# Only the numbers of the original implementation.
+golden:
+    cargo test --release --workspace golden
+
+lint:
+    cargo fmt --all --check
+    cargo clippy --release --workspace --all-targets -- -D warnings
+    cargo xtask tidy
+
+# Retrain the embedded model from an empty folder (README says how long it takes).
+embedded:
+    cargo run --release -- train-tokenizer --out out/tokenizer
+    cargo run --release -- train runs/tokenizer-image.toml --resume
+    cargo run --release -- train runs/stage1.toml --resume
+    cargo run --release -- train runs/stage2.toml --resume
+
+# The evaluation table of the README.
+eval MODEL="assets/model":
+    cargo run --release -- eval all --model {{MODEL}} --data assets/data --split test
