@@ -6,7 +6,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Multimodal masked diffusion: one model that chats, describes pictures and paints them.
 #[derive(Debug, Parser)]
-#[command(name = "mmada", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "mmada",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -18,31 +23,50 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  mmada try\n  mmada try -o out/try --seed 7")]
     Try(TryArgs),
     /// Answer a question or hold a conversation.
-    #[command(after_help = "Examples:\n  mmada chat \"What is 12 + 30?\"\n  mmada chat --watch \"Calculate 6 - 10 * 9.\"\n  mmada chat            # asks for one message after another")]
+    #[command(
+        after_help = "Examples:\n  mmada chat \"What is 12 + 30?\"\n  mmada chat --watch \"Calculate 6 - 10 * 9.\"\n  mmada chat            # asks for one message after another"
+    )]
     Chat(ChatArgs),
     /// Describe a picture, or answer a question about it.
-    #[command(after_help = "Examples:\n  mmada describe picture.png\n  mmada describe picture.png \"what color is the shape?\"\n  mmada describe picture.png --answer \"a red ___\"   # completes a half-given answer")]
+    #[command(
+        after_help = "Examples:\n  mmada describe picture.png\n  mmada describe picture.png \"what color is the shape?\"\n  mmada describe picture.png --answer \"a red ___\"   # completes a half-given answer"
+    )]
     Describe(DescribeArgs),
     /// Paint a picture from words.
-    #[command(after_help = "Examples:\n  mmada paint \"a blue circle\" -o circle.png\n  mmada paint \"noto style: dog\" --count 4 --guidance 3 --seed 1 --watch")]
+    #[command(
+        after_help = "Examples:\n  mmada paint \"a blue circle\" -o circle.png\n  mmada paint \"noto style: dog\" --count 4 --guidance 3 --seed 1 --watch"
+    )]
     Paint(PaintArgs),
     /// Fill the gaps of a text; `___` is a gap, `[MASK:8]` one of eight tokens.
-    #[command(after_help = "Example:\n  mmada fill \"12 + 30 = ___.\"\n  mmada fill \"<think>6 * 7 = [MASK:2].</think>42\"")]
+    #[command(
+        after_help = "Example:\n  mmada fill \"12 + 30 = ___.\"\n  mmada fill \"<think>6 * 7 = [MASK:2].</think>42\""
+    )]
     Fill(FillArgs),
     /// Repaint a part of a picture, or paint on beyond its edges.
-    #[command(after_help = "Examples:\n  mmada inpaint picture.png --mask mask.png --prompt \"a red circle\" -o out.png\n  mmada inpaint picture.png --extend right=32 --prompt \"a red circle\" -o wide.png\n\nIn the mask, transparent pixels are repainted; in a mask without transparency, white ones.")]
+    #[command(
+        after_help = "Examples:\n  mmada inpaint picture.png --mask mask.png --prompt \"a red circle\" -o out.png\n  mmada inpaint picture.png --extend right=32 --prompt \"a red circle\" -o wide.png\n\nIn the mask, transparent pixels are repainted; in a mask without transparency, white ones."
+    )]
     Inpaint(InpaintArgs),
     /// Train a model as a run file says.
-    #[command(after_help = "Examples:\n  mmada train runs/stage1.toml\n  mmada train runs/stage1.toml --resume\n  mmada train runs/stage1.toml optimizer.lr=3e-4 run.steps=200 --dry-run")]
+    #[command(
+        after_help = "Examples:\n  mmada train runs/stage1.toml\n  mmada train runs/stage1.toml --resume\n  mmada train runs/stage1.toml optimizer.lr=3e-4 run.steps=200 --dry-run"
+    )]
     Train(TrainArgs),
     /// Train a byte-level BPE tokenizer (digits single) on the texts of data packs.
-    #[command(name = "train-tokenizer", after_help = "Example:\n  mmada train-tokenizer --data assets/data --size 1024 -o out/tokenizer")]
+    #[command(
+        name = "train-tokenizer",
+        after_help = "Example:\n  mmada train-tokenizer --data assets/data --size 1024 -o out/tokenizer"
+    )]
     TrainTokenizer(TrainTokenizerArgs),
     /// Score a model on a data pack, with 95 % intervals.
-    #[command(after_help = "Examples:\n  mmada eval vqa --data assets/data/shapes --split test\n  mmada eval all --data assets/data --split test --json")]
+    #[command(
+        after_help = "Examples:\n  mmada eval vqa --data assets/data/shapes --split test\n  mmada eval all --data assets/data --split test --json"
+    )]
     Eval(EvalArgs),
     /// Print the sequence a prompt becomes, with its spans in colour.
-    #[command(after_help = "Examples:\n  mmada explain \"What is 12 + 30?\"\n  mmada explain --task paint \"a blue circle\"")]
+    #[command(
+        after_help = "Examples:\n  mmada explain \"What is 12 + 30?\"\n  mmada explain --task paint \"a blue circle\""
+    )]
     Explain(ExplainArgs),
     /// Say what is in a model directory, and whether it is sound.
     #[command(after_help = "Example:\n  mmada inspect assets/model")]

@@ -46,9 +46,12 @@ fn is_hub_id(name: &str) -> bool {
     let is_word = |word: &str| {
         !word.is_empty()
             && !word.starts_with('.')
-            && word.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            && word
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
     };
-    name.split_once('/').is_some_and(|(owner, model)| is_word(owner) && is_word(model))
+    name.split_once('/')
+        .is_some_and(|(owner, model)| is_word(owner) && is_word(model))
 }
 
 fn is_offline() -> bool {
@@ -60,7 +63,9 @@ fn download(id: &str) -> Result<PathBuf> {
     if is_offline() {
         let config = Cache::from_env().repo(repo).get("config.json");
         let Some(folder) = config.as_deref().and_then(Path::parent) else {
-            bail!("model: {id} is not in the hub cache and HF_HUB_OFFLINE is set; unset it to download");
+            bail!(
+                "model: {id} is not in the hub cache and HF_HUB_OFFLINE is set; unset it to download"
+            );
         };
         return Ok(folder.to_path_buf());
     }
@@ -73,7 +78,11 @@ fn download(id: &str) -> Result<PathBuf> {
         format!("model: cannot reach {id} on the hub; check the name and the network, or give a local folder")
     })?;
     let mut folder = None;
-    for file in info.siblings.iter().filter(|file| is_model_file(&file.rfilename)) {
+    for file in info
+        .siblings
+        .iter()
+        .filter(|file| is_model_file(&file.rfilename))
+    {
         let path = repo
             .get(&file.rfilename)
             .with_context(|| format!("model: cannot download {} of {id}", file.rfilename))?;
@@ -81,9 +90,13 @@ fn download(id: &str) -> Result<PathBuf> {
             folder = path.parent().map(Path::to_path_buf);
         }
     }
-    folder.with_context(|| format!("model: {id} holds no config.json, so it is not a model directory"))
+    folder.with_context(|| {
+        format!("model: {id} holds no config.json, so it is not a model directory")
+    })
 }
 
 fn is_model_file(name: &str) -> bool {
-    [".json", ".safetensors", ".jinja"].iter().any(|ending| name.ends_with(ending))
+    [".json", ".safetensors", ".jinja"]
+        .iter()
+        .any(|ending| name.ends_with(ending))
 }

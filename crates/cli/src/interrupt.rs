@@ -61,7 +61,8 @@ fn flag() -> &'static Arc<AtomicBool> {
     FLAG.get_or_init(Arc::default)
 }
 
-fn install() {
+/// From now on Ctrl-C ends the program with code 130.
+pub(crate) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
         let pressed = || {

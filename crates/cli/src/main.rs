@@ -5,10 +5,14 @@
 mod args;
 mod commands;
 mod device;
+mod embedded;
+mod hub;
 mod interrupt;
 mod output;
 mod packs;
+mod session;
 mod terminal;
+mod watch;
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -34,24 +38,52 @@ fn usage(message: impl Into<String>) -> anyhow::Error {
 
 fn main() -> ExitCode {
     let cli = args::Cli::parse();
+    interrupt::install();
     match commands::run(cli.command) {
         Ok(code) => code,
         // Whoever read the results has had enough of them.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // The chain reads as one sentence per cause; nothing can be done if stderr is gone.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            // Nothing can be done if stderr is gone.
+            let _ = writeln!(std::io::stderr(), "error: {}", told(&error));
             ExitCode::from(exit_code(&error))
         }
     }
 }
 
+/// The chain of causes as one line. Some causes repeat what the error above them says already.
+fn told(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 fn exit_code(error: &anyhow::Error) -> u8 {
     match () {
-        () if error.is::<UsageError>() => 2,
+        () if error.is::<UsageError>() || is_impossible_request(error) => 2,
         () if error.is::<interrupt::Interrupted>() => interrupt::EXIT_CODE,
         () => 1,
     }
+}
+
+/// Whether something was asked that no model could do, as opposed to work that failed.
+fn is_impossible_request(error: &anyhow::Error) -> bool {
+    use mmada_model::Error::{Diffusion, Empty, Request, Tokens};
+    matches!(
+        error.downcast_ref(),
+        Some(
+            Empty { .. }
+                | Request { .. }
+                | Tokens(mmada_tokens::Error::TooLong { .. })
+                | Diffusion(mmada_diffusion::Error::Setting { .. })
+        )
+    )
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

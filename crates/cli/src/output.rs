@@ -5,8 +5,10 @@ use std::fs;
 use std::io::{Write as _, stderr, stdout};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use mmada_nn::atomic;
+
+use crate::usage;
 
 /// Writes a line to standard output. A reader that went away is an error, which ends the program
 /// quietly.
@@ -28,34 +30,52 @@ pub(crate) fn note(text: impl AsRef<str>) {
     let _ = writeln!(stderr(), "{}", text.as_ref());
 }
 
+/// Looks at where a picture is to go before any work is done for it: creates the folder, and
+/// refuses what could not be written later.
+pub(crate) fn prepare(path: &Path) -> Result<()> {
+    let show = path.display();
+    if path.is_dir() {
+        let better = path.join("painting.png");
+        return Err(usage(format!(
+            "output {show}: expected a file, got a folder; add a name, such as {}",
+            better.display()
+        )));
+    }
+    let extension = path
+        .extension()
+        .map(|extension| extension.to_ascii_lowercase());
+    if extension.is_some_and(|extension| extension != "png") {
+        return Err(usage(format!(
+            "output {show}: expected a name that ends in .png"
+        )));
+    }
+    create_parent(path)
+}
+
 /// Writes a file under a temporary name and renames it; creates its folder. Devices and pipes,
 /// which cannot be replaced, are written to directly.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let show = path.display();
-    match fs::metadata(path) {
-        Ok(found) if found.is_dir() => {
-            bail!("output {show}: expected a file, got a folder; add a file name, such as {}", path.join("painting.png").display());
-        }
-        Ok(found) if !found.is_file() => {
-            let mut device = fs::OpenOptions::new()
-                .write(true)
-                .open(path)
-                .with_context(|| format!("output: cannot open {show}"))?;
-            return device
-                .write_all(bytes)
-                .with_context(|| format!("output: cannot write {show}"));
-        }
-        _ => {}
+    let is_device = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    if is_device {
+        let opened = fs::OpenOptions::new().write(true).open(path);
+        return opened
+            .and_then(|mut device| device.write_all(bytes))
+            .with_context(|| {
+                format!("output: cannot write to {show}; name another place with -o")
+            });
     }
     create_parent(path)?;
-    atomic::write_atomic(path, |file| file.write_all(bytes)).with_context(|| {
-        format!("output: nothing was written to {show}; name another place with -o")
-    })
+    atomic::write_atomic(path, |file| file.write_all(bytes))
+        .context("output: nothing was written; name another place with -o")
 }
 
 /// Creates the folder that a file is to be in.
 pub(crate) fn create_parent(path: &Path) -> Result<()> {
-    match path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+    match path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
         Some(parent) => create_dir(parent),
         None => Ok(()),
     }
@@ -64,7 +84,10 @@ pub(crate) fn create_parent(path: &Path) -> Result<()> {
 /// Creates a folder and those above it.
 pub(crate) fn create_dir(dir: &Path) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| {
-        format!("output: cannot create the folder {}; name another place with -o", dir.display())
+        format!(
+            "output: cannot create the folder {}; name another place with -o",
+            dir.display()
+        )
     })
 }
 

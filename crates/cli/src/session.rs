@@ -17,7 +17,10 @@ const MAX_PICTURE_BYTES: u64 = 256 << 20;
 
 /// Opens the model that the flags name.
 pub(crate) fn open(args: &ModelArgs) -> Result<Mmada> {
-    let options = LoadOptions { device: device::open(args.device)?, ..LoadOptions::default() };
+    let options = LoadOptions {
+        device: device::open(args.device)?,
+        ..LoadOptions::default()
+    };
     open_source(&hub::locate(args.model.as_deref())?, &options)
 }
 
@@ -68,7 +71,9 @@ pub(crate) fn fill_options(
     seed: u64,
 ) -> Result<FillOptions> {
     if sample.guidance.is_some() {
-        return Err(usage("guidance: gaps are filled without; expected no --guidance"));
+        return Err(usage(
+            "guidance: gaps are filled without; expected no --guidance",
+        ));
     }
     Ok(FillOptions {
         gap: gap.unwrap_or(defaults.gap),
@@ -122,7 +127,8 @@ fn anneal(anneal: AnnealArg) -> Anneal {
 /// Reads a picture file.
 pub(crate) fn picture(path: &Path) -> Result<Picture> {
     let bytes = picture_bytes(path)?;
-    Picture::decode(&bytes, &Limits::default()).with_context(|| format!("picture {}", path.display()))
+    Picture::decode(&bytes, &Limits::default())
+        .with_context(|| format!("picture {}", path.display()))
 }
 
 /// Reads a mask: the picture that says what is painted anew.
@@ -133,9 +139,12 @@ pub(crate) fn mask(path: &Path) -> Result<Mask> {
 
 fn picture_bytes(path: &Path) -> Result<Vec<u8>> {
     let show = path.display();
-    let found = fs::metadata(path).with_context(|| format!("picture {show}: expected a PNG, JPEG or WebP file"))?;
+    let found = fs::metadata(path)
+        .with_context(|| format!("picture {show}: expected a PNG, JPEG or WebP file"))?;
     if !found.is_file() {
-        return Err(usage(format!("picture {show}: expected a PNG, JPEG or WebP file, got a folder or device")));
+        return Err(usage(format!(
+            "picture {show}: expected a PNG, JPEG or WebP file, got a folder or device"
+        )));
     }
     if found.len() > MAX_PICTURE_BYTES {
         return Err(usage(format!(

@@ -23,7 +23,8 @@ pub(crate) fn bar(total: u64, unit: &str) -> ProgressBar {
     let template = format!(
         "{{msg:18}} {{bar:32}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{elapsed_precise}} < {{eta_precise}}"
     );
-    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::new(total).with_style(style);
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
@@ -57,7 +58,10 @@ pub(crate) fn clock(seconds: f64) -> String {
 /// columns and lines.
 pub(crate) fn half_blocks(picture: &Picture, columns: usize, lines: usize) -> String {
     let (width, height) = (picture.width(), picture.height());
-    let shrink = width.div_ceil(columns.max(1)).max(height.div_ceil(2 * lines.max(1))).max(1);
+    let shrink = width
+        .div_ceil(columns.max(1))
+        .max(height.div_ceil(2 * lines.max(1)))
+        .max(1);
     let cells = (width / shrink).max(1);
     let mut text = String::new();
     for line in 0..height.div_ceil(2 * shrink) {
@@ -93,22 +97,30 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    /// Replaces what was shown before. Does nothing when nobody looks.
+    /// Replaces what was shown before. Does nothing when nobody looks. Of a text that is longer
+    /// than the terminal, the first row and the latest ones are shown.
     pub(crate) fn show(&mut self, text: &str) {
         if !is_interactive() {
             return;
         }
-        let (columns, _) = size();
+        let (columns, lines) = size();
+        let mut rows: Vec<String> = text
+            .lines()
+            .flat_map(|line| wrapped(line, columns))
+            .collect();
+        let excess = (rows.len() + 1).saturating_sub(lines);
+        let excess = excess.min(rows.len().saturating_sub(1));
+        rows.drain(rows.len().min(1)..rows.len().min(1) + excess);
         let mut frame = String::from("\x1b[?2026h");
         if self.lines > 0 {
             let _ = write!(frame, "\x1b[{}A\r\x1b[J", self.lines);
         }
-        frame.push_str(text);
-        if !text.ends_with('\n') {
+        for row in &rows {
+            frame.push_str(row);
             frame.push('\n');
         }
-        frame.push_str("\x1b[?2026l");
-        self.lines = text.lines().map(|line| visible_width(line).div_ceil(columns).max(1)).sum();
+        frame.push_str("\x1b[0m\x1b[?2026l");
+        self.lines = rows.len();
         put(&frame);
     }
 
@@ -130,22 +142,32 @@ fn put(frame: &str) {
 /// Columns and lines of the terminal.
 pub(crate) fn size() -> (usize, usize) {
     let (lines, columns) = console::Term::stderr().size();
-    let from_environment = std::env::var("COLUMNS").ok().and_then(|value| value.parse().ok());
+    let from_environment = std::env::var("COLUMNS")
+        .ok()
+        .and_then(|value| value.parse().ok());
     let columns = from_environment.unwrap_or(usize::from(columns));
     (columns.max(20), usize::from(lines).max(10))
 }
 
-/// Characters of a line without its colour codes.
-fn visible_width(line: &str) -> usize {
-    let mut width = 0;
-    let mut is_escape = false;
+/// A line cut into rows of at most `columns` characters; colour codes take no room.
+fn wrapped(line: &str, columns: usize) -> Vec<String> {
+    let mut rows = vec![String::new()];
+    let (mut width, mut is_escape) = (0, false);
     for c in line.chars() {
-        match (is_escape, c) {
-            (false, '\x1b') => is_escape = true,
-            (true, c) if c.is_ascii_alphabetic() => is_escape = false,
-            (true, _) => {}
-            (false, _) => width += 1,
+        if c == '\x1b' {
+            is_escape = true;
+        } else if is_escape {
+            is_escape = !c.is_ascii_alphabetic();
+        } else {
+            if width == columns {
+                rows.push(String::new());
+                width = 0;
+            }
+            width += 1;
+        }
+        if let Some(row) = rows.last_mut() {
+            row.push(c);
         }
     }
-    width
+    rows
 }

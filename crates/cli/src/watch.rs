@@ -20,6 +20,8 @@ use crate::terminal::{self, Live};
 
 /// Shorter work needs no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a step stays on the screen at least, so that an eye can follow.
+const FRAME: Duration = Duration::from_millis(40);
 /// Pictures shown side by side.
 const ABREAST: usize = 4;
 
@@ -60,10 +62,23 @@ impl Sight {
     }
 }
 
-/// Runs all steps; returns how many there were.
-pub(crate) fn drive(run: &mut impl Watched, model: &Mmada, what: &str, sight: Sight) -> Result<usize> {
+/// Runs all steps, unless Ctrl-C ends them; returns how many there were.
+pub(crate) fn drive(
+    run: &mut impl Watched,
+    model: &Mmada,
+    what: &str,
+    sight: Sight,
+) -> Result<usize> {
     let guard = Guard::new();
-    let mut screen = Screen { model, what, started: Instant::now(), bar: None, live: Live::default(), fresh: Fresh::default() };
+    let mut screen = Screen {
+        model,
+        what,
+        started: Instant::now(),
+        shown: Instant::now(),
+        bar: None,
+        live: Live::default(),
+        fresh: Fresh::default(),
+    };
     let mut steps = 0;
     let driven = loop {
         if let Err(interrupted) = guard.check() {
@@ -92,6 +107,8 @@ struct Screen<'a> {
     model: &'a Mmada,
     what: &'a str,
     started: Instant,
+    /// When the last step was shown.
+    shown: Instant,
     bar: Option<ProgressBar>,
     live: Live,
     fresh: Fresh,
@@ -114,7 +131,12 @@ impl Screen<'_> {
 
     fn show(&mut self, view: &View, run: &impl Watched) -> Result<()> {
         let done = view.step + 1;
-        let mut frame = format!("{} {done}/{} {}\n", self.what, view.total, gauge(done, view.total));
+        let mut frame = format!(
+            "{} {done}/{} {}\n",
+            self.what,
+            view.total,
+            gauge(done, view.total)
+        );
         let mut pictures = Vec::new();
         for progress in &view.canvases {
             match progress.grid {
@@ -136,6 +158,8 @@ impl Screen<'_> {
             frame.push_str(&terminal::half_blocks(&sheet, columns - 1, lines - 3));
         }
         self.live.show(&frame);
+        std::thread::sleep(FRAME.saturating_sub(self.shown.elapsed()));
+        self.shown = Instant::now();
         Ok(())
     }
 
@@ -180,7 +204,8 @@ impl Fresh {
             None => true,
         };
         let now = progress.is_masked.iter().enumerate();
-        now.map(|(at, &is_masked)| was_masked(at) && !is_masked).collect()
+        now.map(|(at, &is_masked)| was_masked(at) && !is_masked)
+            .collect()
     }
 }
 
@@ -196,7 +221,10 @@ fn veiled(picture: &Picture, is_masked: &[bool], grid: Grid) -> Result<Picture> 
     let (width, height) = (picture.width(), picture.height());
     let mut pixels = picture.pixels().to_vec();
     for (at, pixel) in pixels.chunks_exact_mut(3).enumerate() {
-        let (x, y) = (at % width * grid.width / width, at / width * grid.height / height);
+        let (x, y) = (
+            at % width * grid.width / width,
+            at / width * grid.height / height,
+        );
         if is_masked.get(y * grid.width + x).copied().unwrap_or(false) {
             for value in pixel {
                 *value = ((u16::from(*value) + 3 * GREY) / 4) as u8;

@@ -8,6 +8,7 @@
 //! epoch up to that pop, without filling templates or touching pictures kept apart.
 
 mod config;
+mod join;
 mod pass;
 
 use std::collections::VecDeque;
@@ -17,7 +18,8 @@ use std::sync::Arc;
 use mmada_tensor::random::{Key, Purpose};
 use serde::{Deserialize, Serialize};
 
-pub use config::{SourceConfig, SourceKind};
+pub use config::{JoinConfig, SourceConfig, SourceKind};
+use join::Join;
 pub use pass::Once;
 use pass::{Candidate, Order, Pass};
 
@@ -44,6 +46,7 @@ pub struct Source {
     weight: f64,
     shards: Vec<PathBuf>,
     format: Format,
+    join: Option<Join>,
     views: Vec<View>,
     shuffle: usize,
     bounds: Bounds,
@@ -103,6 +106,10 @@ impl Source {
             weight: cfg.weight,
             shards,
             format,
+            join: match &cfg.join {
+                Some(join) => Some(Join::open(join, root, bounds)?),
+                None => None,
+            },
             views: cfg.views.clone(),
             shuffle: cfg.shuffle.max(1),
             bounds,

@@ -18,7 +18,15 @@ pub fn final_answer(reply: &str) -> &str {
     if let Some(inner) = boxed(after) {
         return inner.trim();
     }
-    for mark in ["####", "answer is:", "Answer is:", "answer is", "Answer is", "Answer:", "answer:"] {
+    for mark in [
+        "####",
+        "answer is:",
+        "Answer is:",
+        "answer is",
+        "Answer is",
+        "Answer:",
+        "answer:",
+    ] {
         if let Some(at) = after.rfind(mark) {
             return after[at + mark.len()..].trim();
         }
@@ -101,7 +109,9 @@ pub fn number(text: &str) -> Option<Number> {
     match pieces.as_slice() {
         [one] => fraction(one),
         // A mixed number: a whole one, a space, a proper fraction.
-        [whole, part] if part.contains('/') && !whole.contains(['/', '.']) && !part.starts_with('-') => {
+        [whole, part]
+            if part.contains('/') && !whole.contains(['/', '.']) && !part.starts_with('-') =>
+        {
             let (whole_value, part) = (fraction(whole)?, fraction(part)?);
             let sign = if whole.starts_with('-') { -1 } else { 1 };
             let scaled = whole_value.numerator.checked_mul(part.denominator)?;
@@ -128,7 +138,9 @@ fn numeric_pieces(text: &str) -> Vec<String> {
         }
         let start = i;
         i += 1;
-        while i < chars.len() && (is_digit(i) || (matches!(chars[i], '.' | ',' | '/') && is_digit(i + 1))) {
+        while i < chars.len()
+            && (is_digit(i) || (matches!(chars[i], '.' | ',' | '/') && is_digit(i + 1)))
+        {
             i += 1;
         }
         pieces.push(chars[start..i].iter().collect());
@@ -169,9 +181,18 @@ fn decimal(text: &str) -> Option<Number> {
 pub fn plain_text(text: &str) -> String {
     let mut words: Vec<String> = text
         .split_whitespace()
-        .map(|word| word.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase())
+        .map(|word| {
+            word.trim_matches(|c: char| !c.is_alphanumeric())
+                .to_lowercase()
+        })
         .filter(|word| !word.is_empty())
-        .map(|word| if word == "grey" { "gray".to_owned() } else { word })
+        .map(|word| {
+            if word == "grey" {
+                "gray".to_owned()
+            } else {
+                word
+            }
+        })
         .collect();
     if words.len() > 1 && matches!(words[0].as_str(), "a" | "an" | "the") {
         words.remove(0);

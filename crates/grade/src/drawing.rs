@@ -64,7 +64,10 @@ impl Drawing {
             counts[*color] += 1;
         }
         // The first of equal counts, so that ties do not depend on iteration order.
-        let best = (0..COLORS.len()).rev().max_by_key(|&c| counts[c]).unwrap_or(0);
+        let best = (0..COLORS.len())
+            .rev()
+            .max_by_key(|&c| counts[c])
+            .unwrap_or(0);
         let mask: Vec<bool> = nearest.iter().map(|&c| c == Some(best)).collect();
         let shows = counts[best] >= FEWEST;
         Self {
@@ -89,7 +92,11 @@ impl Drawing {
 
 fn nearest_color(pixel: [u8; 3]) -> Option<usize> {
     let distance = |reference: [u8; 3]| -> u32 {
-        pixel.iter().zip(reference).map(|(&a, b)| u32::from(a.abs_diff(b))).sum()
+        pixel
+            .iter()
+            .zip(reference)
+            .map(|(&a, b)| u32::from(a.abs_diff(b)))
+            .sum()
     };
     let (index, distance) = COLORS
         .iter()

@@ -127,7 +127,12 @@ pub fn evaluate(
     on_progress: OnProgress,
 ) -> Result<Report> {
     let pack = Pack::open(pack)?;
-    let context = Context { model, pack: &pack, split, options };
+    let context = Context {
+        model,
+        pack: &pack,
+        split,
+        options,
+    };
     match benchmark {
         Benchmark::Reconstruction => pictures::reconstruction(&context, on_progress),
         Benchmark::Caption => text::caption(&context, on_progress),
@@ -152,7 +157,10 @@ impl Benchmark {
 
 impl Context<'_> {
     /// All items, or `limit` of them, spread evenly.
-    fn items<T>(&self, items: impl Iterator<Item = std::result::Result<T, DataError>>) -> Result<Vec<T>> {
+    fn items<T>(
+        &self,
+        items: impl Iterator<Item = std::result::Result<T, DataError>>,
+    ) -> Result<Vec<T>> {
         let items = items.collect::<std::result::Result<Vec<_>, _>>()?;
         Ok(match self.options.limit {
             Some(limit) => spread(items, limit),
@@ -170,7 +178,13 @@ impl Context<'_> {
         }
     }
 
-    fn report(&self, task: Benchmark, n: usize, scores: Vec<Score>, examples: Vec<Example>) -> Report {
+    fn report(
+        &self,
+        task: Benchmark,
+        n: usize,
+        scores: Vec<Score>,
+        examples: Vec<Example>,
+    ) -> Report {
         Report {
             task,
             data: self.pack.name(),

@@ -193,7 +193,10 @@ impl Grader for Sum {
     }
 
     fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
-        let graded = self.0.iter().map(|(weight, grader)| weight * grader.grade(reply, truth));
+        let graded = self
+            .0
+            .iter()
+            .map(|(weight, grader)| weight * grader.grade(reply, truth));
         graded.sum()
     }
 }
@@ -204,7 +207,11 @@ pub fn psnr(a: &Picture, b: &Picture) -> Option<f64> {
     if (a.width(), a.height()) != (b.width(), b.height()) {
         return None;
     }
-    let squares = a.pixels().iter().zip(b.pixels()).map(|(&a, &b)| f64::from(a.abs_diff(b)).powi(2));
+    let squares = a
+        .pixels()
+        .iter()
+        .zip(b.pixels())
+        .map(|(&a, &b)| f64::from(a.abs_diff(b)).powi(2));
     let mean_square = squares.sum::<f64>() / a.pixels().len() as f64;
     Some((20.0 * 255f64.log10() - 10.0 * mean_square.log10()).min(100.0))
 }

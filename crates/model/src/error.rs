@@ -92,6 +92,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// A request error in words.
+    // By value, so that callers pass numbers and text alike.
+    #[allow(clippy::needless_pass_by_value)]
     pub(crate) fn request(
         what: &'static str,
         expected: impl ToString,

@@ -17,6 +17,7 @@ pub mod options;
 pub mod paint;
 pub mod pictures;
 pub mod repaint;
+pub mod reply;
 pub mod run;
 pub mod text;
 pub mod think;
@@ -29,6 +30,7 @@ pub use options::{Defaults, FillOptions, ImageOptions, Outside, PaintOptions, Te
 pub use paint::{PaintRequest, Painting};
 pub use pictures::{Grid, Seen};
 pub use repaint::{RepaintRequest, Sides};
+pub use reply::TextReply;
 pub use run::{MASK_GLYPH, Progress, Run, View};
-pub use text::{ChatRequest, DescribeRequest, FillRequest, TextReply};
+pub use text::{ChatRequest, DescribeRequest, FillRequest, Within};
 pub use think::ThinkPaint;

@@ -177,7 +177,11 @@ impl Mmada {
         };
         let weights = need("model.safetensors")?;
         let params = Params::from_bytes(&weights, &options.device, options.dtype, options.mode)?;
-        let codec = Codec { tokenizer, template, vocab };
+        let codec = Codec {
+            tokenizer,
+            template,
+            vocab,
+        };
         Self::new(&config, params, codec, image, defaults)
     }
 
@@ -206,10 +210,15 @@ impl Mmada {
     /// # Errors
     /// What the file system refuses.
     pub fn write(&self, dir: &Path, options: &SaveOptions) -> Result<()> {
-        write_text(&dir.join("config.json"), &format!("{:#}\n", self.config().to_json()))?;
-        let defaults = serde_json::to_string_pretty(&self.defaults).map_err(|error| {
-            Error::Settings { file: GENERATION_CONFIG, problem: error.to_string() }
-        })?;
+        write_text(
+            &dir.join("config.json"),
+            &format!("{:#}\n", self.config().to_json()),
+        )?;
+        let defaults =
+            serde_json::to_string_pretty(&self.defaults).map_err(|error| Error::Settings {
+                file: GENERATION_CONFIG,
+                problem: error.to_string(),
+            })?;
         write_text(&dir.join(GENERATION_CONFIG), &format!("{defaults}\n"))?;
         self.codec.save(dir)?;
         if let Some(image) = &self.image {
@@ -342,7 +351,9 @@ impl ImageParts {
 /// How many image codes the vocabulary has: those of the image tokenizer, else what the config
 /// says, else none.
 fn image_codes(config: &Config, image: Option<&ImageParts>) -> Result<u32> {
-    let stated = config.key("codebook_size").and_then(serde_json::Value::as_u64);
+    let stated = config
+        .key("codebook_size")
+        .and_then(serde_json::Value::as_u64);
     let Some(image) = image else {
         return Ok(stated.and_then(|codes| codes.try_into().ok()).unwrap_or(0));
     };
@@ -371,5 +382,7 @@ fn utf8(file: &'static str, bytes: &[u8]) -> Result<String> {
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
-    Ok(atomic::write_atomic(path, |file| file.write_all(text.as_bytes()))?)
+    Ok(atomic::write_atomic(path, |file| {
+        file.write_all(text.as_bytes())
+    })?)
 }

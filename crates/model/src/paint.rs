@@ -57,7 +57,9 @@ impl Mmada {
     /// too large a picture for the context.
     pub fn paint(&self, prompt: &str, options: &PaintOptions) -> Result<Run<'_, Painted>> {
         let examples = check_count(options.count)?;
-        let requests: Vec<_> = examples.map(|example| PaintRequest { prompt, example }).collect();
+        let requests: Vec<_> = examples
+            .map(|example| PaintRequest { prompt, example })
+            .collect();
         self.paint_many(&requests, options)
     }
 
@@ -65,7 +67,11 @@ impl Mmada {
     ///
     /// # Errors
     /// As [`Mmada::paint`].
-    pub fn paint_many(&self, requests: &[PaintRequest], options: &PaintOptions) -> Result<Run<'_, Painted>> {
+    pub fn paint_many(
+        &self,
+        requests: &[PaintRequest],
+        options: &PaintOptions,
+    ) -> Result<Run<'_, Painted>> {
         let grid = self.grid(options.width, options.height)?;
         let image = self.layout().masks(grid.len());
         let job = |request: &PaintRequest| {
@@ -88,8 +94,15 @@ impl Mmada {
         let prompt = self.codec().text(prompt.trim())?;
         let sequence = self.layout().paint(&prompt, image)?;
         // Without words both halves of guidance would be the same.
-        let guidance = if prompt.is_empty() { 0.0 } else { options.guidance };
-        let options = PaintOptions { guidance, ..options.clone() };
+        let guidance = if prompt.is_empty() {
+            0.0
+        } else {
+            options.guidance
+        };
+        let options = PaintOptions {
+            guidance,
+            ..options.clone()
+        };
         self.canvas_job(&sequence, grid, base, &options, example)
     }
 
@@ -104,7 +117,9 @@ impl Mmada {
     ) -> Result<Job<Painted>> {
         let span = sequence.span(SpanKind::Image).unwrap_or(0..0);
         let wordless = self.layout().paint(&[], &sequence.ids[span.clone()])?;
-        let start = wordless.span(SpanKind::Image).map_or(0, |image| image.start);
+        let start = wordless
+            .span(SpanKind::Image)
+            .map_or(0, |image| image.start);
         let unconditional = Unconditional::Prefix {
             ids: wordless.ids[..start].to_vec(),
             shared_from: span.start,
@@ -117,8 +132,14 @@ impl Mmada {
         };
         let mask = self.vocab().special.mask;
         let canvas = Canvas::image(sequence.ids.clone(), mask, plan)?;
-        let canvas = canvas.guided(options.guidance, unconditional)?.example(example);
-        let twin = if options.guidance == 0.0 { 0 } else { wordless.ids.len() };
+        let canvas = canvas
+            .guided(options.guidance, unconditional)?
+            .example(example);
+        let twin = if options.guidance == 0.0 {
+            0
+        } else {
+            wordless.ids.len()
+        };
         Ok(Job {
             canvas,
             rows: sequence.ids.len() + twin,
@@ -133,7 +154,12 @@ pub(crate) fn check_count(count: usize) -> Result<Range<u64>> {
         return Ok(0..count as u64);
     }
     let expected = format!("1 to {MAX_COUNT}");
-    Err(Error::request("number of pictures", expected, count, "paint in several runs"))
+    Err(Error::request(
+        "number of pictures",
+        expected,
+        count,
+        "paint in several runs",
+    ))
 }
 
 /// What is kept of the original, as the options say.
@@ -156,7 +182,11 @@ impl Outcome for Painted {
         if let Some((original, mask)) = &self.base {
             picture = composite(original, &picture, mask)?;
         }
-        Ok(Painting { picture, codes, grid: self.grid })
+        Ok(Painting {
+            picture,
+            codes,
+            grid: self.grid,
+        })
     }
 
     fn shown(&self) -> (Range<usize>, Option<Grid>) {
@@ -166,10 +196,19 @@ impl Outcome for Painted {
 
 /// Painted pixels where the mask says so, the original's elsewhere, to the bit.
 fn composite(original: &Picture, painted: &Picture, mask: &Mask) -> Result<Picture> {
-    let pixels = original.pixels().chunks_exact(3).zip(painted.pixels().chunks_exact(3));
-    let pixels = pixels.zip(mask.is_edited()).flat_map(|((original, painted), &is_edited)| {
-        let pixel = if is_edited { painted } else { original };
-        [pixel[0], pixel[1], pixel[2]]
-    });
-    Ok(Picture::new(painted.width(), painted.height(), pixels.collect())?)
+    let pixels = original
+        .pixels()
+        .chunks_exact(3)
+        .zip(painted.pixels().chunks_exact(3));
+    let pixels = pixels
+        .zip(mask.is_edited())
+        .flat_map(|((original, painted), &is_edited)| {
+            let pixel = if is_edited { painted } else { original };
+            [pixel[0], pixel[1], pixel[2]]
+        });
+    Ok(Picture::new(
+        painted.width(),
+        painted.height(),
+        pixels.collect(),
+    )?)
 }

@@ -47,7 +47,10 @@ impl Mmada {
     /// # Errors
     /// [`Error::NoImageTokenizer`].
     pub fn image_tokenizer(&self) -> Result<&ImageTokenizer> {
-        self.image.as_ref().map(|image| &image.tokenizer).ok_or(Error::NoImageTokenizer)
+        self.image
+            .as_ref()
+            .map(|image| &image.tokenizer)
+            .ok_or(Error::NoImageTokenizer)
     }
 
     /// The token grid of a picture of this size.
@@ -65,7 +68,10 @@ impl Mmada {
                 "round the sides, or resize the picture first",
             ));
         }
-        let grid = Grid { width: width / f, height: height / f };
+        let grid = Grid {
+            width: width / f,
+            height: height / f,
+        };
         let limit = self.layout().context();
         if grid.len() > limit {
             return Err(mmada_tokens::Error::TooLong {
@@ -111,11 +117,16 @@ impl Mmada {
         };
         let tokenizer = self.image_tokenizer()?;
         let grid = self.grid(first.width(), first.height())?;
-        let tensors = pictures.iter().map(|picture| picture.to_tensor(tokenizer.device()));
+        let tensors = pictures
+            .iter()
+            .map(|picture| picture.to_tensor(tokenizer.device()));
         let tensors = tensors.collect::<std::result::Result<Vec<_>, _>>()?;
         let images = Tensor::stack(&tensors, 0).map_err(mmada_tensor::Error::from)?;
         let codes = tokenizer.encode_codes(&images)?;
-        Ok(codes.into_iter().map(|codes| Seen { codes, grid }).collect())
+        Ok(codes
+            .into_iter()
+            .map(|codes| Seen { codes, grid })
+            .collect())
     }
 
     /// The picture of codes.

@@ -90,7 +90,12 @@ impl Mmada {
         prompt: &str,
         options: &PaintOptions,
     ) -> Result<Run<'_, Painted>> {
-        let request = |example| RepaintRequest { picture, edit, prompt, example };
+        let request = |example| RepaintRequest {
+            picture,
+            edit,
+            prompt,
+            example,
+        };
         let requests: Vec<_> = check_count(options.count)?.map(request).collect();
         self.repaint_many(&requests, options)
     }
@@ -104,20 +109,34 @@ impl Mmada {
         requests: &[RepaintRequest],
         options: &PaintOptions,
     ) -> Result<Run<'_, Painted>> {
-        let jobs = requests.iter().map(|request| self.repaint_job(request, options));
+        let jobs = requests
+            .iter()
+            .map(|request| self.repaint_job(request, options));
         let jobs = jobs.collect::<Result<_>>()?;
         Ok(Run::new(self, options.seed, jobs))
     }
 
-    fn repaint_job(&self, request: &RepaintRequest, options: &PaintOptions) -> Result<Job<Painted>> {
+    fn repaint_job(
+        &self,
+        request: &RepaintRequest,
+        options: &PaintOptions,
+    ) -> Result<Job<Painted>> {
         let picture = request.picture;
         match request.edit {
             Edit::Region(mask) => {
-                let (got, expected) = ((mask.width(), mask.height()), (picture.width(), picture.height()));
+                let (got, expected) = (
+                    (mask.width(), mask.height()),
+                    (picture.width(), picture.height()),
+                );
                 if got != expected {
                     let hint = "fit picture and mask in the same way";
                     let shown = |(w, h)| format!("{w}x{h}");
-                    return Err(Error::request("size of the mask", shown(expected), shown(got), hint));
+                    return Err(Error::request(
+                        "size of the mask",
+                        shown(expected),
+                        shown(got),
+                        hint,
+                    ));
                 }
                 self.edit_job(request, picture.clone(), mask.clone(), (0, 0), options)
             }
@@ -172,7 +191,12 @@ impl Mmada {
         let is_edited = mask.tokens(f)?;
         if !is_edited.contains(&true) {
             let hint = "transparent or white pixels of the mask are painted";
-            return Err(Error::request("mask", "at least one edited pixel", "none", hint));
+            return Err(Error::request(
+                "mask",
+                "at least one edited pixel",
+                "none",
+                hint,
+            ));
         }
         let mut image = self.layout().masks(grid.len());
         for seen in self.encode(std::slice::from_ref(request.picture))? {

@@ -84,8 +84,10 @@ pub const MASK_GLYPH: char = '░';
 
 impl<'m, O: Outcome> Run<'m, O> {
     pub(crate) fn new(model: &'m Mmada, seed: u64, jobs: Vec<Job<O>>) -> Self {
-        let (canvases, outcomes): (Vec<_>, Vec<_>) =
-            jobs.into_iter().map(|job| ((job.canvas, job.rows), job.outcome)).unzip();
+        let (canvases, outcomes): (Vec<_>, Vec<_>) = jobs
+            .into_iter()
+            .map(|job| ((job.canvas, job.rows), job.outcome))
+            .unzip();
         let waiting = chunks(canvases, model.row_budget());
         let steps = |chunk: &Vec<Canvas>| chunk.iter().map(Canvas::steps).max().unwrap_or(0);
         Self {
@@ -108,7 +110,9 @@ impl<'m, O: Outcome> Run<'m, O> {
     pub fn finish(mut self) -> Result<Vec<O::Output>> {
         self.run_out()?;
         let pairs = self.outcomes.iter().zip(&self.finished);
-        pairs.map(|(outcome, canvas)| outcome.read(self.model, canvas)).collect()
+        pairs
+            .map(|(outcome, canvas)| outcome.read(self.model, canvas))
+            .collect()
     }
 
     fn run_out(&mut self) -> Result<()> {
@@ -128,18 +132,23 @@ impl<'m, O: Outcome> Run<'m, O> {
         let first = self.finished.len();
         let canvas = self.sampler.as_ref().map(|sampler| sampler.canvases());
         let in_progress = index.checked_sub(first).and_then(|at| canvas?.get(at));
-        let (Some(canvas), Some(outcome)) =
-            (in_progress.or_else(|| self.finished.get(index)), self.outcomes.get(index))
-        else {
+        let (Some(canvas), Some(outcome)) = (
+            in_progress.or_else(|| self.finished.get(index)),
+            self.outcomes.get(index),
+        ) else {
             return Ok(None);
         };
         let (span, Some(grid)) = outcome.shown() else {
             return Ok(None);
         };
         let ids = canvas.completed();
-        let codes: Option<Vec<u32>> =
-            ids[span].iter().map(|&id| self.model.vocab().code(id)).collect();
-        codes.map(|codes| self.model.decode(&codes, grid)).transpose()
+        let codes: Option<Vec<u32>> = ids[span]
+            .iter()
+            .map(|&id| self.model.vocab().code(id))
+            .collect();
+        codes
+            .map(|codes| self.model.decode(&codes, grid))
+            .transpose()
     }
 
     /// How many canvases there are.

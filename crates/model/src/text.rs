@@ -10,14 +10,15 @@ use std::ops::Range;
 
 use mmada_data::picture::Picture;
 use mmada_diffusion::{Allowed, Canvas, Commit, Rest, Stop, TextPlan, Unconditional};
-use mmada_tokens::{Message, Sequence, SpanKind, Tail, Thought};
+use mmada_tokens::{Message, Sequence, SpanKind, Tail};
 
 use crate::error::{Error, Result};
 use crate::gaps::Gapped;
 use crate::mmada::Mmada;
 use crate::options::{FillOptions, TextOptions};
-use crate::pictures::{Grid, Seen};
-use crate::run::{Job, MASK_GLYPH, Outcome, Run};
+use crate::pictures::Seen;
+use crate::reply::Text;
+use crate::run::{Job, MASK_GLYPH, Run};
 
 /// A conversation to answer.
 #[derive(Debug, Clone, Copy)]
@@ -66,42 +67,30 @@ pub enum Within<'a> {
     },
 }
 
-/// A generated text.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TextReply {
-    /// All of it, thought included; a filled text with its given parts.
-    pub text: String,
-    /// The same, taken apart.
-    pub thought: Thought,
-    /// What was put into each gap; empty when there were none.
-    pub gaps: Vec<String>,
-    /// Generated tokens up to the end of the answer.
-    pub tokens: usize,
-}
-
-/// Outcome of a text canvas.
-#[derive(Debug, Clone)]
-pub struct Text {
-    /// Positions of the answer.
-    span: Range<usize>,
-    gaps: Vec<Range<usize>>,
-    ends_open: bool,
-}
-
 impl Mmada {
     /// Answers a conversation.
     ///
     /// # Errors
     /// [`Error::Empty`] without a message or with a blank last one; too long a conversation.
     pub fn chat(&self, messages: &[Message], options: &TextOptions) -> Result<Run<'_, Text>> {
-        self.chat_many(&[ChatRequest { messages, example: 0 }], options)
+        self.chat_many(
+            &[ChatRequest {
+                messages,
+                example: 0,
+            }],
+            options,
+        )
     }
 
     /// Answers conversations in common forwards.
     ///
     /// # Errors
     /// As [`Mmada::chat`].
-    pub fn chat_many(&self, requests: &[ChatRequest], options: &TextOptions) -> Result<Run<'_, Text>> {
+    pub fn chat_many(
+        &self,
+        requests: &[ChatRequest],
+        options: &TextOptions,
+    ) -> Result<Run<'_, Text>> {
         let job = |request: &ChatRequest| {
             let prompt = self.chat_ids(request.messages)?;
             self.check_length(options.length)?;
@@ -123,7 +112,11 @@ impl Mmada {
         options: &TextOptions,
     ) -> Result<Run<'_, Text>> {
         let seen = self.look(&[picture])?;
-        let request = |seen| DescribeRequest { seen, question, example: 0 };
+        let request = |seen| DescribeRequest {
+            seen,
+            question,
+            example: 0,
+        };
         self.describe_many(&seen.iter().map(request).collect::<Vec<_>>(), options)
     }
 
@@ -140,7 +133,9 @@ impl Mmada {
             let prompt = self.question_ids(request.question)?;
             self.check_length(options.length)?;
             let image = self.image_ids(request.seen);
-            let sequence = self.layout().describe_prompt(&image, &prompt, options.length)?;
+            let sequence = self
+                .layout()
+                .describe_prompt(&image, &prompt, options.length)?;
             self.answer_job(sequence, options, request.example)
         };
         let jobs = requests.iter().map(job).collect::<Result<_>>()?;
@@ -152,7 +147,11 @@ impl Mmada {
     /// # Errors
     /// [`Error::Request`] without a gap; too long a text.
     pub fn fill(&self, text: &str, options: &FillOptions) -> Result<Run<'_, Text>> {
-        let request = FillRequest { text, within: Within::Nothing, example: 0 };
+        let request = FillRequest {
+            text,
+            within: Within::Nothing,
+            example: 0,
+        };
         self.fill_many(&[request], options)
     }
 
@@ -180,16 +179,25 @@ impl Mmada {
     ///
     /// # Errors
     /// As [`Mmada::fill`].
-    pub fn fill_many(&self, requests: &[FillRequest], options: &FillOptions) -> Result<Run<'_, Text>> {
-        let jobs = requests.iter().map(|request| self.fill_job(request, options));
+    pub fn fill_many(
+        &self,
+        requests: &[FillRequest],
+        options: &FillOptions,
+    ) -> Result<Run<'_, Text>> {
+        let jobs = requests
+            .iter()
+            .map(|request| self.fill_job(request, options));
         let jobs = jobs.collect::<Result<_>>()?;
         Ok(Run::new(self, options.seed, jobs))
     }
 
     fn fill_job(&self, request: &FillRequest, options: &FillOptions) -> Result<Job<Text>> {
         let (layout, special) = (self.layout(), &self.vocab().special);
-        let Gapped { mut ids, gaps, ends_open } =
-            Gapped::new(request.text, options.gap, layout.context(), self.codec())?;
+        let Gapped {
+            mut ids,
+            gaps,
+            ends_open,
+        } = Gapped::new(request.text, options.gap, layout.context(), self.codec())?;
         // An answer whose end is given has the end that answers are trained with.
         let tail = match (ends_open, request.within) {
             (true, _) => Tail::None,
@@ -210,18 +218,29 @@ impl Mmada {
         let span = answer_span(&sequence);
         let mut allowed = Allowed::text(self.vocab());
         if !ends_open {
-            allowed.banned.extend([special.eos, special.pad, special.eot]);
+            allowed
+                .banned
+                .extend([special.eos, special.pad, special.eot]);
         }
         let plan = TextPlan {
             block_length: span.len().max(1),
             ..self.text_plan(options.steps, options.temperature, options.commit, allowed)
         };
-        let outcome = Text { span, gaps, ends_open };
+        let outcome = Text {
+            span,
+            gaps,
+            ends_open,
+        };
         self.text_job(sequence.ids, outcome, plan, 0.0, request.example)
     }
 
     /// A job that fills the answer of a sequence; whatever else is masked stays so.
-    pub(crate) fn answer_job(&self, sequence: Sequence, options: &TextOptions, example: u64) -> Result<Job<Text>> {
+    pub(crate) fn answer_job(
+        &self,
+        sequence: Sequence,
+        options: &TextOptions,
+        example: u64,
+    ) -> Result<Job<Text>> {
         let outcome = Text::whole(answer_span(&sequence));
         let plan = self.answer_plan(options);
         self.text_job(sequence.ids, outcome, plan, options.guidance, example)
@@ -232,13 +251,21 @@ impl Mmada {
         let special = &self.vocab().special;
         TextPlan {
             block_length: options.block,
-            stop: Stop::Complete { end: vec![special.eot, special.eos] },
+            stop: Stop::Complete {
+                end: vec![special.eot, special.eos],
+            },
             rest: Rest::Fill(special.eos),
             ..self.text_plan(options.steps, options.temperature, options.commit, allowed)
         }
     }
 
-    fn text_plan(&self, steps: usize, temperature: f32, commit: Commit, allowed: Allowed) -> TextPlan {
+    fn text_plan(
+        &self,
+        steps: usize,
+        temperature: f32,
+        commit: Commit,
+        allowed: Allowed,
+    ) -> TextPlan {
         TextPlan {
             temperature,
             commit,
@@ -260,13 +287,19 @@ impl Mmada {
         let unconditional = Unconditional::all_given(&ids, mask);
         let canvas = Canvas::text_within(ids, mask, outcome.span.clone(), plan)?;
         let canvas = canvas.guided(guidance, unconditional)?.example(example);
-        Ok(Job { canvas, rows, outcome })
+        Ok(Job {
+            canvas,
+            rows,
+            outcome,
+        })
     }
 
     fn chat_ids(&self, messages: &[Message]) -> Result<Vec<u32>> {
         match messages.last() {
             Some(last) if !last.content.trim().is_empty() => Ok(self.codec().chat_ids(messages)?),
-            _ => Err(Error::Empty { what: "the message" }),
+            _ => Err(Error::Empty {
+                what: "the message",
+            }),
         }
     }
 
@@ -278,7 +311,10 @@ impl Mmada {
     }
 
     pub(crate) fn image_ids(&self, seen: &Seen) -> Vec<u32> {
-        seen.codes.iter().map(|&code| self.vocab().image_id(code)).collect()
+        seen.codes
+            .iter()
+            .map(|&code| self.vocab().image_id(code))
+            .collect()
     }
 
     /// Before masks of that number are allocated.
@@ -289,7 +325,12 @@ impl Mmada {
         }
         let hint = "ask for a shorter answer";
         let expected = format!("1 to the model's context of {limit} tokens");
-        Err(Error::request("length of the answer", expected, length, hint))
+        Err(Error::request(
+            "length of the answer",
+            expected,
+            length,
+            hint,
+        ))
     }
 
     /// Text of ids in progress: a glyph for every masked token, nothing for what ends an answer.
@@ -308,41 +349,4 @@ impl Mmada {
 
 fn answer_span(sequence: &Sequence) -> Range<usize> {
     sequence.span(SpanKind::Answer).unwrap_or(0..0)
-}
-
-impl Text {
-    /// A whole answer at these positions.
-    pub(crate) fn whole(span: Range<usize>) -> Self {
-        Self { span, gaps: Vec::new(), ends_open: true }
-    }
-}
-
-impl Outcome for Text {
-    type Output = TextReply;
-
-    fn read(&self, model: &Mmada, canvas: &Canvas) -> Result<TextReply> {
-        let special = &model.vocab().special;
-        let is_end = |id: &u32| [special.eot, special.eos].contains(id);
-        let ids = &canvas.ids()[self.span.clone()];
-        let decode = |ids: &[u32]| model.codec().tokenizer.decode(ids);
-        // Only what is open at the end can end early.
-        let open_from = match (self.ends_open, self.gaps.last()) {
-            (true, Some(gap)) => gap.start,
-            (true, None) => 0,
-            (false, _) => ids.len(),
-        };
-        let end = ids[open_from..].iter().position(is_end).map_or(ids.len(), |at| open_from + at);
-        let text = decode(&ids[..end]);
-        let gap = |gap: &Range<usize>| decode(&ids[gap.start.min(end)..gap.end.min(end)]);
-        let gaps: Vec<String> = self.gaps.iter().map(gap).collect();
-        let tokens = match self.gaps.is_empty() {
-            true => end,
-            false => self.gaps.iter().map(|gap| gap.end.min(end) - gap.start.min(end)).sum(),
-        };
-        Ok(TextReply { thought: Thought::parse(&text), text, gaps, tokens })
-    }
-
-    fn shown(&self) -> (Range<usize>, Option<Grid>) {
-        (self.span.clone(), None)
-    }
 }

@@ -16,8 +16,8 @@ use crate::mmada::Mmada;
 use crate::options::{PaintOptions, TextOptions};
 use crate::paint::{PaintRequest, Painted, Painting, check_count};
 use crate::pictures::Grid;
+use crate::reply::{Text, TextReply};
 use crate::run::{Outcome, Run, View};
-use crate::text::{Text, TextReply};
 
 /// A thought and a painting in progress. Iterate to watch both; [`ThinkPaint::finish`] for the
 /// results.
@@ -69,14 +69,17 @@ impl Mmada {
             if request.prompt.trim().is_empty() {
                 return Err(Error::Empty { what: "the prompt" });
             }
-            let prompt = self.codec().prompt(&format!("{THINK_PAINT_PROMPT}{}", request.prompt))?;
-            Ok(self.layout().think_paint_prompt(&prompt, thought.length, grid.len())?)
+            let prompt = self
+                .codec()
+                .prompt(&format!("{THINK_PAINT_PROMPT}{}", request.prompt))?;
+            Ok(self
+                .layout()
+                .think_paint_prompt(&prompt, thought.length, grid.len())?)
         };
         let sequences = requests.iter().map(sequence).collect::<Result<Vec<_>>>()?;
         let jobs = sequences.iter().zip(requests);
-        let jobs = jobs.map(|(sequence, request)| {
-            self.answer_job(sequence.clone(), thought, request.example)
-        });
+        let jobs = jobs
+            .map(|(sequence, request)| self.answer_job(sequence.clone(), thought, request.example));
         let jobs = jobs.collect::<Result<_>>()?;
         Ok(ThinkPaint {
             model: self,
@@ -126,11 +129,17 @@ impl<'m> ThinkPaint<'m> {
     fn paint(&mut self, thinking: Run<'m, Text>) -> Result<Run<'m, Painted>> {
         let canvases = thinking.into_canvases()?;
         let mut jobs = Vec::with_capacity(canvases.len());
-        for ((sequence, canvas), &example) in self.sequences.iter_mut().zip(&canvases).zip(&self.examples) {
+        for ((sequence, canvas), &example) in
+            self.sequences.iter_mut().zip(&canvases).zip(&self.examples)
+        {
             let span = sequence.span(SpanKind::Answer).unwrap_or(0..0);
-            self.thoughts.push(Text::whole(span).read(self.model, canvas)?);
+            self.thoughts
+                .push(Text::whole(span).read(self.model, canvas)?);
             sequence.ids = canvas.ids().to_vec();
-            jobs.push(self.model.canvas_job(sequence, self.grid, None, &self.options, example)?);
+            jobs.push(
+                self.model
+                    .canvas_job(sequence, self.grid, None, &self.options, example)?,
+            );
         }
         Ok(Run::new(self.model, self.options.seed, jobs))
     }

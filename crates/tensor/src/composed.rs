@@ -14,6 +14,16 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     Ok(x.matmul(&weight.t()?)?)
 }
 
+/// See [`crate::ops::add_linear`].
+pub fn add_linear(residual: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    Ok((residual + linear(x, weight)?)?)
+}
+
+/// See [`crate::ops::gated_linear`].
+pub fn gated_linear(x: &Tensor, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    swiglu(&linear(x, gate)?, &linear(x, up)?)
+}
+
 /// See [`crate::ops::rms_norm`].
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
     let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;

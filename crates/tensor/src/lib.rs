@@ -10,12 +10,14 @@
 //! The twin runs where no fused kernel exists (another device, another dtype) and is the
 //! reference that the fused one is tested against.
 
+mod check;
 pub mod composed;
 pub mod error;
 mod gemm;
 mod kernels;
 pub mod ops;
 pub mod packed;
+pub mod process;
 pub mod random;
 
 pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};

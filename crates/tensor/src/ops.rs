@@ -3,16 +3,18 @@
 
 use candle_core::Tensor;
 
+use crate::check;
 use crate::composed;
+use crate::kernels;
+use crate::kernels::activation::{GatedLinear, Swiglu};
 use crate::kernels::attention::Attention;
 use crate::kernels::conv::Conv;
-use crate::kernels::linear::Linear;
+use crate::kernels::linear::{AddLinear, Linear};
 use crate::kernels::loss::Nll;
 use crate::kernels::norm::{GroupNorm, RmsNorm, Then};
 use crate::kernels::optimizer::{Moment, UpdateMoment, UpdateParam};
 use crate::kernels::picture::{PadBottomRight, UpsampleNearest2};
 use crate::kernels::rotary::{Rotary, Turn};
-use crate::kernels::{self, activation::Swiglu};
 use crate::packed::Segment;
 use crate::{Error, Result};
 
@@ -30,18 +32,45 @@ pub struct Heads {
 /// # Shapes
 /// x `[r, in]`, weight `[out, in]`, result `[r, out]`.
 pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    let ((_, width), (_, width_in)) = (x.dims2()?, weight.dims2()?);
-    if width != width_in {
-        return Err(Error::shape(
-            "linear x",
-            format!("[r, {width_in}]"),
-            format!("{:?}", x.dims()),
-        ));
-    }
+    check::linear(x, weight)?;
     if !kernels::fit(&[x, weight]) {
         return composed::linear(x, weight);
     }
     Ok(x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)?)
+}
+
+/// `residual + x · weightᵀ`: a linear layer into a residual stream, with one pass less over memory
+/// in each direction.
+///
+/// # Shapes
+/// residual `[r, out]`, x `[r, in]`, weight `[out, in]`, result `[r, out]`.
+pub fn add_linear(residual: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    check::linear(x, weight)?;
+    check::same_shape(
+        "add_linear residual",
+        residual,
+        &[x.dim(0)?, weight.dim(0)?],
+    )?;
+    if !kernels::fit(&[residual, x, weight]) {
+        return composed::add_linear(residual, x, weight);
+    }
+    let (x, weight) = (x.contiguous()?, weight.contiguous()?);
+    Ok(residual.contiguous()?.apply_op3(&x, &weight, AddLinear)?)
+}
+
+/// `silu(x · gateᵀ) · (x · upᵀ)`: [`swiglu`] with the two layers that feed it.
+///
+/// # Shapes
+/// x `[r, d]`, gate and up `[m, d]`, result `[r, m]`.
+pub fn gated_linear(x: &Tensor, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
+    check::linear(x, gate)?;
+    check::same_shape("gated_linear up", up, gate.dims())?;
+    if !kernels::fit(&[x, gate, up]) {
+        return composed::gated_linear(x, gate, up);
+    }
+    let (gate, up) = (gate.contiguous()?, up.contiguous()?);
+    Ok(x.contiguous()?
+        .apply_op3(&gate, &up, GatedLinear::default())?)
 }
 
 /// Root-mean-square normalisation over the last axis, then a gain.
@@ -69,13 +98,7 @@ pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
 /// # Shapes
 /// gate `[r, m]`, up `[r, m]`, result `[r, m]`.
 pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
-    if gate.dims() != up.dims() {
-        return Err(Error::shape(
-            "swiglu up",
-            format!("{:?}", gate.dims()),
-            format!("{:?}", up.dims()),
-        ));
-    }
+    check::same_shape("swiglu up", up, gate.dims())?;
     if !kernels::fit(&[gate, up]) {
         return composed::swiglu(gate, up);
     }
@@ -129,7 +152,7 @@ pub fn attention(
     heads: Heads,
     segments: &[Segment],
 ) -> Result<Tensor> {
-    check_attention(q, k, v, heads, segments)?;
+    check::attention(q, k, v, heads, segments)?;
     if !kernels::fit(&[q, k, v]) {
         return composed::attention(q, k, v, heads, segments);
     }
@@ -187,7 +210,7 @@ pub fn group_norm(
     groups: usize,
     eps: f64,
 ) -> Result<Tensor> {
-    check_group_norm(x, weight, bias, groups)?;
+    check::group_norm(x, weight, bias, groups)?;
     if !kernels::fit(&[x, weight, bias]) {
         return composed::group_norm(x, weight, bias, groups, eps);
     }
@@ -242,7 +265,7 @@ pub fn group_norm_silu(
     groups: usize,
     eps: f64,
 ) -> Result<Tensor> {
-    check_group_norm(x, weight, bias, groups)?;
+    check::group_norm(x, weight, bias, groups)?;
     if !kernels::fit(&[x, weight, bias]) {
         return composed::group_norm_silu(x, weight, bias, groups, eps);
     }
@@ -308,19 +331,9 @@ pub fn adamw_step(
     v: &Tensor,
     step: &AdamwStep,
 ) -> Result<()> {
-    for (what, other) in [
-        ("adamw_step gradient", grad),
-        ("adamw_step m", m),
-        ("adamw_step v", v),
-    ] {
-        if other.dims() != param.dims() {
-            return Err(Error::shape(
-                what,
-                format!("{:?}", param.dims()),
-                format!("{:?}", other.dims()),
-            ));
-        }
-    }
+    check::same_shape("adamw_step grad", grad, param.dims())?;
+    check::same_shape("adamw_step m", m, param.dims())?;
+    check::same_shape("adamw_step v", v, param.dims())?;
     if step.step == 0 {
         return Err(Error::shape("adamw_step step", "1 or more", 0));
     }
@@ -347,87 +360,4 @@ pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
 fn fused_group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, op: GroupNorm) -> Result<Tensor> {
     let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
     Ok(x.apply_op3(&weight, &bias, op)?)
-}
-
-fn check_group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize) -> Result<()> {
-    let (_, c, _, _) = x.dims4()?;
-    if groups == 0 || c == 0 || c % groups != 0 {
-        let expected = format!("[b, a multiple of {groups}, height, width]");
-        return Err(Error::shape(
-            "group_norm x",
-            expected,
-            format!("{:?}", x.dims()),
-        ));
-    }
-    for vector in [weight, bias] {
-        if vector.dims() != [c] {
-            let got = format!("{:?}", vector.dims());
-            return Err(Error::shape(
-                "group_norm weight and bias",
-                format!("[{c}]"),
-                got,
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn check_attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
-    heads: Heads,
-    segments: &[Segment],
-) -> Result<()> {
-    let ((query_rows, width), (key_rows, key_width)) = (q.dims2()?, k.dims2()?);
-    let Heads { query, key_value } = heads;
-    if key_value == 0 || query == 0 || query % key_value != 0 {
-        return Err(Error::shape(
-            "attention heads",
-            "query a multiple of key_value",
-            format!("{heads:?}"),
-        ));
-    }
-    if width == 0 || width % query != 0 || key_width * query != width * key_value {
-        let expected = format!("q [rq, {query}·c] and k [rk, {key_value}·c]");
-        let got = format!("{:?} and {:?}", q.dims(), k.dims());
-        return Err(Error::shape("attention widths", expected, got));
-    }
-    if v.dims() != k.dims() {
-        return Err(Error::shape(
-            "attention v",
-            format!("{:?}", k.dims()),
-            format!("{:?}", v.dims()),
-        ));
-    }
-    let mut covered = 0;
-    for Segment { queries, keys } in segments {
-        if queries.start != covered || queries.end < queries.start || queries.end > query_rows {
-            let expected = format!("queries that start at row {covered}, within {query_rows}");
-            return Err(Error::shape(
-                "attention segments",
-                expected,
-                format!("{queries:?}"),
-            ));
-        }
-        if keys.end < keys.start || keys.end > key_rows || (keys.is_empty() && !queries.is_empty())
-        {
-            let expected = format!("keys within {key_rows} rows, not empty");
-            return Err(Error::shape(
-                "attention segments",
-                expected,
-                format!("{keys:?}"),
-            ));
-        }
-        covered = queries.end;
-    }
-    if covered != query_rows {
-        let expected = format!("queries that cover {query_rows} rows");
-        return Err(Error::shape(
-            "attention segments",
-            expected,
-            format!("{covered} covered"),
-        ));
-    }
-    Ok(())
 }

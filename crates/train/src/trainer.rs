@@ -57,7 +57,8 @@ pub struct Trainer<'a, O: Objective> {
     parameters: Vec<(String, Var)>,
     optimizer: AdamW,
     state: TrainerState,
-    /// Samples skipped before this process took over.
+    /// Samples skipped before this process took over; going to a position in the data counts
+    /// broken samples of the epoch again, which is taken off here.
     skipped_before: u64,
     checkpoints: Checkpoints,
     metrics: MetricsFile,
@@ -128,7 +129,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             metrics: MetricsFile::open(&out.join("metrics.jsonl"), state.step)?,
             events: EventWriter::create(&out.join("tensorboard"), state.step)?,
             clock: Clock::new(state.step),
-            skipped_before: state.skipped,
+            skipped_before: state.skipped.saturating_sub(objective.skipped()),
             config,
             objective,
             parameters,
@@ -300,6 +301,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
     fn save(&mut self) -> Result<PathBuf> {
         self.metrics.sync()?;
         self.state.data = self.objective.position()?;
+        self.state.skipped = self.skipped_before + self.objective.skipped();
         let path = self.checkpoints.write(&self.state, |folder| {
             self.objective.save(folder)?;
             self.optimizer.save(&optimizer_file(folder))

@@ -20,8 +20,12 @@ struct Answer {
 
 pub(crate) fn run(args: &ChatArgs) -> Result<()> {
     let model = session::open(&args.model)?;
-    let options =
-        session::text_options(&model.defaults().text, &args.text, &args.sample, args.model.seed);
+    let options = session::text_options(
+        &model.defaults().text,
+        &args.text,
+        &args.sample,
+        args.model.seed,
+    );
     let mut messages: Vec<Message> = args.system.iter().map(Message::system).collect();
     match &args.prompt {
         Some(prompt) => {
@@ -33,17 +37,34 @@ pub(crate) fn run(args: &ChatArgs) -> Result<()> {
     }
 }
 
-fn answer(model: &Mmada, messages: &[Message], options: &TextOptions, args: &ChatArgs) -> Result<Answer> {
+fn answer(
+    model: &Mmada,
+    messages: &[Message],
+    options: &TextOptions,
+    args: &ChatArgs,
+) -> Result<Answer> {
     let started = Instant::now();
     let mut run = model.chat(messages, options)?;
     let steps = watch::drive(&mut run, model, "chat", Sight::new(args.sample.watch))?;
-    let reply = run.finish()?.pop().context("chat: the run gave no answer")?;
-    Ok(Answer { reply, steps, seconds: started.elapsed().as_secs_f64() })
+    let reply = run
+        .finish()?
+        .pop()
+        .context("chat: the run gave no answer")?;
+    Ok(Answer {
+        reply,
+        steps,
+        seconds: started.elapsed().as_secs_f64(),
+    })
 }
 
 /// One message after another until the input ends. What was said before is forgotten, oldest
 /// first, where it no longer fits into the model's context.
-fn converse(model: &Mmada, mut messages: Vec<Message>, options: &TextOptions, args: &ChatArgs) -> Result<()> {
+fn converse(
+    model: &Mmada,
+    mut messages: Vec<Message>,
+    options: &TextOptions,
+    args: &ChatArgs,
+) -> Result<()> {
     let given = messages.len();
     let is_interactive = terminal::is_interactive();
     if is_interactive {
@@ -80,12 +101,18 @@ fn converse(model: &Mmada, mut messages: Vec<Message>, options: &TextOptions, ar
 fn is_too_long(error: &anyhow::Error) -> bool {
     matches!(
         error.downcast_ref(),
-        Some(mmada_model::Error::Tokens(mmada_tokens::Error::TooLong { .. }))
+        Some(mmada_model::Error::Tokens(
+            mmada_tokens::Error::TooLong { .. }
+        ))
     )
 }
 
 fn print(args: &ChatArgs, prompt: &str, answer: &Answer) -> Result<()> {
-    let Answer { reply, steps, seconds } = answer;
+    let Answer {
+        reply,
+        steps,
+        seconds,
+    } = answer;
     if !args.sample.json {
         return output::line(super::spoken(&reply.thought, args.show_thought));
     }

@@ -30,11 +30,18 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
     };
     let sight = Sight::new(args.sample.watch);
     let steps = watch::drive(&mut run, &model, "describe", sight)?;
-    let reply = run.finish()?.pop().context("describe: the run gave no answer")?;
+    let reply = run
+        .finish()?
+        .pop()
+        .context("describe: the run gave no answer")?;
     if !args.sample.json {
         return output::line(super::spoken(&reply.thought, args.show_thought));
     }
-    let asked = if question.is_empty() { &model.defaults().question } else { question };
+    let asked = if question.is_empty() {
+        &model.defaults().question
+    } else {
+        question
+    };
     output::json(&json!({
         "task": "describe",
         "image": args.image,

@@ -18,11 +18,11 @@ pub(crate) fn run(args: &InpaintArgs) -> Result<()> {
     if let Some(mask) = &mask {
         check_sizes(&picture, mask)?;
     }
+    output::prepare(&args.canvas.output)?;
     let model = session::open(&args.model)?;
     let (picture, mask) = fitted(&model, picture, mask)?;
     let defaults = &model.defaults().paint;
-    let options =
-        session::paint_options(defaults, &args.canvas, &args.sample, args.model.seed);
+    let options = session::paint_options(defaults, &args.canvas, &args.sample, args.model.seed);
     let started = Instant::now();
     let mut run = match &mask {
         Some(mask) => model.inpaint(&picture, mask, &args.prompt, &options)?,
@@ -30,7 +30,10 @@ pub(crate) fn run(args: &InpaintArgs) -> Result<()> {
     };
     let sight = Sight::new(args.sample.watch);
     let steps = watch::drive(&mut run, &model, "inpaint", sight)?;
-    let painting = run.finish()?.pop().context("inpaint: the run gave no picture")?;
+    let painting = run
+        .finish()?
+        .pop()
+        .context("inpaint: the run gave no picture")?;
     let path = &args.canvas.output;
     super::save(path, &painting.picture)?;
     if sight == Sight::Steps {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use mmada_model::{PaintOptions, TextReply};
 use serde_json::json;
 
@@ -12,6 +12,7 @@ use crate::{output, session, usage};
 
 pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     let size = args.size.as_deref().map(parse_size).transpose()?;
+    output::prepare(&args.canvas.output)?;
     let model = session::open(&args.model)?;
     let seed = args.model.seed;
     let defaults = model.defaults();
@@ -26,7 +27,10 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     let sight = Sight::new(args.sample.watch);
     let (thoughts, paintings, steps): (Vec<TextReply>, _, _) = match args.think {
         true => {
-            let thought = mmada_model::TextOptions { seed, ..defaults.thought.clone() };
+            let thought = mmada_model::TextOptions {
+                seed,
+                ..defaults.thought.clone()
+            };
             let mut run = model.think_paint(&args.prompt, &thought, &options)?;
             let steps = watch::drive(&mut run, &model, "paint", sight)?;
             let (thoughts, paintings) = run.finish()?;
@@ -66,18 +70,19 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     for thought in thoughts {
         output::note(format!("thought: {thought}"));
     }
-    paths.iter().try_for_each(|path| output::line(path.display().to_string()))
+    paths
+        .iter()
+        .try_for_each(|path| output::line(path.display().to_string()))
 }
 
 /// `64x48` as width and height.
 fn parse_size(text: &str) -> Result<(usize, usize)> {
     let sides = text.split_once(['x', 'X']);
     let parse = |(width, height): (&str, &str)| Some((width.parse().ok()?, height.parse().ok()?));
-    sides
-        .and_then(parse)
-        .filter(|&(width, height): &(usize, usize)| width > 0 && height > 0)
-        .context("")
-        .map_err(|_| {
-            usage(format!("--size: expected WIDTHxHEIGHT in pixels, such as 64x64, got {text:?}"))
-        })
+    let is_some = |&(width, height): &(usize, usize)| width > 0 && height > 0;
+    sides.and_then(parse).filter(is_some).ok_or_else(|| {
+        usage(format!(
+            "--size: expected WIDTHxHEIGHT in pixels, such as 64x64, got {text:?}"
+        ))
+    })
 }

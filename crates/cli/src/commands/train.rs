@@ -37,7 +37,9 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
     };
     if args.json {
         let numbers = summary.last.iter().flat_map(|record| &record.values);
-        let numbers: Map<String, Value> = numbers.map(|(name, value)| (name.clone(), json!(value))).collect();
+        let numbers: Map<String, Value> = numbers
+            .map(|(name, value)| (name.clone(), json!(value)))
+            .collect();
         output::json(&json!({
             "task": "train",
             "run": args.run,
@@ -77,7 +79,10 @@ impl Watcher {
 
     fn with(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
         // A bar is a picture only; one left by a panicking thread is as good as any.
-        act(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        act(&mut self
+            .0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner));
     }
 
     /// Replaces the bar.
@@ -100,14 +105,21 @@ impl Watcher {
 impl Reporter for Watcher {
     fn report(&self, event: &Event<'_>) {
         match event {
-            Event::Started { name, first_step, steps, parameters } => {
+            Event::Started {
+                name,
+                first_step,
+                steps,
+                parameters,
+            } => {
                 self.clear();
                 let from = match first_step {
                     0 => String::new(),
                     step => format!(", going on after step {step}"),
                 };
                 let millions = *parameters as f64 / 1e6;
-                self.say(&format!("{name}: {millions:.2} M parameters, {steps} steps{from}"));
+                self.say(&format!(
+                    "{name}: {millions:.2} M parameters, {steps} steps{from}"
+                ));
                 self.begin("", *first_step, *steps);
                 self.with(|bar| {
                     if let Some(bar) = bar {
@@ -121,17 +133,27 @@ impl Reporter for Watcher {
                 bar.set_message((*what).to_owned());
                 bar.set_position(*done as u64);
             }),
-            Event::Step { step, loss, tokens_per_second, seconds_left, .. } => self.with(|bar| {
+            Event::Step {
+                step,
+                loss,
+                tokens_per_second,
+                seconds_left,
+                ..
+            } => self.with(|bar| {
                 if let Some(bar) = bar {
                     let left = terminal::clock(*seconds_left);
-                    bar.set_message(format!("loss {loss:.4}  {tokens_per_second:.0} tokens/s  ETA {left}"));
+                    bar.set_message(format!(
+                        "loss {loss:.4}  {tokens_per_second:.0} tokens/s  ETA {left}"
+                    ));
                     bar.set_position(*step);
                 }
             }),
             Event::Metrics(_) | Event::Ended { .. } => {}
             Event::Checkpoint(path) => self.say(&format!("checkpoint {}", path.display())),
             Event::Samples(path) => self.say(&format!("samples {}", path.display())),
-            Event::Skipped(count) => self.say(&format!("warning: {count} unreadable samples left out so far")),
+            Event::Skipped(count) => self.say(&format!(
+                "warning: {count} unreadable samples left out so far"
+            )),
         }
     }
 }

@@ -14,15 +14,26 @@ use crate::{output, packs, terminal};
 const SPLIT: &str = "train";
 
 pub(crate) fn run(args: &TrainTokenizerArgs) -> Result<()> {
+    output::create_dir(&args.output)?;
     let texts = texts(args)?;
     let (count, bytes) = (texts.len(), texts.iter().map(String::len).sum::<usize>());
-    output::note(format!("{count} texts, {:.1} MB; learning {} ids", bytes as f64 / 1e6, args.size));
-    let options = TrainOptions { size: args.size, ..TrainOptions::default() };
+    output::note(format!(
+        "{count} texts, {:.1} MB; learning {} ids",
+        bytes as f64 / 1e6,
+        args.size
+    ));
+    let options = TrainOptions {
+        size: args.size,
+        ..TrainOptions::default()
+    };
     let tokenizer = Tokenizer::train(texts.into_iter(), &options)?;
     let vocab = tokenizer.vocab(0, None)?;
     let len = tokenizer.len();
-    let codec = Codec { tokenizer, template: ChatTemplate::published(), vocab };
-    output::create_dir(&args.output)?;
+    let codec = Codec {
+        tokenizer,
+        template: ChatTemplate::published(),
+        vocab,
+    };
     codec
         .save(&args.output)
         .with_context(|| format!("tokenizer: cannot save to {}", args.output.display()))?;
@@ -56,7 +67,9 @@ fn texts(args: &TrainTokenizerArgs) -> Result<Vec<String>> {
 
 fn collect(pack: &Pack, texts: &mut Vec<String>) -> Result<()> {
     let mut sources = pack.sources(SPLIT)?;
-    let shards = sources.iter().find(|source| source.kind == SourceKind::WebDataset);
+    let shards = sources
+        .iter()
+        .find(|source| source.kind == SourceKind::WebDataset);
     let tags = shards.map(|source| tags(source));
     sources.extend(tags);
     let mixture = Mixture::open(&sources, Path::new("."), 0)?;
@@ -64,8 +77,20 @@ fn collect(pack: &Pack, texts: &mut Vec<String>) -> Result<()> {
     bar.set_message(pack.name());
     for example in bar.wrap_iter(mixture.iter_once()) {
         let example = example?;
-        texts.extend(example.messages.iter().map(|message| message.content.clone()));
-        if !example.messages.iter().any(|message| message.content == example.prompt) {
+        texts.extend(
+            example
+                .messages
+                .iter()
+                .map(|message| message.content.clone()),
+        );
+        // The template writes role names around every message.
+        texts.extend(example.messages.iter().map(|message| message.role.clone()));
+        texts.push("assistant".to_owned());
+        if !example
+            .messages
+            .iter()
+            .any(|message| message.content == example.prompt)
+        {
             texts.push(example.prompt.clone());
         }
         texts.push(example.response());

@@ -23,6 +23,16 @@ pub enum SourceKind {
     Folder,
 }
 
+/// Fields that records take over from the lines of a JSONL file which agree with them in one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinConfig {
+    /// JSONL files (plain, gzip or Zstandard), held in memory.
+    pub paths: Vec<String>,
+    /// The field that must be equal; where lines repeat a value, the last one counts.
+    pub on: String,
+}
+
 /// A `[[data]]` table of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +52,9 @@ pub struct SourceConfig {
     /// Conversations: whether each question stands alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turns: Option<Turns>,
+    /// More fields for the records, from another file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub join: Option<JoinConfig>,
     /// What is made of each record; every view makes its own example.
     pub views: Vec<View>,
     /// How often the mixture chooses this source, relative to the others.
@@ -81,6 +94,7 @@ impl SourceConfig {
             images: None,
             image_field: image(),
             turns: None,
+            join: None,
             views: vec![view],
             weight: one(),
             shuffle: shuffle(),

@@ -81,7 +81,12 @@ impl Pass {
             };
             match records.next() {
                 None => self.current = None,
-                Some(Ok(Read::Record(record))) => return Ok(Some(record)),
+                Some(Ok(Read::Record(mut record))) => {
+                    if let Some(join) = &source.join {
+                        join.extend(&mut record.fields);
+                    }
+                    return Ok(Some(record));
+                }
                 Some(Ok(Read::Broken { name, reason })) => self.faults.push((name, reason)),
                 Some(Err(error)) => {
                     self.current = None;

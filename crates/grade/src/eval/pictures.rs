@@ -51,7 +51,10 @@ pub(super) fn reconstruction(context: &Context, on_progress: OnProgress) -> Resu
     let columns = originals.len();
     let scores = vec![Score::mean("psnr", &values)];
     let report = context.report(Benchmark::Reconstruction, values.len(), scores, examples);
-    Ok(Report { sheet: Some(sheet(&[originals, decoded].concat(), columns)?), ..report })
+    Ok(Report {
+        sheet: Some(sheet(&[originals, decoded].concat(), columns)?),
+        ..report
+    })
 }
 
 /// What a picture should show.
@@ -65,21 +68,12 @@ struct Wanted {
 /// Every combination of colour and shape in the split's captions, once, `samples` pictures each:
 /// all combinations weigh the same, however often a caption occurs.
 pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report> {
-    let mut combinations = BTreeSet::new();
-    for item in context.pack.paint(context.split)? {
-        let item = item?;
-        if let (Some(color), Some(shape)) = (item.color, item.shape) {
-            combinations.insert(Wanted { prompt: item.prompt, color, shape });
-        }
-    }
-    if combinations.is_empty() {
-        return Err(context.nothing(Benchmark::Paint, "captions with colour and shape"));
-    }
-    let combinations: Vec<Wanted> = combinations.into_iter().collect();
-    let prompts = spread(combinations, context.options.limit.unwrap_or(usize::MAX));
+    let prompts = combinations(context)?;
     let samples = context.options.samples.max(1);
-    let wanted: Vec<&Wanted> =
-        prompts.iter().flat_map(|wanted| std::iter::repeat_n(wanted, samples)).collect();
+    let wanted: Vec<&Wanted> = prompts
+        .iter()
+        .flat_map(|wanted| std::iter::repeat_n(wanted, samples))
+        .collect();
     let own = &context.model.defaults().paint;
     let options = PaintOptions {
         steps: context.options.steps.unwrap_or(own.steps),
@@ -90,8 +84,10 @@ pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report
     let (mut drawings, mut shown) = (Vec::new(), Vec::new());
     context.groups(&wanted, on_progress, |first, group| {
         let requests = group.iter().zip(first..);
-        let requests =
-            requests.map(|(wanted, example)| PaintRequest { prompt: &wanted.prompt, example });
+        let requests = requests.map(|(wanted, example)| PaintRequest {
+            prompt: &wanted.prompt,
+            example,
+        });
         let requests: Vec<_> = requests.collect();
         for painting in context.model.paint_many(&requests, &options)?.finish()? {
             if drawings.len() % samples < COLUMNS {
@@ -117,7 +113,31 @@ pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report
         paint_scores(&wanted, &drawings),
         examples.collect(),
     );
-    Ok(Report { sheet: Some(sheet(&shown, samples.min(COLUMNS))?), ..report })
+    Ok(Report {
+        sheet: Some(sheet(&shown, samples.min(COLUMNS))?),
+        ..report
+    })
+}
+
+/// The distinct combinations of the split, at most `limit` of them.
+fn combinations(context: &Context) -> Result<Vec<Wanted>> {
+    let mut combinations = BTreeSet::new();
+    for item in context.pack.paint(context.split)? {
+        let item = item?;
+        if let (Some(color), Some(shape)) = (item.color, item.shape) {
+            let prompt = item.prompt;
+            combinations.insert(Wanted {
+                prompt,
+                color,
+                shape,
+            });
+        }
+    }
+    if combinations.is_empty() {
+        return Err(context.nothing(Benchmark::Paint, "captions with colour and shape"));
+    }
+    let limit = context.options.limit.unwrap_or(usize::MAX);
+    Ok(spread(combinations.into_iter().collect(), limit))
 }
 
 fn paint_scores(wanted: &[&Wanted], drawings: &[Drawing]) -> Vec<Score> {

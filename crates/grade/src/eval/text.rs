@@ -24,7 +24,11 @@ pub(super) fn caption(context: &Context, on_progress: OnProgress) -> Result<Repo
         sight.look(context.model, pictures)?;
         let requests = group.iter().zip(first..).filter_map(|(item, example)| {
             let seen = sight.seen(&item.image)?;
-            Some(DescribeRequest { seen, question: CAPTION_PROMPT, example })
+            Some(DescribeRequest {
+                seen,
+                question: CAPTION_PROMPT,
+                example,
+            })
         });
         let requests: Vec<_> = requests.collect();
         let replies = context.model.describe_many(&requests, &options)?.finish()?;
@@ -42,7 +46,10 @@ pub(super) fn caption(context: &Context, on_progress: OnProgress) -> Result<Repo
         Ok(())
     })?;
     let n = plain.len();
-    let scores = vec![Score::share("normalised", plain), Score::share("exact", exact)];
+    let scores = vec![
+        Score::share("normalised", plain),
+        Score::share("exact", exact),
+    ];
     Ok(context.report(Benchmark::Caption, n, scores, examples))
 }
 
@@ -55,10 +62,17 @@ pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> 
     let mut sight = Sight::default();
     let (mut judged, mut examples) = (Vec::new(), Vec::new());
     context.groups(&items, on_progress, |first, group| {
-        sight.look(context.model, group.iter().map(|item| (item.id.as_str(), &item.image)))?;
+        sight.look(
+            context.model,
+            group.iter().map(|item| (item.id.as_str(), &item.image)),
+        )?;
         let requests = group.iter().zip(first..).filter_map(|(item, example)| {
             let seen = sight.seen(&item.image)?;
-            Some(DescribeRequest { seen, question: &item.question, example })
+            Some(DescribeRequest {
+                seen,
+                question: &item.question,
+                example,
+            })
         });
         let requests: Vec<_> = requests.collect();
         let replies = context.model.describe_many(&requests, &options)?.finish()?;
@@ -95,7 +109,10 @@ pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Re
     let (mut answers, mut formats, mut examples) = (Vec::new(), Vec::new(), Vec::new());
     let mut kinds: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
     context.groups(&items, on_progress, |first, group| {
-        let messages: Vec<_> = group.iter().map(|item| [Message::user(&item.question)]).collect();
+        let messages: Vec<_> = group
+            .iter()
+            .map(|item| [Message::user(&item.question)])
+            .collect();
         let requests = messages.iter().zip(first..);
         let requests = requests.map(|(messages, example)| ChatRequest { messages, example });
         let requests: Vec<_> = requests.collect();
@@ -118,7 +135,10 @@ pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Re
         Ok(())
     })?;
     let n = answers.len();
-    let mut scores = vec![Score::share("answer", answers), Score::share("format", formats)];
+    let mut scores = vec![
+        Score::share("answer", answers),
+        Score::share("format", formats),
+    ];
     let per_kind = kinds.into_iter();
     scores.extend(per_kind.map(|(kind, right)| Score::share(format!("answer/{kind}"), right)));
     Ok(context.report(Benchmark::Reasoning, n, scores, examples))

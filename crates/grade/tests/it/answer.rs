@@ -86,7 +86,10 @@ fn the_think_format_is_one_pair_of_tags_in_front_of_an_answer() {
 
 #[test]
 fn a_sum_of_graders_is_the_papers_reward() {
-    let reward = Sum(vec![(2.0, Box::new(ExactAnswer)), (0.5, Box::new(ThinkFormat))]);
+    let reward = Sum(vec![
+        (2.0, Box::new(ExactAnswer)),
+        (0.5, Box::new(ThinkFormat)),
+    ]);
     let grade = |reply| reward.grade(Reply::Text(reply), Truth::Text("42"));
     assert_eq!(grade("<think>6 * 7 = 42.</think>42"), 2.5);
     assert_eq!(grade("42"), 2.0);

@@ -29,7 +29,10 @@ fn drawn_shapes_are_read() {
             assert!(drawing.is_connected() && drawing.is_one_color());
             let truth = Truth::Drawing { color, shape };
             assert_eq!(Shows::Both.grade(Reply::Picture(&picture), truth), 1.0);
-            let truth = Truth::Drawing { color: "pink", shape };
+            let truth = Truth::Drawing {
+                color: "pink",
+                shape,
+            };
             assert_eq!(Shows::Both.grade(Reply::Picture(&picture), truth), 0.0);
             assert_eq!(Shows::Shape.grade(Reply::Picture(&picture), truth), 1.0);
         }
@@ -40,7 +43,10 @@ fn drawn_shapes_are_read() {
 fn empty_and_broken_pictures_show_nothing_whole() {
     let blank = Picture::new(8, 8, vec![240; 8 * 8 * 3]).unwrap();
     let drawing = Drawing::read(&blank);
-    assert_eq!((drawing.color, drawing.shape, drawing.counting), (None, None, 0));
+    assert_eq!(
+        (drawing.color, drawing.shape, drawing.counting),
+        (None, None, 0)
+    );
     assert!(!drawing.is_connected());
     // Two blue blocks, and some red.
     let pixels = (0..16 * 16).flat_map(|i| match (i % 16, i / 16) {
@@ -49,7 +55,10 @@ fn empty_and_broken_pictures_show_nothing_whole() {
         _ => [255; 3],
     });
     let drawing = Drawing::read(&Picture::new(16, 16, pixels.collect()).unwrap());
-    assert_eq!((drawing.color, drawing.mask, drawing.counting), (Some("blue"), 32, 56));
+    assert_eq!(
+        (drawing.color, drawing.mask, drawing.counting),
+        (Some("blue"), 32, 56)
+    );
     assert_eq!(drawing.largest_piece, 0.5);
     assert!(!drawing.is_connected() && !drawing.is_one_color());
     // Single pixels and lines have a height and a width of one.
@@ -65,7 +74,8 @@ fn real_test_pictures_are_judged_right() {
     let (mut right, mut n) = (0, 0);
     for item in Pack::open(pack).unwrap().captions("test").unwrap() {
         let item = item.unwrap();
-        let drawing = Drawing::read(&Picture::decode(item.image.bytes(), &Limits::default()).unwrap());
+        let drawing =
+            Drawing::read(&Picture::decode(item.image.bytes(), &Limits::default()).unwrap());
         let field = |name: &str| item.fields[name].as_str();
         right += usize::from(drawing.color == field("color") && drawing.shape == field("shape"));
         n += 1;
@@ -80,6 +90,12 @@ fn psnr_is_that_of_the_formula() {
     // 10 log10(255² / 10²)
     let value = psnr(&flat(100), &flat(110)).unwrap();
     assert!((value - 28.1308).abs() < 1e-3, "{value}");
-    assert_eq!(psnr(&flat(0), &Picture::new(1, 4, vec![0; 12]).unwrap()), None);
-    assert_eq!(Psnr.grade(Reply::Picture(&flat(7)), Truth::Picture(&flat(7))), 100.0);
+    assert_eq!(
+        psnr(&flat(0), &Picture::new(1, 4, vec![0; 12]).unwrap()),
+        None
+    );
+    assert_eq!(
+        Psnr.grade(Reply::Picture(&flat(7)), Truth::Picture(&flat(7))),
+        100.0
+    );
 }

@@ -16,7 +16,13 @@ fn wilson_has_the_published_values() {
         assert!((interval.low - low).abs() < 1e-4, "{k}/{n} {interval:?}");
         assert!((interval.high - high).abs() < 1e-4, "{k}/{n} {interval:?}");
     }
-    assert_eq!(Interval::wilson(0, 0), Interval { low: 0.0, high: 1.0 });
+    assert_eq!(
+        Interval::wilson(0, 0),
+        Interval {
+            low: 0.0,
+            high: 1.0
+        }
+    );
 }
 
 #[test]

@@ -3,4 +3,7 @@
 
 mod answer;
 mod drawing;
+mod eval;
 mod interval;
+#[path = "../../../model/tests/it/tiny.rs"]
+mod tiny;

@@ -6,6 +6,7 @@ mod common;
 mod config;
 mod losses;
 mod magvit;
+mod magvit_tiny;
 mod params;
 mod transformer;
 mod weight_files;

@@ -1,9 +1,13 @@
-//! SwiGLU: `silu(gate) · up` and both gradients, one pass each.
+//! SwiGLU: `silu(gate) · up` and both gradients, one pass each; alone, or with the two linear
+//! layers that feed it.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use std::sync::OnceLock;
+
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::math::{multiversion, sigmoid};
 use super::{PIECE, for_each_pair, for_each_piece, output, slice, view};
+use crate::gemm::{Into, Matrix, Workers, product, product_into};
 
 /// gate and up of one shape, result alike.
 pub(crate) struct Swiglu;
@@ -30,6 +34,27 @@ multiversion! {
     }
 }
 
+/// `silu(gate) · up`.
+fn activate(gate: &[f32], up: &[f32]) -> Vec<f32> {
+    let mut out = vec![0f32; gate.len()];
+    for_each_piece(&mut out, PIECE, |start, out| {
+        let range = start..start + out.len();
+        forward(&gate[range.clone()], &up[range], out);
+    });
+    out
+}
+
+/// The gradients of gate and up.
+fn gradients(gate: &[f32], up: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
+    let (mut dgate, mut dup) = (vec![0f32; gate.len()], vec![0f32; gate.len()]);
+    for_each_pair(&mut dgate, &mut dup, PIECE, |start, dgate, dup| {
+        let range = start..start + dgate.len();
+        let (gate, up) = (&gate[range.clone()], &up[range.clone()]);
+        backward(gate, up, &grad[range], dgate, dup);
+    });
+    (dgate, dup)
+}
+
 impl CustomOp2 for Swiglu {
     fn name(&self) -> &'static str {
         "swiglu"
@@ -42,12 +67,7 @@ impl CustomOp2 for Swiglu {
         up: &CpuStorage,
         up_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (gate, up) = (slice(gate, gate_layout)?, slice(up, up_layout)?);
-        let mut out = vec![0f32; gate.len()];
-        for_each_piece(&mut out, PIECE, |start, out| {
-            let range = start..start + out.len();
-            forward(&gate[range.clone()], &up[range], out);
-        });
+        let out = activate(slice(gate, gate_layout)?, slice(up, up_layout)?);
         output(out, gate_layout.shape())
     }
 
@@ -59,16 +79,77 @@ impl CustomOp2 for Swiglu {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let (gates, ups, grads) = (view(gate)?, view(up)?, view(&grad)?);
-        let (gates, ups, grads): (&[f32], &[f32], &[f32]) = (&gates, &ups, &grads);
-        let (mut dgate, mut dup) = (vec![0f32; gates.len()], vec![0f32; gates.len()]);
-        for_each_pair(&mut dgate, &mut dup, PIECE, |start, dgate, dup| {
-            let range = start..start + dgate.len();
-            let (gate, up) = (&gates[range.clone()], &ups[range.clone()]);
-            backward(gate, up, &grads[range], dgate, dup);
-        });
+        let (dgate, dup) = gradients(&view(gate)?, &view(up)?, &view(&grad)?);
         let dgate = Tensor::from_vec(dgate, gate.shape(), gate.device())?;
         let dup = Tensor::from_vec(dup, up.shape(), up.device())?;
         Ok((Some(dgate), Some(dup)))
+    }
+}
+
+/// x `[r, d]`, gate and up weights `[m, d]`, to `[r, m]`.
+#[derive(Default)]
+pub(crate) struct GatedLinear {
+    /// What the two layers gave in the forward pass.
+    layers: OnceLock<(Vec<f32>, Vec<f32>)>,
+}
+
+impl CustomOp3 for GatedLinear {
+    fn name(&self) -> &'static str {
+        "gated_linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        gate: &CpuStorage,
+        gate_layout: &Layout,
+        up: &CpuStorage,
+        up_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let ((r, d), (m, _)) = (x_layout.shape().dims2()?, gate_layout.shape().dims2()?);
+        let x = Matrix::new(slice(x, x_layout)?, r, d);
+        let gate = product(x, Matrix::new(slice(gate, gate_layout)?, m, d).t());
+        let up = product(x, Matrix::new(slice(up, up_layout)?, m, d).t());
+        let out = activate(&gate, &up);
+        // An operation runs forward once; were it run again, the numbers would be the same.
+        let _ = self.layers.set((gate, up));
+        output(out, (r, m))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gate: &Tensor,
+        up: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let ((r, d), (m, _)) = (x.dims2()?, gate.dims2()?);
+        let grad = grad.contiguous()?;
+        let Some((gates, ups)) = self.layers.get() else {
+            candle_core::bail!("gated_linear: backward without forward");
+        };
+        let (dgates, dups) = gradients(gates, ups, &view(&grad)?);
+        let (dgates, dups) = (Matrix::new(&dgates, r, m), Matrix::new(&dups, r, m));
+        let mut results = (None, None, None);
+        if x.track_op() {
+            let (gate, up) = (view(gate)?, view(up)?);
+            let mut dx = product(dgates, Matrix::new(&gate, m, d));
+            let up = Matrix::new(&up, m, d);
+            product_into(1.0, dups, up, Into::Add, &mut dx, Workers::Pool);
+            results.0 = Some(Tensor::from_vec(dx, (r, d), x.device())?);
+        }
+        let xs = view(x)?;
+        let xs = Matrix::new(&xs, r, d);
+        if gate.track_op() {
+            let dgate = product(dgates.t(), xs);
+            results.1 = Some(Tensor::from_vec(dgate, (m, d), x.device())?);
+        }
+        if up.track_op() {
+            let dup = product(dups.t(), xs);
+            results.2 = Some(Tensor::from_vec(dup, (m, d), x.device())?);
+        }
+        Ok(results)
     }
 }

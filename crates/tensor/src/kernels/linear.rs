@@ -1,9 +1,9 @@
-//! `x · weightᵀ` and its two gradients. r rows.
+//! `x · weightᵀ`, alone or added to something, and its gradients. r rows.
 
-use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::{output, slice, view};
-use crate::gemm::{Matrix, product};
+use crate::gemm::{Into, Matrix, Workers, product, product_into};
 
 /// x `[r, in]`, weight `[out, in]` to `[r, out]`.
 pub(crate) struct Linear;
@@ -34,26 +34,74 @@ impl CustomOp2 for Linear {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (r, width_in) = x.dims2()?;
-        let (width_out, _) = weight.dims2()?;
-        let grad = grad.contiguous()?;
-        let grad = view(&grad)?;
-        let grad = Matrix::new(&grad, r, width_out);
-        let mut grads = (None, None);
-        if x.track_op() {
-            let weight = view(weight)?;
-            let dx = product(grad, Matrix::new(&weight, width_out, width_in));
-            grads.0 = Some(Tensor::from_vec(dx, (r, width_in), x.device())?);
-        }
-        if weight.track_op() {
-            let x = view(x)?;
-            let dw = product(grad.t(), Matrix::new(&x, r, width_in));
-            grads.1 = Some(Tensor::from_vec(
-                dw,
-                (width_out, width_in),
-                weight.device(),
-            )?);
-        }
-        Ok(grads)
+        gradients(x, weight, &grad.contiguous()?)
     }
+}
+
+/// residual `[r, out]`, x `[r, in]`, weight `[out, in]` to `residual + x · weightᵀ`.
+pub(crate) struct AddLinear;
+
+impl CustomOp3 for AddLinear {
+    fn name(&self) -> &'static str {
+        "add_linear"
+    }
+
+    fn cpu_fwd(
+        &self,
+        residual: &CpuStorage,
+        residual_layout: &Layout,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (r, width_in) = x_layout.shape().dims2()?;
+        let (width_out, _) = weight_layout.shape().dims2()?;
+        let x = Matrix::new(slice(x, x_layout)?, r, width_in);
+        let weight = Matrix::new(slice(weight, weight_layout)?, width_out, width_in);
+        let mut out = slice(residual, residual_layout)?.to_vec();
+        product_into(1.0, x, weight.t(), Into::Add, &mut out, Workers::Pool);
+        output(out, (r, width_out))
+    }
+
+    fn bwd(
+        &self,
+        _: &Tensor,
+        x: &Tensor,
+        weight: &Tensor,
+        _: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let grad = grad.contiguous()?;
+        let (dx, dweight) = gradients(x, weight, &grad)?;
+        Ok((Some(grad), dx, dweight))
+    }
+}
+
+/// The gradients of x and weight; none for what is frozen.
+fn gradients(
+    x: &Tensor,
+    weight: &Tensor,
+    grad: &Tensor,
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let (r, width_in) = x.dims2()?;
+    let (width_out, _) = weight.dims2()?;
+    let grad = view(grad)?;
+    let grad = Matrix::new(&grad, r, width_out);
+    let mut results = (None, None);
+    if x.track_op() {
+        let weight = view(weight)?;
+        let dx = product(grad, Matrix::new(&weight, width_out, width_in));
+        results.0 = Some(Tensor::from_vec(dx, (r, width_in), x.device())?);
+    }
+    if weight.track_op() {
+        let x = view(x)?;
+        let dweight = product(grad.t(), Matrix::new(&x, r, width_in));
+        results.1 = Some(Tensor::from_vec(
+            dweight,
+            (width_out, width_in),
+            weight.device(),
+        )?);
+    }
+    Ok(results)
 }

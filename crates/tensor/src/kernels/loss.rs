@@ -119,7 +119,9 @@ impl CustomOp2 for Nll {
         let (v, _) = head.dims2()?;
         let grad = grad.contiguous()?;
         let (hiddens, heads, grads) = (view(hidden)?, view(head)?, view(&grad)?);
-        let normalisers = self.normalisers.get().map_or(&[][..], Vec::as_slice);
+        let Some(normalisers) = self.normalisers.get() else {
+            candle_core::bail!("nll: backward without forward");
+        };
         let rows = rows_per_chunk(v).min(r).max(1);
         let mut logits = vec![0f32; rows * v];
         let mut dhidden = vec![0f32; if hidden.track_op() { r * d } else { 0 }];

@@ -65,6 +65,28 @@ fn swiglu_matches_its_twin() {
 }
 
 #[test]
+fn linear_layers_with_neighbours_match_their_twins() {
+    for (r, d, m) in [(1, 1, 1), (6, 33, 7), (131, 64, 200)] {
+        let weights = [normal(7, &[m, d]), normal(8, &[m, d])].map(|w| (w * 0.3).unwrap());
+        let [gate, up] = weights;
+        check(
+            &format!("gated_linear {r}×{d}→{m}"),
+            4e-6,
+            &[normal(6, &[r, d]), gate.clone(), up],
+            &|t| ops::gated_linear(&t[0], &t[1], &t[2]),
+            &|t| composed::gated_linear(&t[0], &t[1], &t[2]),
+        );
+        check(
+            &format!("add_linear {r}×{d}→{m}"),
+            4e-6,
+            &[normal(9, &[r, m]), normal(6, &[r, d]), gate],
+            &|t| ops::add_linear(&t[0], &t[1], &t[2]),
+            &|t| composed::add_linear(&t[0], &t[1], &t[2]),
+        );
+    }
+}
+
+#[test]
 fn rotary_matches_its_twin() {
     for (r, heads, c) in [(1, 1, 2), (5, 3, 6), (70, 4, 64), (257, 2, 48)] {
         let angles = normal(7, &[r, c / 2]);
@@ -83,6 +105,8 @@ fn rotary_matches_its_twin() {
 fn operations_refuse_shapes_that_do_not_fit() {
     let (a, b) = (normal(1, &[4, 6]), normal(2, &[5, 7]));
     assert!(ops::linear(&a, &b).is_err());
+    assert!(ops::gated_linear(&a, &normal(3, &[5, 6]), &normal(3, &[4, 6])).is_err());
+    assert!(ops::add_linear(&a, &a, &normal(3, &[5, 6])).is_err());
     assert!(ops::rms_norm(&a, &normal(3, &[5]), 1e-5).is_err());
     assert!(ops::swiglu(&a, &b).is_err());
     assert!(ops::rotary(&a, &b, &b, 2).is_err());

@@ -47,6 +47,14 @@ fn layers_do_not_depend_on_threads() {
         &[normal(1, &[300, 333]), normal(2, &[300, 333])],
         &|t| ops::swiglu(&t[0], &t[1]),
     );
+    let inputs = [
+        normal(1, &[200, 64]),
+        normal(2, &[300, 64]),
+        normal(3, &[300, 64]),
+    ];
+    check_op("gated_linear", &inputs, &|t| {
+        ops::gated_linear(&t[0], &t[1], &t[2])
+    });
     let angles = normal(3, &[500, 16]);
     check_op("rotary", &[normal(1, &[500, 128])], &|t| {
         ops::rotary(&t[0], &angles, &angles, 4)

@@ -1,0 +1,234 @@
+//! `mmada eval`: scores of a model on data packs.
+
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use mmada_data::Pack;
+use mmada_data::packs::PackTask;
+use mmada_data::picture::Picture;
+use mmada_grade::{Benchmark, Error, EvalOptions, Report, Score, evaluate};
+use mmada_model::Mmada;
+use serde_json::{Value, json};
+
+use crate::args::{EvalArgs, EvalTask};
+use crate::{output, packs, session, terminal};
+
+/// One benchmark on one split of one pack.
+struct Entry<'a> {
+    pack: &'a Pack,
+    split: String,
+    benchmark: Benchmark,
+}
+
+pub(crate) fn run(args: &EvalArgs) -> Result<()> {
+    if let Some(path) = &args.output {
+        output::prepare(path)?;
+    }
+    let packs = packs::below(&args.data)?;
+    let entries = entries(args, &packs);
+    if entries.is_empty() {
+        let known: Vec<String> = packs
+            .iter()
+            .map(|pack| format!("{}: {}", pack.name(), pack.splits().join(", ")))
+            .collect();
+        bail!(
+            "eval: nothing below {} can be measured on the split {:?}; there are {}",
+            args.data.display(),
+            args.split,
+            known.join("; ")
+        );
+    }
+    let model = session::open(&args.model)?;
+    let started = Instant::now();
+    let mut reports = Vec::new();
+    for entry in &entries {
+        match measure(&model, entry, args) {
+            // A pack has the files, but not the items: captions without shapes, for one.
+            Err(Error::Nothing { .. }) if entries.len() > 1 => {}
+            report => reports.push(report?),
+        }
+    }
+    if reports.is_empty() {
+        bail!(
+            "eval: expected items that can be judged, got none; try the task {:?} on another pack",
+            args.task
+        );
+    }
+    if let Some(path) = &args.output {
+        let sheets: Vec<Picture> = reports
+            .iter()
+            .filter_map(|report| report.sheet.clone())
+            .collect();
+        match sheets.is_empty() {
+            true => output::note("eval: no picture was made, so no sheet is written"),
+            false => super::save(path, &Picture::grid(&sheets, 1, 8)?)?,
+        }
+    }
+    match args.json {
+        true => output::json(&as_json(args, &reports, started.elapsed().as_secs_f64())),
+        false => output::line(table(&reports)),
+    }
+}
+
+/// What is measured: the task on every pack that allows it, or everything.
+fn entries<'a>(args: &EvalArgs, packs: &'a [Pack]) -> Vec<Entry<'a>> {
+    let mut entries = Vec::new();
+    for pack in packs {
+        let entry = |split: &str, benchmark| Entry {
+            pack,
+            split: split.to_owned(),
+            benchmark,
+        };
+        match benchmark(args.task) {
+            // A single pack is measured even if it seems unfit: the error then says why.
+            Some(wanted) => {
+                if packs.len() == 1 || allowed(pack, &args.split).contains(&wanted) {
+                    entries.push(entry(&args.split, wanted));
+                }
+            }
+            None => {
+                for split in finer_splits(pack, &args.split) {
+                    let allowed = allowed(pack, &split);
+                    entries.extend(
+                        allowed
+                            .into_iter()
+                            .map(|benchmark| entry(&split, benchmark)),
+                    );
+                }
+            }
+        }
+    }
+    entries
+}
+
+/// The split and those whose names go on from it: `test`, `test_composition`, …
+fn finer_splits(pack: &Pack, split: &str) -> Vec<String> {
+    let belongs = |name: &String| {
+        name.strip_prefix(split)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(['_', '-']))
+    };
+    pack.splits().into_iter().filter(belongs).collect()
+}
+
+fn allowed(pack: &Pack, split: &str) -> Vec<Benchmark> {
+    let benchmark = |task| match task {
+        PackTask::Reconstruction => Benchmark::Reconstruction,
+        PackTask::Captions => Benchmark::Caption,
+        PackTask::Questions => Benchmark::Vqa,
+        PackTask::Paint => Benchmark::Paint,
+        PackTask::Reasoning => Benchmark::Reasoning,
+    };
+    pack.tasks(split).into_iter().map(benchmark).collect()
+}
+
+fn benchmark(task: EvalTask) -> Option<Benchmark> {
+    match task {
+        EvalTask::Reconstruction => Some(Benchmark::Reconstruction),
+        EvalTask::Caption => Some(Benchmark::Caption),
+        EvalTask::Vqa => Some(Benchmark::Vqa),
+        EvalTask::Paint => Some(Benchmark::Paint),
+        EvalTask::Reasoning => Some(Benchmark::Reasoning),
+        EvalTask::All => None,
+    }
+}
+
+fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result<Report> {
+    let options = EvalOptions {
+        limit: args.limit,
+        samples: args.samples,
+        seed: args.model.seed,
+        steps: args.steps,
+        guidance: args.guidance,
+        ..EvalOptions::default()
+    };
+    let bar = terminal::bar(0, "items");
+    bar.set_message(format!("{} {}", entry.pack.name(), entry.benchmark.name()));
+    let mut on_progress = |done: usize, total: usize| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    };
+    let report = evaluate(
+        model,
+        entry.pack.dir(),
+        &entry.split,
+        entry.benchmark,
+        &options,
+        &mut on_progress,
+    );
+    bar.finish_and_clear();
+    report
+}
+
+fn as_json(args: &EvalArgs, reports: &[Report], seconds: f64) -> Value {
+    json!({
+        "task": "eval",
+        "data": args.data,
+        "split": args.split,
+        "model": session::name(&args.model),
+        "seed": args.model.seed,
+        "seconds": seconds,
+        "output": args.output,
+        "reports": reports,
+    })
+}
+
+fn table(reports: &[Report]) -> String {
+    let mut rows = vec![
+        [
+            "data",
+            "split",
+            "task",
+            "score",
+            "value",
+            "95 % interval",
+            "n",
+        ]
+        .map(str::to_owned),
+    ];
+    for report in reports {
+        for score in &report.scores {
+            let Score { name, n, .. } = score;
+            rows.push([
+                report.data.clone(),
+                report.split.clone(),
+                report.task.name().to_owned(),
+                name.clone(),
+                number(score, score.value),
+                format!(
+                    "{} .. {}",
+                    number(score, score.low),
+                    number(score, score.high)
+                ),
+                n.to_string(),
+            ]);
+        }
+    }
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..7).map(width).collect();
+    let line = |row: &[String; 7]| {
+        let cell = |(at, cell): (usize, &String)| match at {
+            0..4 => format!("{cell:<width$}", width = widths[at]),
+            _ => format!("{cell:>width$}", width = widths[at]),
+        };
+        row.iter()
+            .enumerate()
+            .map(cell)
+            .collect::<Vec<_>>()
+            .join("  ")
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Shares as per cent, everything else with two decimals.
+fn number(score: &Score, value: f64) -> String {
+    let is_share = (0.0..=1.0).contains(&score.low) && (0.0..=1.0).contains(&score.high);
+    match is_share {
+        true => format!("{:.1} %", 100.0 * value),
+        false => format!("{value:.2}"),
+    }
+}

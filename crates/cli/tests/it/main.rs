@@ -1,0 +1,10 @@
+//! The program from the outside: exit codes, standard output, messages, files.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod bad_input;
+mod damaged_models;
+mod help;
+mod saving;
+mod support;
+mod tasks;
+mod training;

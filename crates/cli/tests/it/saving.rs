@@ -1,0 +1,148 @@
+//! Places where nothing can be written: what was there stays, nothing half-written is left.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command as Process;
+
+use crate::support::{self, fails, mmada};
+
+#[test]
+fn a_folder_or_another_format_as_output() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let paint = |out: &Path| {
+        let mut command = mmada();
+        command
+            .args(["paint", "a", "-o"])
+            .arg(out)
+            .arg("--model")
+            .arg(&model);
+        command
+    };
+    fails(
+        &mut paint(dir.path()),
+        2,
+        &["expected a file, got a folder", "painting.png"],
+    );
+    fails(&mut paint(&dir.path().join("a.jpg")), 2, &["a.jpg", ".png"]);
+    let file = support::picture_file(dir.path(), 8, 8);
+    fails(
+        &mut paint(&file.join("below/a.png")),
+        1,
+        &["cannot create the folder", "-o"],
+    );
+}
+
+#[test]
+fn a_full_device() {
+    if !Path::new("/dev/full").exists() {
+        println!("skipped: this system has no /dev/full");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let mut command = mmada();
+    command
+        .args(["paint", "a", "-o", "/dev/full", "--model"])
+        .arg(&model);
+    fails(&mut command, 1, &["cannot write to /dev/full", "-o"]);
+    assert!(!fs::metadata("/dev/full").unwrap().is_file());
+}
+
+/// Runs the program with a small file system of its own at `mount`; `None` where the system does
+/// not let us make one.
+fn on_small_disk(mount: &Path, prepare: &str, arguments: &[&str]) -> Option<std::process::Output> {
+    let script = format!(
+        "mount -t tmpfs -o size=64k none '{0}' || exit 77\ncd '{0}' || exit 77\n\
+         printf old > old.png\n{prepare}\n\"$0\" \"$@\"\ncode=$?\n\
+         echo; echo left: $(find . -type f ! -name filler | sort) $(cat old.png); exit $code",
+        mount.display()
+    );
+    let output = Process::new("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .arg(assert_cmd::cargo::cargo_bin("mmada"))
+        .args(arguments)
+        .output()
+        .ok()?;
+    let failed_to_mount = output.status.code() == Some(77)
+        || output.status.code() == Some(1) && output.stdout.is_empty();
+    (!failed_to_mount).then_some(output)
+}
+
+#[track_caller]
+fn leaves_nothing(prepare: &str, arguments: &[&str], message: &str) {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(output) = on_small_disk(dir.path(), prepare, arguments) else {
+        println!("skipped: no right to mount a small file system");
+        return;
+    };
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    assert!(err.contains(message) && err.contains("error: "), "{err}");
+    assert!(
+        out.trim_end().ends_with("left: ./old.png old"),
+        "{out}{err}"
+    );
+}
+
+const FULL: &str = "head -c 100000 /dev/zero > filler 2>/dev/null";
+const READ_ONLY: &str = "mount -o remount,ro . || exit 77";
+
+#[test]
+fn a_painting_on_a_full_or_read_only_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let model = model.to_str().unwrap();
+    for (prepare, message) in [(FULL, "No space left"), (READ_ONLY, "Read-only")] {
+        leaves_nothing(
+            prepare,
+            &["paint", "a", "--model", model, "-o", "new.png"],
+            message,
+        );
+        leaves_nothing(
+            prepare,
+            &["paint", "a", "--model", model, "-o", "old.png"],
+            message,
+        );
+    }
+}
+
+#[test]
+fn a_tokenizer_on_a_full_or_read_only_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let pack = support::pack(dir.path());
+    let arguments = [
+        "train-tokenizer",
+        "--size",
+        "300",
+        "--data",
+        pack.to_str().unwrap(),
+        "-o",
+        "tokenizer",
+    ];
+    leaves_nothing(FULL, &arguments, "No space left");
+    leaves_nothing(READ_ONLY, &arguments, "Read-only");
+}
+
+#[test]
+fn a_run_on_a_full_or_read_only_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = support::run_file(dir.path(), 3);
+    let arguments = ["train", run.to_str().unwrap(), "run.out=out"];
+    let dir = tempfile::tempdir().unwrap();
+    let Some(output) = on_small_disk(dir.path(), FULL, &arguments) else {
+        println!("skipped: no right to mount a small file system");
+        return;
+    };
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    assert_eq!(output.status.code(), Some(1), "{out}{err}");
+    assert!(err.contains("No space left"), "{err}");
+    assert!(!out.contains(".safetensors"), "{out}");
+    leaves_nothing(READ_ONLY, &arguments, "Read-only");
+}

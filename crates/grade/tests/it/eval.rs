@@ -1,0 +1,146 @@
+//! Benchmarks end to end, with a tiny random model on pack folders made for the test.
+
+use std::path::Path;
+
+use mmada_data::picture::Picture;
+use mmada_grade::{Benchmark, Error, EvalOptions, Report, evaluate};
+use mmada_model::Mmada;
+
+use crate::tiny;
+
+/// A folder in the layout of the packs: four pictures, captions, questions, problems.
+fn pack() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    std::fs::create_dir(dir.path().join("test_images")).unwrap();
+    let (mut captions, mut talks) = (String::new(), Vec::new());
+    for (i, color) in ["red", "blue", "red", "teal"].into_iter().enumerate() {
+        let picture = Picture::new(16, 16, vec![60 * i as u8; 16 * 16 * 3]).unwrap();
+        let name = format!("{i}.png");
+        let png = picture.encode_png().unwrap();
+        std::fs::write(dir.path().join("test_images").join(&name), png).unwrap();
+        captions += &format!(
+            "{{\"image\": \"{name}\", \"caption\": \"a {color} circle\", \"color\": \"{color}\", \"shape\": \"circle\"}}\n"
+        );
+        talks.push(format!(
+            "{{\"id\": \"{i}\", \"image\": \"{name}\", \"conversations\": [\
+             {{\"from\": \"human\", \"value\": \"<image>\\nwhat color?\"}}, {{\"from\": \"gpt\", \"value\": \"{color}\"}},\
+             {{\"from\": \"human\", \"value\": \"is it red?\"}}, {{\"from\": \"gpt\", \"value\": \"no\"}}]}}"
+        ));
+    }
+    write("test_captions.jsonl", &captions);
+    write("test_conversations.json", &format!("[{}]", talks.join(",")));
+    write(
+        "test.jsonl",
+        "{\"question\": \"1 + 1?\", \"answer\": \"2\", \"template\": \"sum\"}\n{\"question\": \"2 + 2?\", \"answer\": \"4\"}\n",
+    );
+    dir
+}
+
+fn run(model: &Mmada, dir: &Path, benchmark: Benchmark, options: &EvalOptions) -> Report {
+    let mut seen = Vec::new();
+    let mut on_progress = |done, total| seen.push((done, total));
+    let report = evaluate(model, dir, "test", benchmark, options, &mut on_progress).unwrap();
+    let (done, total) = *seen.last().unwrap();
+    assert!(seen[0].0 == 0 && done == total && total > 0);
+    report
+}
+
+#[test]
+fn every_benchmark_reports_its_numbers() {
+    let (model, dir) = (tiny::model(), pack());
+    let options = EvalOptions {
+        samples: 2,
+        ..EvalOptions::default()
+    };
+    for (benchmark, n, names) in [
+        (Benchmark::Reconstruction, 4, vec!["psnr"]),
+        (Benchmark::Caption, 4, vec!["normalised", "exact"]),
+        (Benchmark::Vqa, 8, vec!["overall", "yes_no", "open"]),
+        // Three combinations, whatever their frequency, two pictures each.
+        (
+            Benchmark::Paint,
+            6,
+            vec![
+                "both",
+                "color",
+                "shape",
+                "no_counting_pixels",
+                "connected",
+                "one_color",
+            ],
+        ),
+        (
+            Benchmark::Reasoning,
+            2,
+            vec!["answer", "format", "answer/sum"],
+        ),
+    ] {
+        let report = run(&model, dir.path(), benchmark, &options);
+        assert_eq!(report.n, n, "{benchmark:?}");
+        let got: Vec<&str> = report
+            .scores
+            .iter()
+            .map(|score| score.name.as_str())
+            .collect();
+        assert_eq!(got, names);
+        for score in &report.scores {
+            assert!(
+                score.low <= score.value && score.value <= score.high,
+                "{score:?}"
+            );
+        }
+        let has_sheet = matches!(benchmark, Benchmark::Reconstruction | Benchmark::Paint);
+        assert_eq!(report.sheet.is_some(), has_sheet);
+        assert!(!report.examples.is_empty());
+        // The size of the groups changes nothing.
+        let single = EvalOptions {
+            batch: 1,
+            ..options.clone()
+        };
+        assert_eq!(run(&model, dir.path(), benchmark, &single), report);
+        let json = serde_json::to_string(&report).unwrap();
+        let read: Report = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (read.task, read.n, read.examples),
+            (report.task, n, report.examples)
+        );
+        assert_eq!(read.scores.len(), report.scores.len());
+    }
+}
+
+#[test]
+fn limits_spread_over_the_split() {
+    let (model, dir) = (tiny::model(), pack());
+    let options = EvalOptions {
+        limit: Some(2),
+        ..EvalOptions::default()
+    };
+    let report = run(&model, dir.path(), Benchmark::Reconstruction, &options);
+    assert_eq!(report.n, 2);
+    assert!(report.examples[0].input.contains('1') && report.examples[1].input.contains('3'));
+}
+
+#[test]
+fn splits_and_folders_that_lack_something_are_refused() {
+    let (model, dir) = (tiny::model(), pack());
+    let options = EvalOptions::default();
+    let eval = |dir: &Path, split: &str, benchmark| {
+        evaluate(&model, dir, split, benchmark, &options, &mut |_, _| {}).unwrap_err()
+    };
+    assert!(matches!(
+        eval(dir.path(), "validation", Benchmark::Vqa),
+        Error::Data(_)
+    ));
+    assert!(matches!(
+        eval(&dir.path().join("no"), "test", Benchmark::Vqa),
+        Error::Data(_)
+    ));
+    std::fs::write(
+        dir.path().join("test_captions.jsonl"),
+        "{\"caption\": \"a dog\"}\n",
+    )
+    .unwrap();
+    let error = eval(dir.path(), "test", Benchmark::Paint);
+    assert!(matches!(error, Error::Nothing { .. }), "{error}");
+}

@@ -1,0 +1,304 @@
+//! Painting, repainting and thinking before painting, end to end.
+
+use mmada_data::picture::{Mask, Picture};
+use mmada_model::repaint::Edit;
+use mmada_model::{
+    Error, Grid, LoadOptions, Mmada, Outside, PaintOptions, PaintRequest, RepaintRequest, Sides,
+};
+use mmada_nn::SaveOptions;
+
+use crate::tiny;
+
+fn options() -> PaintOptions {
+    PaintOptions {
+        seed: 3,
+        ..tiny::defaults().paint
+    }
+}
+
+fn noise(width: usize, height: usize) -> Picture {
+    let pixels = (0..width * height * 3)
+        .map(|i| (i * 7919 % 251) as u8)
+        .collect();
+    Picture::new(width, height, pixels).unwrap()
+}
+
+#[test]
+fn painting_can_be_watched_and_finished() {
+    let model = tiny::model();
+    let mut run = model.paint("a blue circle", &options()).unwrap();
+    assert!(run.preview(0).unwrap().is_none());
+    let mut masked = 16;
+    while let Some(view) = run.next() {
+        let view = view.unwrap();
+        let progress = &view.canvases[0];
+        assert_eq!(
+            progress.grid,
+            Some(Grid {
+                width: 4,
+                height: 4
+            })
+        );
+        let left = progress.is_masked.iter().filter(|&&m| m).count();
+        assert!(left < masked);
+        masked = left;
+        let preview = run.preview(0).unwrap().unwrap();
+        assert_eq!((preview.width(), preview.height()), (16, 16));
+    }
+    assert_eq!(masked, 0);
+    let preview = run.preview(0).unwrap().unwrap();
+    let painting = run.finish().unwrap().remove(0);
+    assert_eq!(painting.picture, preview);
+    assert_eq!(painting.codes.len(), 16);
+}
+
+#[test]
+fn seeds_and_numbers_decide_and_company_does_not() {
+    let model = tiny::model();
+    let count = PaintOptions {
+        count: 3,
+        ..options()
+    };
+    let paint = |options: &PaintOptions| {
+        model
+            .paint("a red circle", options)
+            .unwrap()
+            .finish()
+            .unwrap()
+    };
+    let three = paint(&count);
+    assert_eq!(three, paint(&count));
+    assert_ne!(
+        three,
+        paint(&PaintOptions {
+            seed: 4,
+            ..count.clone()
+        })
+    );
+    assert_ne!(three[0], three[1]);
+    let prompt = "a red circle";
+    let other = PaintRequest {
+        prompt: "",
+        example: 9,
+    };
+    for example in 0..3 {
+        let request = PaintRequest { prompt, example };
+        let alone = model
+            .paint_many(&[request], &options())
+            .unwrap()
+            .finish()
+            .unwrap();
+        assert_eq!(alone[0], three[example as usize]);
+        let second = model
+            .paint_many(&[other, request], &options())
+            .unwrap()
+            .finish()
+            .unwrap();
+        assert_eq!(second[1], three[example as usize]);
+    }
+    let narrow = model.clone().with_row_budget(1);
+    assert_eq!(
+        narrow.paint(prompt, &count).unwrap().finish().unwrap(),
+        three
+    );
+}
+
+#[test]
+fn pictures_need_not_be_square_nor_prompts_have_words() {
+    let model = tiny::model();
+    for (width, height, prompt) in [(32, 8, "a circle"), (4, 20, ""), (16, 16, " ")] {
+        let options = PaintOptions {
+            width,
+            height,
+            ..options()
+        };
+        let painting = model
+            .paint(prompt, &options)
+            .unwrap()
+            .finish()
+            .unwrap()
+            .remove(0);
+        assert_eq!(
+            (painting.picture.width(), painting.picture.height()),
+            (width, height)
+        );
+        assert_eq!(
+            painting.grid,
+            Grid {
+                width: width / 4,
+                height: height / 4
+            }
+        );
+    }
+}
+
+#[test]
+fn inpainting_keeps_what_is_known() {
+    let model = tiny::model();
+    let picture = noise(24, 16);
+    let known = model
+        .encode(std::slice::from_ref(&picture))
+        .unwrap()
+        .remove(0);
+    // Pixels 5..9 across and 6..7 down touch the tokens 1..3 of the second row.
+    let is_edited = |i: usize| (5..9).contains(&(i % 24)) && (6..7).contains(&(i / 24));
+    let mask = Mask::new(24, 16, (0..24 * 16).map(is_edited).collect()).unwrap();
+    let paint = |outside| {
+        let options = PaintOptions {
+            outside,
+            ..options()
+        };
+        model
+            .inpaint(&picture, &mask, "a circle", &options)
+            .unwrap()
+            .finish()
+            .unwrap()
+            .remove(0)
+    };
+    let painting = paint(Outside::Original);
+    for token in 0..24 {
+        let is_hole = [7, 8].contains(&token);
+        assert!(
+            is_hole || painting.codes[token] == known.codes[token],
+            "{token}"
+        );
+    }
+    for i in (0..24 * 16).filter(|&i| !is_edited(i)) {
+        assert_eq!(
+            painting.picture.pixel(i % 24, i / 24),
+            picture.pixel(i % 24, i / 24)
+        );
+    }
+    let decoded = paint(Outside::Decoded);
+    assert_eq!(decoded.codes, painting.codes);
+    assert_eq!(
+        decoded.picture,
+        model.decode(&decoded.codes, decoded.grid).unwrap()
+    );
+}
+
+#[test]
+fn extending_paints_beyond_the_edges() {
+    let model = tiny::model();
+    let picture = noise(16, 12);
+    let known = model
+        .encode(std::slice::from_ref(&picture))
+        .unwrap()
+        .remove(0);
+    let sides = Sides {
+        left: 8,
+        down: 4,
+        ..Sides::default()
+    };
+    let painting = model
+        .extend(&picture, sides, "", &options())
+        .unwrap()
+        .finish()
+        .unwrap()
+        .remove(0);
+    assert_eq!(
+        (painting.picture.width(), painting.picture.height()),
+        (24, 16)
+    );
+    for y in 0..12 {
+        for x in 0..16 {
+            assert_eq!(painting.picture.pixel(x + 8, y), picture.pixel(x, y));
+        }
+    }
+    for (at, code) in known.codes.iter().enumerate() {
+        assert_eq!(painting.codes[at / 4 * 6 + 2 + at % 4], *code);
+    }
+    // The batched form gives the same.
+    let edit = Edit::Beyond(sides);
+    let request = RepaintRequest {
+        picture: &picture,
+        edit,
+        prompt: "",
+        example: 0,
+    };
+    let many = model
+        .repaint_many(&[request, request], &options())
+        .unwrap()
+        .finish()
+        .unwrap();
+    assert_eq!(many, [painting.clone(), painting]);
+}
+
+#[test]
+fn a_thought_comes_before_the_picture() {
+    let model = tiny::model();
+    let thought = &model.defaults().thought;
+    let run = || model.think_paint("a circle", thought, &options()).unwrap();
+    let mut watched = run();
+    let mut phases = Vec::new();
+    while let Some(view) = watched.next() {
+        let is_picture = view.unwrap().canvases[0].grid.is_some();
+        assert_eq!(watched.preview(0).unwrap().is_some(), is_picture);
+        phases.push(is_picture);
+    }
+    assert!(phases.is_sorted() && phases.contains(&false) && phases.contains(&true));
+    assert_eq!(watched.thoughts().len(), 1);
+    let (thoughts, paintings) = watched.finish().unwrap();
+    assert_eq!((thoughts.len(), paintings[0].picture.width()), (1, 16));
+    assert_eq!(run().finish().unwrap(), (thoughts, paintings));
+    assert!(matches!(
+        model.think_paint(" ", thought, &options()),
+        Err(Error::Empty { .. })
+    ));
+}
+
+#[test]
+fn impossible_pictures_are_refused() {
+    let model = tiny::model();
+    let refused = |options: &PaintOptions| model.paint("x", options).err().unwrap().to_string();
+    let sized = |width, height| PaintOptions {
+        width,
+        height,
+        ..options()
+    };
+    for (width, height) in [(0, 16), (16, 18), (usize::MAX, 4)] {
+        assert!(refused(&sized(width, height)).contains("multiples of 4"));
+    }
+    let huge = usize::MAX - 3;
+    for (width, height) in [(128, 64), (huge, huge)] {
+        assert!(refused(&sized(width, height)).contains("the limit is 320"));
+    }
+    for count in [0, usize::MAX] {
+        assert!(refused(&PaintOptions { count, ..options() }).contains("number of pictures"));
+    }
+    assert!(model.paint(&"word ".repeat(500), &options()).is_err());
+    let picture = noise(16, 16);
+    let mask = |width, is_edited| Mask::new(width, 16, vec![is_edited; width * 16]).unwrap();
+    for mask in [mask(16, false), mask(20, true)] {
+        assert!(matches!(
+            model.inpaint(&picture, &mask, "", &options()),
+            Err(Error::Request { .. })
+        ));
+    }
+    for left in [0, 3, 4000, usize::MAX - 3] {
+        let sides = Sides {
+            left,
+            ..Sides::default()
+        };
+        assert!(model.extend(&picture, sides, "", &options()).is_err());
+    }
+}
+
+#[test]
+fn a_text_model_has_no_pictures() {
+    let codec = tiny::codec(0);
+    let config = tiny::config(&codec);
+    let (params, _) = mmada_nn::Transformer::init(&config, 1, &mmada_tensor::Device::Cpu).unwrap();
+    let model = Mmada::new(&config, params, codec, None, tiny::defaults()).unwrap();
+    assert!(matches!(
+        model.paint("x", &options()),
+        Err(Error::NoImageTokenizer)
+    ));
+    let described = model.describe(&noise(16, 16), "", &model.defaults().text);
+    assert!(matches!(described, Err(Error::NoImageTokenizer)));
+    let dir = tempfile::tempdir().unwrap();
+    model.save(dir.path(), &SaveOptions::default()).unwrap();
+    let opened = Mmada::open(dir.path(), &LoadOptions::default()).unwrap();
+    assert!(opened.image_parts().is_none());
+    opened.check().unwrap();
+}

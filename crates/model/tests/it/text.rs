@@ -1,0 +1,250 @@
+//! Chat, description and gaps, end to end.
+
+use mmada_data::picture::Picture;
+use mmada_model::text::Within;
+use mmada_model::{
+    ChatRequest, DescribeRequest, Error, FillOptions, FillRequest, MASK_GLYPH, Message, TextOptions,
+};
+
+use crate::tiny;
+
+fn noise(width: usize, height: usize) -> Picture {
+    let pixels = (0..width * height * 3)
+        .map(|i| (i * 7919 % 251) as u8)
+        .collect();
+    Picture::new(width, height, pixels).unwrap()
+}
+
+fn random() -> TextOptions {
+    TextOptions {
+        temperature: 1.0,
+        seed: 5,
+        ..tiny::defaults().text
+    }
+}
+
+#[test]
+fn chat_can_be_watched_and_finished() {
+    let model = tiny::model();
+    let messages = [Message::system("Be brief."), Message::user("12 + 30 = ?")];
+    let options = &model.defaults().text;
+    let mut run = model.chat(&messages, options).unwrap();
+    let mut masked = options.length;
+    let mut steps = 0;
+    for view in &mut run {
+        let view = view.unwrap();
+        let progress = &view.canvases[0];
+        assert_eq!(progress.ids.len(), options.length);
+        let left = progress.is_masked.iter().filter(|&&m| m).count();
+        assert!(left < masked);
+        assert_eq!(
+            progress.text.chars().filter(|&c| c == MASK_GLYPH).count(),
+            left
+        );
+        assert_eq!(view.step, steps);
+        (masked, steps) = (left, steps + 1);
+    }
+    assert!(masked == 0 && steps <= options.steps);
+    let watched = run.finish().unwrap();
+    assert_eq!(
+        watched,
+        model.chat(&messages, options).unwrap().finish().unwrap()
+    );
+    assert!(watched[0].tokens <= options.length);
+}
+
+#[test]
+fn the_seed_decides() {
+    let model = tiny::model();
+    let messages = [Message::user("hello")];
+    let ask = |seed| {
+        let options = TextOptions { seed, ..random() };
+        model.chat(&messages, &options).unwrap().finish().unwrap()
+    };
+    assert_eq!(ask(1), ask(1));
+    assert_ne!(ask(1), ask(2));
+}
+
+#[test]
+fn batched_answers_are_the_single_ones() {
+    let model = tiny::model();
+    let talks: Vec<Vec<Message>> = [
+        "hi",
+        "what color is the shape?",
+        "12 + 30 = ?",
+        "a red rectangle",
+    ]
+    .map(|text| vec![Message::user(text)])
+    .into();
+    let requests = (10..).zip(&talks);
+    let requests = requests.map(|(example, messages)| ChatRequest { messages, example });
+    let requests: Vec<_> = requests.collect();
+    for guidance in [0.0, 1.5] {
+        let options = TextOptions {
+            guidance,
+            ..random()
+        };
+        let batched = model
+            .chat_many(&requests, &options)
+            .unwrap()
+            .finish()
+            .unwrap();
+        let alone = requests.iter().map(|request| {
+            let run = model
+                .chat_many(std::slice::from_ref(request), &options)
+                .unwrap();
+            run.finish().unwrap().remove(0)
+        });
+        assert_eq!(batched, alone.collect::<Vec<_>>());
+        // One after the other, by a budget that only one request fits.
+        let narrow = model.clone().with_row_budget(1);
+        assert_eq!(
+            batched,
+            narrow
+                .chat_many(&requests, &options)
+                .unwrap()
+                .finish()
+                .unwrap()
+        );
+    }
+}
+
+#[test]
+fn pictures_are_described() {
+    let model = tiny::model();
+    let picture = noise(40, 24);
+    let options = random();
+    let one = model
+        .describe(&picture, "what is it?", &options)
+        .unwrap()
+        .finish()
+        .unwrap();
+    let seen = model.look(&[&picture, &picture]).unwrap();
+    let request = |example| DescribeRequest {
+        seen: &seen[1],
+        question: "what is it?",
+        example,
+    };
+    let many = model
+        .describe_many(&[request(1), request(0)], &options)
+        .unwrap()
+        .finish()
+        .unwrap();
+    assert_eq!(one[0], many[1]);
+    // Nothing asked is the model's own question.
+    let own = model.defaults().question.clone();
+    let unasked = model
+        .describe(&picture, " ", &options)
+        .unwrap()
+        .finish()
+        .unwrap();
+    assert_eq!(
+        unasked,
+        model
+            .describe(&picture, &own, &options)
+            .unwrap()
+            .finish()
+            .unwrap()
+    );
+}
+
+#[test]
+fn gaps_are_filled_and_the_given_text_stays() {
+    let model = tiny::model();
+    let options = FillOptions {
+        gap: 3,
+        temperature: 1.0,
+        ..FillOptions::default()
+    };
+    let filled = model
+        .fill("12 + ___ = [MASK:2].", &options)
+        .unwrap()
+        .finish()
+        .unwrap()
+        .remove(0);
+    assert_eq!(filled.tokens, 5);
+    assert_eq!(
+        filled.text,
+        format!("12 + {} = {}.", filled.gaps[0], filled.gaps[1])
+    );
+    // A gap at the end may end early.
+    let open = model
+        .fill("a blue ___", &options)
+        .unwrap()
+        .finish()
+        .unwrap()
+        .remove(0);
+    assert_eq!(open.text, format!("a blue {}", open.gaps[0]));
+    let picture = noise(16, 16);
+    let answer = model
+        .complete(&picture, "what is it?", "a ___ circle", &options)
+        .unwrap();
+    let answer = answer.finish().unwrap().remove(0);
+    assert_eq!(answer.text, format!("a {} circle", answer.gaps[0]));
+    let messages = [Message::user("6 * 7?")];
+    let within = Within::Chat(&messages);
+    let request = FillRequest {
+        text: "<think>[MASK:4]</think>42",
+        within,
+        example: 0,
+    };
+    let answer = model
+        .fill_many(&[request], &options)
+        .unwrap()
+        .finish()
+        .unwrap()
+        .remove(0);
+    assert_eq!(answer.thought.answer, "42");
+    assert_eq!(answer.thought.reasoning.unwrap(), answer.gaps[0].trim());
+}
+
+#[test]
+fn impossible_requests_are_refused() {
+    let model = tiny::model();
+    let options = random();
+    for messages in [vec![], vec![Message::user("  ")]] {
+        assert!(matches!(
+            model.chat(&messages, &options),
+            Err(Error::Empty { .. })
+        ));
+    }
+    let long = [Message::user("word ".repeat(500))];
+    let message = model.chat(&long, &options).err().unwrap().to_string();
+    assert!(
+        message.contains("the limit is 320") && message.contains("shorten"),
+        "{message}"
+    );
+    for length in [0, 321, usize::MAX] {
+        let options = TextOptions { length, ..random() };
+        assert!(matches!(
+            model.chat(&[Message::user("x")], &options),
+            Err(Error::Request { .. })
+        ));
+    }
+    for options in [
+        TextOptions {
+            steps: 0,
+            ..random()
+        },
+        TextOptions {
+            block: 0,
+            ..random()
+        },
+        TextOptions {
+            temperature: f32::NAN,
+            ..random()
+        },
+        TextOptions {
+            guidance: f32::INFINITY,
+            ..random()
+        },
+    ] {
+        assert!(model.chat(&[Message::user("x")], &options).is_err());
+    }
+    let fill = FillOptions::default();
+    assert!(matches!(
+        model.fill("no gap", &fill),
+        Err(Error::Request { .. })
+    ));
+    assert!(model.fill(&"___ ".repeat(100), &fill).is_err());
+}

@@ -1,0 +1,113 @@
+//! What the operations ask of the shapes they are given, checked before any kernel runs.
+
+use candle_core::Tensor;
+
+use crate::ops::Heads;
+use crate::packed::Segment;
+use crate::{Error, Result};
+
+pub(crate) fn same_shape(what: &'static str, x: &Tensor, dims: &[usize]) -> Result<()> {
+    if x.dims() == dims {
+        return Ok(());
+    }
+    Err(Error::shape(
+        what,
+        format!("{dims:?}"),
+        format!("{:?}", x.dims()),
+    ))
+}
+
+pub(crate) fn linear(x: &Tensor, weight: &Tensor) -> Result<()> {
+    let ((_, width), (_, width_in)) = (x.dims2()?, weight.dims2()?);
+    if width == width_in {
+        return Ok(());
+    }
+    Err(Error::shape(
+        "linear x",
+        format!("[r, {width_in}]"),
+        format!("{:?}", x.dims()),
+    ))
+}
+
+pub(crate) fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usize) -> Result<()> {
+    let (_, c, _, _) = x.dims4()?;
+    if groups == 0 || c == 0 || c % groups != 0 {
+        let expected = format!("[b, a multiple of {groups}, height, width]");
+        return Err(Error::shape(
+            "group_norm x",
+            expected,
+            format!("{:?}", x.dims()),
+        ));
+    }
+    for vector in [weight, bias] {
+        if vector.dims() != [c] {
+            let got = format!("{:?}", vector.dims());
+            return Err(Error::shape(
+                "group_norm weight and bias",
+                format!("[{c}]"),
+                got,
+            ));
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn attention(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    heads: Heads,
+    segments: &[Segment],
+) -> Result<()> {
+    let ((query_rows, width), (key_rows, key_width)) = (q.dims2()?, k.dims2()?);
+    let Heads { query, key_value } = heads;
+    if key_value == 0 || query == 0 || query % key_value != 0 {
+        return Err(Error::shape(
+            "attention heads",
+            "query a multiple of key_value",
+            format!("{heads:?}"),
+        ));
+    }
+    if width == 0 || width % query != 0 || key_width * query != width * key_value {
+        let expected = format!("q [rq, {query}·c] and k [rk, {key_value}·c]");
+        let got = format!("{:?} and {:?}", q.dims(), k.dims());
+        return Err(Error::shape("attention widths", expected, got));
+    }
+    if v.dims() != k.dims() {
+        return Err(Error::shape(
+            "attention v",
+            format!("{:?}", k.dims()),
+            format!("{:?}", v.dims()),
+        ));
+    }
+    let mut covered = 0;
+    for Segment { queries, keys } in segments {
+        if queries.start != covered || queries.end < queries.start || queries.end > query_rows {
+            let expected = format!("queries that start at row {covered}, within {query_rows}");
+            return Err(Error::shape(
+                "attention segments",
+                expected,
+                format!("{queries:?}"),
+            ));
+        }
+        if keys.end < keys.start || keys.end > key_rows || (keys.is_empty() && !queries.is_empty())
+        {
+            let expected = format!("keys within {key_rows} rows, not empty");
+            return Err(Error::shape(
+                "attention segments",
+                expected,
+                format!("{keys:?}"),
+            ));
+        }
+        covered = queries.end;
+    }
+    if covered != query_rows {
+        let expected = format!("queries that cover {query_rows} rows");
+        return Err(Error::shape(
+            "attention segments",
+            expected,
+            format!("{covered} covered"),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! Run files: overrides, unknown keys, the shipped runs.
+
+use std::path::PathBuf;
+
+use mmada_train::RunConfig;
+use mmada_train::config::{BatchSize, Init};
+
+const RUN: &str = r#"
+run = { name = "a", out = "out/a", steps = 10 }
+model = { init = { from = "model" } }
+objective = { kind = "denoise" }
+lr = { peak = 1e-3 }
+batch = { size = { sequences = 4 } }
+[[data]]
+name = "text"
+kind = "jsonl"
+paths = ["a.jsonl"]
+views = [{ task = "text" }]
+"#;
+
+fn parse(overrides: &[&str]) -> mmada_train::Result<RunConfig> {
+    let overrides: Vec<String> = overrides.iter().map(|item| (*item).to_owned()).collect();
+    RunConfig::parse(RUN, &overrides)
+}
+
+fn check_refused(overrides: &[&str], expected: &[&str]) {
+    let error = parse(overrides).expect_err(&format!("{overrides:?}")).to_string();
+    for part in expected {
+        assert!(error.contains(part), "{overrides:?}: {error}");
+    }
+}
+
+#[test]
+fn overrides_reach_everywhere() {
+    let run = parse(&[
+        "run.steps=7",
+        "lr.peak=3e-4",
+        "run.name=just words",
+        "batch.size={tokens=100}",
+        "data.0.weight=2.5",
+        "optimizer.betas=[0.8, 0.9]",
+        "objective.coefficients.paint=0.25",
+        "ema.decay=0.99",
+        "model.init.from=some/where",
+    ])
+    .unwrap();
+    assert_eq!((run.run.steps, run.lr.peak, run.run.name.as_str()), (7, 3e-4, "just words"));
+    assert_eq!(run.batch.size, BatchSize::Tokens(100));
+    assert_eq!(run.data[0].weight, 2.5);
+    assert_eq!(run.optimizer.betas, (0.8, 0.9));
+    assert_eq!(run.ema.unwrap().decay, 0.99);
+    assert_eq!(run.model.init, Init::From(PathBuf::from("some/where")));
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest_known_one() {
+    check_refused(&["lr.peek=1"], &["peek", "did you mean `peak`?"]);
+    check_refused(&["optimiser.clip=1"], &["optimiser", "did you mean `optimizer`?"]);
+    check_refused(&["objective.corruption.shedule=\"linear\""], &["did you mean `schedule`?"]);
+    check_refused(&["data.0.wieght=1"], &["did you mean `weight`?"]);
+    check_refused(&["objective.kind=denoize"], &["did you mean `denoise`?"]);
+    check_refused(&["run.qqqqqqqqqq=1"], &["qqqqqqqqqq"]);
+    let error = RunConfig::parse(&RUN.replace("steps = 10", "stpes = 10"), &[]).unwrap_err();
+    assert!(error.to_string().contains("did you mean `steps`?"), "{error}");
+    assert!(error.to_string().contains("line 2"), "{error}");
+}
+
+#[test]
+fn overrides_that_make_no_sense_are_refused() {
+    check_refused(&["run.steps"], &["key=value"]);
+    check_refused(&["=3"], &["empty part"]);
+    check_refused(&["run..steps=3"], &["empty part"]);
+    check_refused(&["data.5.weight=1"], &["index below 1"]);
+    check_refused(&["run.steps.more=1"], &["plain value"]);
+    check_refused(&["run.steps=many"], &["steps"]);
+    check_refused(&["run.steps=0"], &["run.steps"]);
+    check_refused(&["batch.size.sequences=0"], &["batch.size"]);
+    check_refused(&["batch.accumulate=0"], &["accumulate"]);
+    check_refused(&["lr.peak=nan"], &["lr.peak"]);
+    check_refused(&["objective.corruption.condition_dropout=1.5"], &["condition_dropout"]);
+    check_refused(&["data=[]"], &["[[data]]"]);
+    check_refused(&["model.init={config=\"c.json\"}"], &["model.tokenizer"]);
+}
+
+#[test]
+fn the_resolved_run_is_the_same_run() {
+    let run = parse(&["lr.warmup=3"]).unwrap();
+    let resolved = run.resolved().unwrap();
+    assert!(resolved.contains("weight_decay = 0.01"), "defaults are filled in: {resolved}");
+    assert_eq!(RunConfig::parse(&resolved, &[]).unwrap(), run);
+}
+
+#[test]
+fn every_shipped_run_is_valid_and_every_line_explained() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../runs");
+    let mut count = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_none_or(|extension| extension != "toml") {
+            continue;
+        }
+        let run = RunConfig::load(&path, &[]).unwrap();
+        assert_eq!(RunConfig::parse(&run.resolved().unwrap(), &[]).unwrap(), run);
+        for line in std::fs::read_to_string(&path).unwrap().lines() {
+            let is_setting = line.contains('=');
+            assert!(!is_setting || line.contains('#'), "{}: no comment on: {line}", path.display());
+        }
+        count += 1;
+    }
+    assert!(count > 0);
+}
+
+#[test]
+fn a_missing_file_is_named() {
+    let error = RunConfig::load("no/such/run.toml".as_ref(), &[]).unwrap_err();
+    assert!(error.to_string().contains("no/such/run.toml"), "{error}");
+}

@@ -1,0 +1,11 @@
+//! Tests of the trainer, through its public interface.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod checkpoint;
+mod config;
+mod golden;
+mod kill;
+mod metrics;
+mod optimizer;
+mod runs;
+mod world;

@@ -1,0 +1,203 @@
+//! AdamW against a scalar reference, groups, clipping, averages, saved state, learning rates.
+
+use mmada_tensor::{Device, Tensor, Var};
+use mmada_train::Error;
+use mmada_train::lr::{Decay, LrConfig};
+use mmada_train::optimizer::{AdamW, EmaConfig, Gradients, GroupConfig, OptimizerConfig};
+
+/// One weight, and what AdamW remembers of it, in f64.
+struct Scalar {
+    weight: f64,
+    first: f64,
+    second: f64,
+}
+
+impl Scalar {
+    fn step(&mut self, grad: f64, lr: f64, decay: f64, config: &OptimizerConfig, step: i32) {
+        let (b1, b2) = config.betas;
+        self.weight *= 1.0 - lr * decay;
+        self.first = b1 * self.first + (1.0 - b1) * grad;
+        self.second = b2 * self.second + (1.0 - b2) * grad * grad;
+        let first = self.first / (1.0 - b1.powi(step));
+        let second = self.second / (1.0 - b2.powi(step));
+        self.weight -= lr * first / (second.sqrt() + config.eps);
+    }
+}
+
+fn variables() -> Vec<(String, Var)> {
+    let var = |values: &[f32]| Var::new(values, &Device::Cpu).unwrap();
+    vec![
+        ("block.q_proj.weight".to_owned(), var(&[0.5, -1.0, 2.0])),
+        ("block.norm.weight".to_owned(), var(&[1.0, 1.0, 1.0])),
+    ]
+}
+
+/// Gradients of Σ factor·w² / 2, which are factor·w.
+fn gradients(vars: &[(String, Var)], factor: f64) -> Gradients {
+    let terms = vars.iter().map(|(_, var)| var.as_tensor().sqr().unwrap().sum_all().unwrap());
+    let loss = terms.reduce(|a, b| (a + b).unwrap()).unwrap();
+    let mut sum = Gradients::default();
+    sum.add(vars, &(loss * (factor / 2.0)).unwrap().backward().unwrap()).unwrap();
+    sum
+}
+
+fn values(var: &Var) -> Vec<f32> {
+    var.as_tensor().to_vec1().unwrap()
+}
+
+fn with_group(clip: f64) -> OptimizerConfig {
+    OptimizerConfig {
+        weight_decay: 0.1,
+        clip,
+        groups: vec![GroupConfig {
+            names: vec!["norm".to_owned()],
+            weight_decay: 0.0,
+            lr_scale: 0.5,
+        }],
+        ..OptimizerConfig::default()
+    }
+}
+
+#[test]
+fn follows_a_scalar_reference() {
+    let (vars, config) = (variables(), with_group(0.0));
+    let mut optimizer = AdamW::new(&vars, &config, None).unwrap();
+    let scalar = |weight: f32| Scalar { weight: weight.into(), first: 0.0, second: 0.0 };
+    let mut reference: Vec<Vec<Scalar>> =
+        vars.iter().map(|(_, var)| values(var).into_iter().map(scalar).collect()).collect();
+    for step in 1..=20 {
+        let lr = 0.01 * f64::from(step);
+        optimizer.step(&gradients(&vars, 3.0), lr).unwrap();
+        for (index, weights) in reference.iter_mut().enumerate() {
+            let (lr, decay) = if index == 0 { (lr, 0.1) } else { (lr * 0.5, 0.0) };
+            for weight in weights {
+                weight.step(3.0 * weight.weight, lr, decay, &config, step);
+            }
+        }
+    }
+    for ((_, var), weights) in vars.iter().zip(&reference) {
+        for (got, expected) in values(var).iter().zip(weights) {
+            assert!((f64::from(*got) - expected.weight).abs() < 1e-5, "{got}, expected {}", expected.weight);
+        }
+    }
+}
+
+#[test]
+fn clips_by_the_global_norm_and_tells_it() {
+    let vars = variables();
+    let mut optimizer = AdamW::new(&vars, &with_group(1.0), None).unwrap();
+    let squares: f32 = vars.iter().flat_map(|(_, var)| values(var)).map(|w| w * w).sum();
+    let norm = optimizer.step(&gradients(&vars, 100.0), 0.0).unwrap();
+    assert!((norm - 100.0 * f64::from(squares.sqrt())).abs() < 1e-3, "{norm}");
+    // A huge and a small gradient of one direction, both clipped, move the weights alike.
+    let moved = |factor: f64| {
+        let vars = variables();
+        let mut optimizer = AdamW::new(&vars, &with_group(1e-3), None).unwrap();
+        optimizer.step(&gradients(&vars, factor), 0.1).unwrap();
+        values(&vars[0].1)
+    };
+    for (a, b) in moved(10.0).iter().zip(moved(1e4)) {
+        assert!((a - b).abs() < 1e-5);
+    }
+}
+
+#[test]
+fn refuses_what_is_not_finite_and_moves_nothing() {
+    let vars = variables();
+    let mut optimizer = AdamW::new(&vars, &with_group(1.0), None).unwrap();
+    let before = values(&vars[0].1);
+    let error = optimizer.step(&gradients(&vars, f64::NAN), 0.1).unwrap_err();
+    assert!(matches!(error, Error::Diverged { .. }), "{error}");
+    assert_eq!(values(&vars[0].1), before);
+}
+
+#[test]
+fn a_group_that_matches_nothing_is_refused() {
+    let mut config = with_group(1.0);
+    config.groups[0].names = vec!["nrom".to_owned()];
+    let error = AdamW::new(&variables(), &config, None).unwrap_err();
+    assert!(error.to_string().contains("nrom"), "{error}");
+}
+
+#[test]
+fn averages_follow_the_weights_and_swap_back() {
+    let vars = variables();
+    let ema = EmaConfig { decay: 0.5 };
+    let mut optimizer = AdamW::new(&vars, &with_group(0.0), Some(&ema)).unwrap();
+    let mut expected: Vec<f64> = values(&vars[0].1).into_iter().map(f64::from).collect();
+    for step in 1..=4 {
+        optimizer.step(&gradients(&vars, 1.0), 0.1).unwrap();
+        let keep = f64::min(0.5, (1.0 + f64::from(step)) / (10.0 + f64::from(step)));
+        for (average, weight) in expected.iter_mut().zip(values(&vars[0].1)) {
+            *average = *average * keep + f64::from(weight) * (1.0 - keep);
+        }
+    }
+    let trained = values(&vars[0].1);
+    let averaged = optimizer.with_average(|| Ok(values(&vars[0].1))).unwrap();
+    for (got, expected) in averaged.iter().zip(expected) {
+        assert!((f64::from(*got) - expected).abs() < 1e-6);
+    }
+    assert_eq!(values(&vars[0].1), trained, "the trained weights are back");
+}
+
+#[test]
+fn saved_state_continues_to_the_same_bits() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("optimizer.safetensors");
+    let (config, ema) = (with_group(1.0), EmaConfig { decay: 0.9 });
+    let vars = variables();
+    let mut optimizer = AdamW::new(&vars, &config, Some(&ema)).unwrap();
+    let run = |optimizer: &mut AdamW, vars: &[(String, Var)]| {
+        for _ in 0..3 {
+            optimizer.step(&gradients(vars, 2.0), 0.05).unwrap();
+        }
+    };
+    run(&mut optimizer, &vars);
+    optimizer.save(&path).unwrap();
+    let copies: Vec<_> = vars
+        .iter()
+        .map(|(name, var)| (name.clone(), Var::from_tensor(&var.as_tensor().copy().unwrap()).unwrap()))
+        .collect();
+    run(&mut optimizer, &vars);
+
+    let mut resumed = AdamW::new(&copies, &config, Some(&ema)).unwrap();
+    resumed.load(&path, 3).unwrap();
+    run(&mut resumed, &copies);
+    for ((_, a), (_, b)) in vars.iter().zip(&copies) {
+        assert_eq!(values(a), values(b));
+    }
+    let average = |optimizer: &AdamW, var: &Var| optimizer.with_average(|| Ok(values(var))).unwrap();
+    assert_eq!(average(&optimizer, &vars[1].1), average(&resumed, &copies[1].1));
+
+    let wrong = vec![("other".to_owned(), vars[0].1.clone())];
+    let config = OptimizerConfig::default();
+    let error = AdamW::new(&wrong, &config, None).unwrap().load(&path, 3).unwrap_err();
+    assert!(error.to_string().contains("first.other"), "{error}");
+}
+
+#[test]
+fn accumulated_gradients_are_the_sum() {
+    let vars = variables();
+    let once = gradients(&vars, 3.0).norm().unwrap();
+    let mut twice = Gradients::default();
+    for factor in [1.0, 2.0] {
+        let terms = vars.iter().map(|(_, var)| var.as_tensor().sqr().unwrap().sum_all().unwrap());
+        let loss: Tensor = terms.reduce(|a, b| (a + b).unwrap()).unwrap();
+        twice.add(&vars, &(loss * (factor / 2.0)).unwrap().backward().unwrap()).unwrap();
+    }
+    assert!((twice.norm().unwrap() - once).abs() < 1e-5);
+}
+
+#[test]
+fn learning_rates() {
+    let lr = LrConfig { peak: 1.0, decay: Decay::Cosine, warmup: 10, floor_ratio: 0.1 };
+    let table = [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (60, 0.55), (109, 0.100_222), (110, 0.1), (500, 0.1)];
+    for (step, expected) in table {
+        let got = lr.at(step, 110);
+        assert!((got - expected).abs() < 1e-6, "step {step}: {got}, expected {expected}");
+    }
+    let linear = LrConfig { decay: Decay::Linear, warmup: 0, ..lr.clone() };
+    assert!((linear.at(50, 100) - 0.55).abs() < 1e-12);
+    let constant = LrConfig { decay: Decay::Constant, warmup: 2, ..lr };
+    assert_eq!((constant.at(0, 9), constant.at(2, 9), constant.at(8, 9)), (0.5, 1.0, 1.0));
+}

@@ -1,0 +1,185 @@
+//! Whole runs on a tiny world: learning, stopping, resuming, threads.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mmada_model::{LoadOptions, Mmada, TextOptions};
+use mmada_tokens::Message;
+use mmada_train::config::RunConfig;
+use mmada_train::trainer::Summary;
+use mmada_train::{Event, LaunchOptions, Mode, Outcome, Reporter, Silent, run};
+
+use crate::world::{FACTS, World, metrics};
+
+fn options(mode: Mode) -> LaunchOptions {
+    LaunchOptions {
+        mode,
+        ..LaunchOptions::default()
+    }
+}
+
+fn train(config: &RunConfig, mode: Mode) -> Summary {
+    match run(config, options(mode), &Silent).unwrap() {
+        Outcome::Trained(summary) => summary,
+        Outcome::Resolved(_) => panic!("a dry run"),
+    }
+}
+
+/// Asks the run to stop after a step, as Ctrl-C does.
+struct StopAt(u64, Arc<AtomicBool>);
+
+impl Reporter for StopAt {
+    fn report(&self, event: &Event<'_>) {
+        if matches!(event, Event::Step { step, .. } if *step == self.0) {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+fn stopped_at(config: &RunConfig, step: u64) -> Summary {
+    let stop = Arc::new(AtomicBool::new(false));
+    let options = LaunchOptions {
+        stop: stop.clone(),
+        ..LaunchOptions::default()
+    };
+    match run(config, options, &StopAt(step, stop)).unwrap() {
+        Outcome::Trained(summary) => summary,
+        Outcome::Resolved(_) => panic!("a dry run"),
+    }
+}
+
+#[test]
+fn a_stopped_run_goes_on_as_if_it_never_stopped() {
+    let world = World::new();
+    // Lines of metrics are means over three steps, so one is unfinished at the stop.
+    for (whole, parts) in [
+        (world.denoise("a", &["log.every=3"]), world.denoise("b", &["log.every=3"])),
+        (world.reconstruct("c", &["log.every=3"]), world.reconstruct("d", &["log.every=3"])),
+    ] {
+        train(&whole, Mode::Fresh);
+        let summary = stopped_at(&parts, 5);
+        assert!(summary.is_early && summary.model.is_none());
+        assert_eq!(summary.step, 5);
+        let summary = train(&parts, Mode::Resume);
+        assert!(!summary.is_early);
+        assert_eq!(metrics(&whole.run.out), metrics(&parts.run.out));
+        let weights = |config: &RunConfig| std::fs::read(config.run.out.join("model/model.safetensors")).unwrap();
+        assert!(weights(&whole) == weights(&parts), "the trained weights differ");
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let world = World::new();
+    for make in [World::denoise, World::reconstruct] {
+        let runs = [1, 2].map(|threads| {
+            let threads = format!("run.threads={threads}");
+            let config = make(&world, &format!("{threads}{:p}", make as *const ()), &[&threads, "run.steps=2"]);
+            train(&config, Mode::Fresh);
+            metrics(&config.run.out)
+        });
+        assert_eq!(runs[0], runs[1]);
+    }
+}
+
+#[test]
+fn a_folder_with_a_run_is_not_begun_anew() {
+    let world = World::new();
+    let config = world.reconstruct("a", &["run.steps=1"]);
+    train(&config, Mode::Fresh);
+    let error = run(&config, options(Mode::Fresh), &Silent).unwrap_err().to_string();
+    assert!(error.contains("--resume"), "{error}");
+    // A finished run resumes to its end at once.
+    assert_eq!(train(&config, Mode::Resume).step, 1);
+    let other = world.reconstruct("a", &["run.seed=6"]);
+    let error = run(&other, options(Mode::Resume), &Silent).unwrap_err().to_string();
+    assert!(error.contains("run.seed"), "{error}");
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let world = World::new();
+    let config = world.reconstruct("a", &[]);
+    let outcome = run(&config, options(Mode::DryRun), &Silent).unwrap();
+    assert!(matches!(outcome, Outcome::Resolved(text) if text.contains("[objective]")));
+    assert!(!config.run.out.exists());
+}
+
+#[test]
+fn a_run_writes_all_it_promises() {
+    let world = World::new();
+    let overrides = [
+        "samples={every=3, pictures=4, paint=[\"red\"], chat=[\"sky\"], describe=[\"colour?\"]}",
+        "model.generation={image={width=16,height=16}, paint={width=16,height=16,steps=3}, \
+         text={length=8,block=8,steps=4}, describe={length=8,block=8,steps=4}}",
+    ];
+    let config = world.denoise("a", &overrides);
+    let summary = train(&config, Mode::Fresh);
+    let out = &config.run.out;
+    for file in [
+        "run.toml",
+        "codes.bin",
+        "model/config.json",
+        "model/tokenizer.json",
+        "model/image_tokenizer/model.safetensors",
+        "checkpoints/latest",
+        "checkpoints/step-00000006/optimizer.safetensors",
+        "checkpoints/step-00000006/trainer_state.json",
+        "samples/step-00000003.txt",
+        "samples/step-00000006-paintings.png",
+        "samples/step-00000006-pictures.png",
+    ] {
+        assert!(out.join(file).is_file(), "{file}");
+    }
+    let lines = metrics(out);
+    assert_eq!(lines.len(), 6);
+    let last = summary.last.unwrap();
+    for name in ["loss", "lr", "grad_norm", "avg_masking_rate", "tokens_per_second", "data_time", "batch_time"] {
+        assert!(last.get(name).is_some_and(f64::is_finite), "{name}");
+    }
+    let has = |name: &str| lines.iter().any(|line| line.get(name).is_some());
+    assert!(has("step_loss_t2i") && has("step_loss_mmu") && has("step_loss_chat"));
+    assert!(last.get("skipped_samples").unwrap() > 0.0, "the broken picture is counted");
+    Mmada::open(summary.model.unwrap(), &LoadOptions::default()).unwrap();
+}
+
+#[test]
+fn eight_examples_are_learnt_by_heart() {
+    let world = World::new();
+    let overrides = [
+        "run.steps=500",
+        "log.every=50",
+        "checkpoint.every=0",
+        "batch={size={sequences=8}, accumulate=1}",
+        "lr={peak=5e-3, warmup=20, floor_ratio=0.02}",
+        "objective.corruption.smallest_rate=0.1",
+        "data.1.weight=0",
+        "ema.decay=0.95",
+    ];
+    let config = world.denoise("a", &overrides);
+    let summary = train(&config, Mode::Fresh);
+    let nll = summary.last.unwrap().get("nll_chat").unwrap();
+    assert!(nll < 0.15, "mean negative log-likelihood {nll}");
+    let model = Mmada::open(summary.model.unwrap(), &LoadOptions::default()).unwrap();
+    let options = TextOptions {
+        length: 16,
+        block: 16,
+        steps: 16,
+        ..TextOptions::default()
+    };
+    for (question, answer) in FACTS {
+        let messages = [Message::user(question)];
+        let replies = model.chat(&messages, &options).unwrap().finish().unwrap();
+        assert_eq!(replies[0].text, format!("<think>I know</think>{answer}"), "{question}");
+    }
+}
+
+#[test]
+fn pictures_are_reconstructed_better_and_better() {
+    let world = World::new();
+    let config = world.reconstruct("a", &["run.steps=60", "log.every=20", "batch.size.sequences=4"]);
+    train(&config, Mode::Fresh);
+    let psnr: Vec<f64> = metrics(&config.run.out).iter().map(|line| line["psnr"].as_f64().unwrap()).collect();
+    assert!(psnr.last() > psnr.first(), "{psnr:?}");
+    assert!(config.run.out.join("samples/step-00000060-reconstructions.png").is_file());
+}
