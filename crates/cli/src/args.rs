@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Describe a picture, or answer a question about it.
     #[command(
-        after_help = "Examples:\n  mmada describe picture.png\n  mmada describe picture.png \"what color is the shape?\"\n  mmada describe picture.png --answer \"a red ___\"   # completes a half-given answer"
+        after_help = "Examples:\n  mmada describe assets/examples/red-triangle.png\n  mmada describe assets/examples/red-triangle.png \"what color is the shape?\"\n  mmada describe assets/examples/red-triangle.png --answer \"a red ___\"   # completes a half-given answer"
     )]
     Describe(DescribeArgs),
     /// Paint a picture from words.
@@ -44,12 +44,12 @@ pub(crate) enum Command {
     Fill(FillArgs),
     /// Repaint a part of a picture, or paint on beyond its edges.
     #[command(
-        after_help = "Examples:\n  mmada inpaint picture.png --mask mask.png --prompt \"a red circle\" -o out.png\n  mmada inpaint picture.png --extend right=32 --prompt \"a red circle\" -o wide.png\n\nIn the mask, transparent pixels are repainted; in a mask without transparency, white ones."
+        after_help = "Examples:\n  mmada inpaint assets/examples/red-triangle.png --mask assets/examples/mask-right-half.png --prompt \"a red circle\" -o out.png\n  mmada inpaint assets/examples/red-triangle.png --extend right=32 --prompt \"a red circle\" -o wide.png\n\nIn the mask, transparent pixels are repainted; in a mask without transparency, white ones."
     )]
     Inpaint(InpaintArgs),
     /// Train a model as a run file says.
     #[command(
-        after_help = "Examples:\n  mmada train runs/stage1.toml\n  mmada train runs/stage1.toml --resume\n  mmada train runs/stage1.toml optimizer.lr=3e-4 run.steps=200 --dry-run"
+        after_help = "Examples:\n  mmada train runs/stage1.toml\n  mmada train runs/stage1.toml --resume\n  mmada train runs/stage1.toml lr.peak=3e-4 run.steps=200 --dry-run"
     )]
     Train(TrainArgs),
     /// Train a byte-level BPE tokenizer (digits single) on the texts of data packs.
@@ -276,7 +276,7 @@ pub(crate) struct InpaintArgs {
 pub(crate) struct TrainArgs {
     /// The run file.
     pub(crate) run: PathBuf,
-    /// Settings that replace those of the file, such as `optimizer.lr=3e-4`.
+    /// Settings that replace those of the file, such as `lr.peak=3e-4`.
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
     /// Go on from the newest checkpoint of the run's folder.

@@ -37,6 +37,7 @@ fn usage(message: impl Into<String>) -> anyhow::Error {
 }
 
 fn main() -> ExitCode {
+    mmada_tensor::process::prepare();
     let cli = args::Cli::parse();
     interrupt::install();
     match commands::run(cli.command) {

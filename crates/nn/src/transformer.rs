@@ -297,13 +297,11 @@ impl Transformer {
         let q = ops::rotary(&q, &angles.cos, &angles.sin, heads.query)?;
         let k = ops::rotary(&k, &angles.cos, &angles.sin, heads.key_value)?;
         let mixed = ops::attention(&q, &k, &v, heads, segments)?;
-        let x = (x + ops::linear(&mixed, &block.attn_out)?)?;
+        let x = ops::add_linear(x, &mixed, &block.attn_out)?;
 
         let n = self.norm(&x, &block.ff_norm)?;
-        let gate = ops::linear(&n, &block.ff_proj)?;
-        let up = ops::linear(&n, &block.up_proj)?;
-        let hidden = ops::swiglu(&gate, &up)?;
-        Ok((x + ops::linear(&hidden, &block.ff_out)?)?)
+        let hidden = ops::gated_linear(&n, &block.ff_proj, &block.up_proj)?;
+        Ok(ops::add_linear(&x, &hidden, &block.ff_out)?)
     }
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {

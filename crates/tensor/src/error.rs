@@ -23,6 +23,8 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
     /// A shape error in words.
+    // Callers pass numbers and formatted strings alike; references would only add noise.
+    #[allow(clippy::needless_pass_by_value)]
     pub fn shape(what: &'static str, expected: impl ToString, got: impl ToString) -> Self {
         Self::Shape {
             what,

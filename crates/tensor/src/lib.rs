@@ -4,6 +4,7 @@
 //!   Rows, Want, Segment      packed batches: sequences laid end to end, never padded
 //!   ops::{linear, attention, …}   one function per operation, with backward
 //!   random::{Key, Stream}    every draw derives from (seed, step, example, purpose)
+//!   process::prepare         what a program calls first, for speed
 //! ```
 //!
 //! Each operation in [`ops`] has a twin in [`composed`], written with plain tensor operations.

@@ -120,8 +120,7 @@ impl Checkpoints {
         };
         let file = path.join(STATE);
         let text = fs::read_to_string(&file).map_err(Error::file(&file, "read the state"))?;
-        let state =
-            serde_json::from_str(&text).map_err(|error| Error::checkpoint(&file, error))?;
+        let state = serde_json::from_str(&text).map_err(|error| Error::checkpoint(&file, error))?;
         Ok(Some((path, state)))
     }
 
@@ -181,7 +180,10 @@ pub fn optimizer_file(checkpoint: &Path) -> PathBuf {
 }
 
 fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// The entries of a folder in the order of their names; none when it does not exist.

@@ -174,7 +174,9 @@ impl CodeCache {
             }
         }
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        Ok(atomic::write_atomic(&self.path, |file| file.write_all(&bytes))?)
+        Ok(atomic::write_atomic(&self.path, |file| {
+            file.write_all(&bytes)
+        })?)
     }
 }
 
@@ -193,7 +195,9 @@ fn decode(bytes: &[u8], fingerprint: u64) -> Option<HashMap<u64, Option<Vec<u32>
     while let Some((id, after)) = rest.split_first_chunk::<8>() {
         let (count, after) = after.split_first_chunk::<4>()?;
         let (codes, after) = after.split_at_checked(u32::from_le_bytes(*count) as usize * 4)?;
-        let codes = codes.chunks_exact(4).map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
+        let codes = codes
+            .chunks_exact(4)
+            .map(|c| u32::from_le_bytes([c[0], c[1], c[2], c[3]]));
         known.insert(u64::from_le_bytes(*id), Some(codes.collect()));
         rest = after;
     }
@@ -207,7 +211,11 @@ fn fingerprint(params: &Params, about: &str) -> Result<u64> {
     about.bytes().for_each(|byte| add(byte.into()));
     for (name, tensor) in params.iter() {
         name.bytes().for_each(|byte| add(byte.into()));
-        let values = tensor.detach().to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+        let values = tensor
+            .detach()
+            .to_dtype(DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
         values.iter().for_each(|value| add(value.to_bits().into()));
     }
     Ok(hash)

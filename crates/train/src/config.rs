@@ -111,7 +111,7 @@ pub enum ObjectiveConfig {
 }
 
 /// Masked diffusion: each task's masked tokens are predicted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DenoiseConfig {
     /// Longest sequence; longer examples are skipped and counted. 0: the model's context.
@@ -122,6 +122,8 @@ pub struct DenoiseConfig {
     /// folder when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codes: Option<PathBuf>,
+    /// How the noise levels of a batch are drawn.
+    pub levels: Levels,
     /// How examples are noised and what their tokens weigh.
     pub corruption: Corruption,
     /// Weight of each task in the loss.
@@ -129,6 +131,17 @@ pub struct DenoiseConfig {
     /// End-of-text filler: answer and filler together are a multiple of this many tokens. Sampling
     /// in blocks of this length then meets nothing it has not seen.
     pub tail: PerTask,
+}
+
+/// How the noise levels t of a batch are drawn; each is uniform in either case.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Levels {
+    /// Each on its own, as in the original.
+    #[default]
+    Independent,
+    /// One draw per batch, then evenly spread: the same mean, less noise in the gradient.
+    Spread,
 }
 
 /// When pictures are turned into codes.
@@ -163,19 +176,6 @@ impl Default for PerTask {
             chat: 1,
             describe: 1,
             think_paint: 1,
-        }
-    }
-}
-
-impl Default for DenoiseConfig {
-    fn default() -> Self {
-        Self {
-            max_tokens: 0,
-            precompute: Precompute::default(),
-            codes: None,
-            corruption: Corruption::default(),
-            coefficients: Coefficients::default(),
-            tail: PerTask::default(),
         }
     }
 }
@@ -329,12 +329,27 @@ impl RunConfig {
         let rules = [
             (self.run.steps == 0, "run.steps is 0; ask for at least one"),
             (size == 0, "batch.size is 0; ask for at least one"),
-            (self.batch.accumulate == 0, "batch.accumulate is 0; 1 means one micro-batch per step"),
-            (self.data.is_empty(), "no [[data]] source; name at least one"),
+            (
+                self.batch.accumulate == 0,
+                "batch.accumulate is 0; 1 means one micro-batch per step",
+            ),
+            (
+                self.data.is_empty(),
+                "no [[data]] source; name at least one",
+            ),
             (self.log.every == 0, "log.every is 0; ask for at least one"),
-            (lacks_tokenizer, "model.tokenizer is missing: a fresh model needs the folder of one"),
-            (!share(denoise.corruption.min_masking_rate), "objective.corruption.min_masking_rate must be within 0 and 1"),
-            (!share(denoise.corruption.condition_dropout), "objective.corruption.condition_dropout must be within 0 and 1"),
+            (
+                lacks_tokenizer,
+                "model.tokenizer is missing: a fresh model needs the folder of one",
+            ),
+            (
+                !share(denoise.corruption.min_masking_rate),
+                "objective.corruption.min_masking_rate must be within 0 and 1",
+            ),
+            (
+                !share(denoise.corruption.condition_dropout),
+                "objective.corruption.condition_dropout must be within 0 and 1",
+            ),
             (
                 !(self.lr.peak.is_finite() && self.lr.peak >= 0.0),
                 "lr.peak must be a finite number, 0 or more",

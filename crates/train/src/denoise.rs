@@ -22,7 +22,7 @@ use mmada_tokens::{Layout, Sequence, SpanKind, Tail, Task};
 use serde_json::Value;
 
 use crate::codes::CodeCache;
-use crate::config::{DenoiseConfig, Precompute, RunConfig, SamplesConfig};
+use crate::config::{DenoiseConfig, Levels, Precompute, RunConfig, SamplesConfig};
 use crate::objective::{BatchLoss, Metric, Moment, Objective, Sheet};
 use crate::samples::Probes;
 use crate::{Error, Reporter, Result, start, weights};
@@ -62,10 +62,14 @@ impl Denoise {
         reporter: &dyn Reporter,
     ) -> Result<Self> {
         let model = start::model(run, device)?;
-        let mixture = Mixture::open(&run.data, Path::new("."), run.run.seed).map_err(Error::data)?;
+        let mixture =
+            Mixture::open(&run.data, Path::new("."), run.run.seed).map_err(Error::data)?;
         std::fs::create_dir_all(&run.run.out)
             .map_err(Error::file(&run.run.out, "create the run's folder"))?;
-        let path = config.codes.clone().unwrap_or_else(|| run.run.out.join("codes.bin"));
+        let path = config
+            .codes
+            .clone()
+            .unwrap_or_else(|| run.run.out.join("codes.bin"));
         let mut codes = CodeCache::open(&path, &model)?;
         if config.precompute == Precompute::All && model.image_parts().is_some() {
             codes.encode_all(&mixture, &model, reporter)?;
@@ -94,7 +98,10 @@ impl Denoise {
                 let Some(codes) = self.codes.codes(image, &self.model)? else {
                     return Ok(None);
                 };
-                codes.iter().map(|&code| self.model.vocab().image_id(code)).collect()
+                codes
+                    .iter()
+                    .map(|&code| self.model.vocab().image_id(code))
+                    .collect()
             }
         };
         match self.lay_out(example, &image) {
@@ -135,7 +142,13 @@ impl Denoise {
         };
         let mut stream = at.key(index, Purpose::Corruption).stream();
         let mask = self.model.vocab().special.mask;
-        let time = draw(Purpose::NoiseLevel);
+        let time = match self.config.levels {
+            Levels::Independent => draw(Purpose::NoiseLevel),
+            Levels::Spread => {
+                let offset = at.key(0, Purpose::NoiseLevel).stream().uniform();
+                (offset + index as f32 * GOLDEN_RATIO).fract()
+            }
+        };
         let mut noised = corruption.corrupt(&sequence, mask, time, &mut stream);
         for target in &mut noised.targets {
             target.weight *= example.weight;
@@ -159,6 +172,9 @@ impl Denoise {
         .map_err(Error::model)
     }
 }
+
+/// Multiples of this, modulo 1, cover the unit interval more evenly than any random draw.
+const GOLDEN_RATIO: f32 = 0.618_034;
 
 /// Examples skipped in a row before the data is taken to hold nothing usable.
 const MOST_SKIPPED: u64 = 100_000;
@@ -201,12 +217,15 @@ impl Objective for Denoise {
 
     fn loss(&self, batch: &NoisedBatch) -> Result<BatchLoss> {
         let transformer = self.model.transformer();
-        let nll = |rows: &Rows, wanted: &[usize], targets: &[u32]| -> mmada_tensor::Result<Tensor> {
-            transformer.nll(rows, wanted, targets).map_err(|error| match error {
-                mmada_nn::Error::Tensor(error) => error,
-                other => mmada_tensor::candle::Error::Msg(other.to_string()).into(),
-            })
-        };
+        let nll =
+            |rows: &Rows, wanted: &[usize], targets: &[u32]| -> mmada_tensor::Result<Tensor> {
+                transformer
+                    .nll(rows, wanted, targets)
+                    .map_err(|error| match error {
+                        mmada_nn::Error::Tensor(error) => error,
+                        other => mmada_tensor::candle::Error::Msg(other.to_string()).into(),
+                    })
+            };
         let loss = weighted_cross_entropy(&nll, &batch.examples, &self.config.coefficients)
             .map_err(Error::model)?;
         let mut metrics: Vec<Metric> = loss.parts.iter().flat_map(metrics_of).collect();
@@ -236,7 +255,9 @@ impl Objective for Denoise {
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
-        self.model.write(folder, &SaveOptions::default()).map_err(Error::model)
+        self.model
+            .write(folder, &SaveOptions::default())
+            .map_err(Error::model)
     }
 
     fn restore(&mut self, folder: &Path) -> Result<()> {
@@ -254,7 +275,10 @@ fn learnable(sequence: &Sequence) -> usize {
         Task::Paint => &[SpanKind::Image],
         Task::ThinkPaint => &[SpanKind::Answer, SpanKind::Tail, SpanKind::Image],
     };
-    kinds.iter().map(|kind| sequence.positions(*kind).count()).sum()
+    kinds
+        .iter()
+        .map(|kind| sequence.positions(*kind).count())
+        .sum()
 }
 
 /// Loss and mean negative log-likelihood of a task, under upstream's names where it has one.

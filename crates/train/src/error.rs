@@ -61,6 +61,8 @@ impl From<mmada_tensor::candle::Error> for Error {
     }
 }
 
+// By value, so that they can stand in `map_err`.
+#[allow(clippy::needless_pass_by_value)]
 impl Error {
     /// A file error, for `map_err`.
     pub(crate) fn file(path: &Path, doing: &'static str) -> impl FnOnce(std::io::Error) -> Self {

@@ -73,11 +73,7 @@ pub fn launch(
 ///
 /// # Errors
 /// As [`launch`].
-pub fn run(
-    config: &RunConfig,
-    options: LaunchOptions,
-    reporter: &dyn Reporter,
-) -> Result<Outcome> {
+pub fn run(config: &RunConfig, options: LaunchOptions, reporter: &dyn Reporter) -> Result<Outcome> {
     let start = match options.mode {
         Mode::DryRun => return Ok(Outcome::Resolved(config.resolved()?)),
         Mode::Fresh => Start::Fresh,

@@ -11,8 +11,8 @@ pub mod config;
 pub mod launch;
 pub mod trainer;
 
-pub mod objective;
 pub mod denoise;
+pub mod objective;
 pub mod reconstruct;
 
 pub mod codes;

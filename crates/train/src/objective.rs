@@ -79,7 +79,9 @@ impl Moment {
     pub fn key(&self, index: usize, purpose: Purpose) -> Key {
         // Micro-batches of one step are far enough apart never to share an example number.
         let example = (self.micro as u64) << 32 | index as u64;
-        Key::new(self.seed, purpose).step(self.step).example(example)
+        Key::new(self.seed, purpose)
+            .step(self.step)
+            .example(example)
     }
 
     /// Whether a micro-batch of this many examples and tokens is complete.

@@ -15,7 +15,9 @@ pub(crate) fn apply(table: &mut Table, item: &str) -> Result<()> {
     let value = parse(value.trim());
     let mut keys = path.trim().split('.').peekable();
     if path.split('.').any(|key| key.trim().is_empty()) {
-        return Err(wrong("the key has an empty part; expected a path such as run.steps"));
+        return Err(wrong(
+            "the key has an empty part; expected a path such as run.steps",
+        ));
     }
     let first = keys.next().unwrap_or_default();
     if keys.peek().is_none() {
@@ -33,10 +35,16 @@ pub(crate) fn apply(table: &mut Table, item: &str) -> Result<()> {
                 let index = key.parse::<usize>().ok();
                 let found = index.and_then(|index| items.get_mut(index));
                 found.ok_or_else(|| {
-                    wrong(&format!("expected an index below {count} for a list, got '{key}'"))
+                    wrong(&format!(
+                        "expected an index below {count} for a list, got '{key}'"
+                    ))
                 })?
             }
-            _ => return Err(wrong(&format!("what '{key}' should be in is a plain value"))),
+            _ => {
+                return Err(wrong(&format!(
+                    "what '{key}' should be in is a plain value"
+                )));
+            }
         };
         if is_last {
             *place = value;

@@ -60,8 +60,8 @@ impl Reconstruct {
                 ImageTokenizer::init(&sizes, config.run.seed, device)?
             }
         };
-        let mixture = Mixture::open(&config.data, Path::new("."), config.run.seed)
-            .map_err(Error::data)?;
+        let mixture =
+            Mixture::open(&config.data, Path::new("."), config.run.seed).map_err(Error::data)?;
         let side = tokenizer.config().resolution;
         let mut probes = samples::first_pictures(&mixture, config.samples.pictures)?;
         for probe in &mut probes {
@@ -136,9 +136,8 @@ impl Objective for Reconstruct {
         let commitment = (&losses.commitment * self.terms.commitment)?;
         let total = ((&pixels + entropy)? + commitment)?;
         let count = batch.images.dim(0)?;
-        let number = |tensor: &Tensor| -> Result<f64> {
-            Ok(f64::from(tensor.detach().to_scalar::<f32>()?))
-        };
+        let number =
+            |tensor: &Tensor| -> Result<f64> { Ok(f64::from(tensor.detach().to_scalar::<f32>()?)) };
         let metrics = [
             ("pixel_loss", number(&pixels)?),
             ("entropy_loss", number(&losses.entropy)?),
@@ -188,7 +187,9 @@ impl Objective for Reconstruct {
         let device = self.tokenizer.device();
         let mut rows = Vec::new();
         for line in self.probes.chunks(COLUMNS) {
-            let images = line.iter().map(|probe| probe.to_tensor(device).map_err(Error::data));
+            let images = line
+                .iter()
+                .map(|probe| probe.to_tensor(device).map_err(Error::data));
             let images = Tensor::stack(&images.collect::<Result<Vec<_>>>()?, 0)?;
             let z = self.tokenizer.encode(&images)?.detach();
             let output = self.tokenizer.decode(&self.tokenizer.quantize(&z)?.0)?;
@@ -220,7 +221,11 @@ fn picture_of(example: &Example, side: usize) -> Option<Picture> {
 /// Mean peak signal-to-noise ratio over pictures, in dB, pixels clamped to [-1, 1].
 fn psnr(output: &Tensor, images: &Tensor) -> Result<f64> {
     let clamped = output.detach().clamp(-1f32, 1f32)?;
-    let squared = (clamped - images)?.sqr()?.flatten_from(1)?.mean(1)?.to_vec1::<f32>()?;
+    let squared = (clamped - images)?
+        .sqr()?
+        .flatten_from(1)?
+        .mean(1)?
+        .to_vec1::<f32>()?;
     // The range of [-1, 1] is 2, and its square is 4.
     let decibel = |error: &f32| 10.0 * (4.0 / f64::from(*error).max(1e-10)).log10();
     Ok(squared.iter().map(decibel).sum::<f64>() / squared.len().max(1) as f64)

@@ -86,7 +86,10 @@ impl Probes {
             let requests = prompts.map(|(prompt, example)| PaintRequest { prompt, example });
             let run = model.paint_many(&requests.collect::<Vec<_>>(), &paint);
             let paintings = run.and_then(|run| run.finish()).map_err(Error::model)?;
-            let pictures: Vec<_> = paintings.into_iter().map(|painting| painting.picture).collect();
+            let pictures: Vec<_> = paintings
+                .into_iter()
+                .map(|painting| painting.picture)
+                .collect();
             let grid = Picture::grid(&pictures, COLUMNS, 2).map_err(Error::data)?;
             sheet.pictures.push(("paintings", grid));
             for (index, prompt) in config.paint.iter().enumerate() {
@@ -128,7 +131,9 @@ impl Probes {
         let seen = model.look(&pictures).map_err(Error::model)?;
         // As the model sees them: through the image tokenizer and back.
         let shown = seen.iter().map(|seen| model.decode(&seen.codes, seen.grid));
-        let shown: Vec<_> = shown.collect::<std::result::Result<_, _>>().map_err(Error::model)?;
+        let shown: Vec<_> = shown
+            .collect::<std::result::Result<_, _>>()
+            .map_err(Error::model)?;
         let grid = Picture::grid(&shown, COLUMNS, 2).map_err(Error::data)?;
         sheet.pictures.push(("pictures", grid));
         for question in &config.describe {
@@ -176,7 +181,10 @@ pub(crate) fn first_pictures(mixture: &Mixture, count: usize) -> Result<Vec<Pict
         }
     }
     let share = count.div_ceil(found.len().max(1));
-    let mut pictures: Vec<_> = found.into_iter().flat_map(|p| p.into_iter().take(share)).collect();
+    let mut pictures: Vec<_> = found
+        .into_iter()
+        .flat_map(|p| p.into_iter().take(share))
+        .collect();
     pictures.truncate(count);
     Ok(pictures)
 }

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use mmada_model::{Defaults, ImageParts, LoadOptions, Mmada};
+use mmada_nn::Mode;
 use mmada_nn::magvit::ImageTokenizer;
 use mmada_nn::transformer::{Config, Sizes, Transformer};
-use mmada_nn::Mode;
 use mmada_tensor::Device;
 use mmada_tokens::Codec;
 use serde_json::Value;
@@ -65,8 +65,12 @@ fn fresh(run: &RunConfig, text: &str, device: &Device) -> Result<Mmada> {
     let lacking = || Error::Config("model.tokenizer is missing".to_owned());
     let folder = run.model.tokenizer.as_ref().ok_or_else(lacking)?;
     let image = image_parts(run, device)?;
-    let codes = image.as_ref().map_or(0, |image| image.tokenizer.codes() as u32);
-    let smallest = Codec::load(folder, codes, None).map_err(Error::model)?.vocab;
+    let codes = image
+        .as_ref()
+        .map_or(0, |image| image.tokenizer.codes() as u32);
+    let smallest = Codec::load(folder, codes, None)
+        .map_err(Error::model)?
+        .vocab;
     let rows = smallest.rows.next_multiple_of(ROWS);
     let mut config = sizes(text, rows)?;
     config.set_key("codebook_size", Value::from(codes));

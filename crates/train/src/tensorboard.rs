@@ -70,7 +70,10 @@ impl EventWriter {
         let mut attempt = 0;
         while path.exists() {
             attempt += 1;
-            path = folder.join(format!("events.out.tfevents.{:010}.mmada.{attempt}", seconds as u64));
+            path = folder.join(format!(
+                "events.out.tfevents.{:010}.mmada.{attempt}",
+                seconds as u64
+            ));
         }
         let file = File::create(&path).map_err(Error::file(&path, "create the event file"))?;
         let mut writer = Self { file, path };
@@ -104,7 +107,9 @@ fn now() -> f64 {
 
 /// The checksum of TFRecord files: crc32c rotated and shifted, so that checksums of checksums differ.
 fn masked_crc(bytes: &[u8]) -> u32 {
-    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8)
+    crc32c::crc32c(bytes)
+        .rotate_right(15)
+        .wrapping_add(0xa282_ead8)
 }
 
 fn frame(event: &[u8]) -> Vec<u8> {
@@ -163,10 +168,12 @@ fn encode(event: &TensorBoardEvent) -> Vec<u8> {
     let message = match &event.payload {
         Payload::Version(version) => message.bytes(3, version.as_bytes()),
         Payload::Scalars(values) => {
-            let summary = values.iter().fold(Message::default(), |summary, (tag, value)| {
-                let value = Message::default().bytes(1, tag.as_bytes()).float(2, *value);
-                summary.bytes(1, &value.0)
-            });
+            let summary = values
+                .iter()
+                .fold(Message::default(), |summary, (tag, value)| {
+                    let value = Message::default().bytes(1, tag.as_bytes()).float(2, *value);
+                    summary.bytes(1, &value.0)
+                });
             message.bytes(5, &summary.0)
         }
         Payload::Image {
@@ -181,7 +188,9 @@ fn encode(event: &TensorBoardEvent) -> Vec<u8> {
                 .integer(2, u64::from(*width))
                 .integer(3, rgb)
                 .bytes(4, png);
-            let value = Message::default().bytes(1, tag.as_bytes()).bytes(4, &image.0);
+            let value = Message::default()
+                .bytes(1, tag.as_bytes())
+                .bytes(4, &image.0);
             message.bytes(5, &Message::default().bytes(1, &value.0).0)
         }
         Payload::SessionStart => message.bytes(7, &Message::default().integer(1, 1).0),

@@ -152,7 +152,11 @@ impl<'a, O: Objective> Trainer<'a, O> {
             name: &self.config.run.name,
             first_step: self.state.step,
             steps,
-            parameters: self.parameters.iter().map(|(_, var)| var.elem_count()).sum(),
+            parameters: self
+                .parameters
+                .iter()
+                .map(|(_, var)| var.elem_count())
+                .sum(),
         });
         let mut saved = None;
         while self.state.step < steps && !self.is_asked_to_stop() {
@@ -220,7 +224,9 @@ impl<'a, O: Objective> Trainer<'a, O> {
             let scaled = (loss.total / accumulate as f64)?;
             gradients.add(&self.parameters, &scaled.backward()?)?;
             for metric in &loss.metrics {
-                self.state.meter.add(metric.name, metric.value, metric.weight);
+                self.state
+                    .meter
+                    .add(metric.name, metric.value, metric.weight);
             }
             self.state.meter.add("loss", value, 1.0);
             self.state.tokens += loss.tokens as u64;
@@ -259,7 +265,12 @@ impl<'a, O: Objective> Trainer<'a, O> {
         }
         self.state.skipped = skipped;
         let mut values = vec![];
-        values.extend(self.state.meter.means().map(|(name, mean)| (name.to_owned(), mean)));
+        values.extend(
+            self.state
+                .meter
+                .means()
+                .map(|(name, mean)| (name.to_owned(), mean)),
+        );
         let per_step = 1.0 / self.clock.steps.max(1) as f64;
         for (name, value) in [
             ("lr", lr),
@@ -273,8 +284,12 @@ impl<'a, O: Objective> Trainer<'a, O> {
         }
         let record = Record { step, values };
         self.metrics.write(&record)?;
-        let scalars = record.values.iter().map(|(name, value)| (name.clone(), *value as f32));
-        self.events.write(step, Payload::Scalars(scalars.collect()))?;
+        let scalars = record
+            .values
+            .iter()
+            .map(|(name, value)| (name.clone(), *value as f32));
+        self.events
+            .write(step, Payload::Scalars(scalars.collect()))?;
         self.reporter.report(&Event::Metrics(&record));
         self.last = Some(record);
         self.state.meter.clear();
@@ -290,7 +305,12 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let sheet = self
             .optimizer
             .with_average(|| objective.samples(&config.samples, config.run.seed))?;
-        for path in samples::write(&config.run.out.join("samples"), step, &sheet, &mut self.events)? {
+        for path in samples::write(
+            &config.run.out.join("samples"),
+            step,
+            &sheet,
+            &mut self.events,
+        )? {
             self.reporter.report(&Event::Samples(&path));
         }
         // Sampling is no training: the speeds that are logged leave it out.

@@ -1,12 +1,14 @@
 //! `mmada eval`: scores of a model on data packs.
 
+mod table;
+
 use std::time::Instant;
 
 use anyhow::{Result, bail};
 use mmada_data::Pack;
 use mmada_data::packs::PackTask;
 use mmada_data::picture::Picture;
-use mmada_grade::{Benchmark, Error, EvalOptions, Report, Score, evaluate};
+use mmada_grade::{Benchmark, Error, EvalOptions, Report, evaluate};
 use mmada_model::Mmada;
 use serde_json::{Value, json};
 
@@ -66,7 +68,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     }
     match args.json {
         true => output::json(&as_json(args, &reports, started.elapsed().as_secs_f64())),
-        false => output::line(table(&reports)),
+        false => output::line(table::table(&reports)),
     }
 }
 
@@ -170,65 +172,4 @@ fn as_json(args: &EvalArgs, reports: &[Report], seconds: f64) -> Value {
         "output": args.output,
         "reports": reports,
     })
-}
-
-fn table(reports: &[Report]) -> String {
-    let mut rows = vec![
-        [
-            "data",
-            "split",
-            "task",
-            "score",
-            "value",
-            "95 % interval",
-            "n",
-        ]
-        .map(str::to_owned),
-    ];
-    for report in reports {
-        for score in &report.scores {
-            let Score { name, n, .. } = score;
-            rows.push([
-                report.data.clone(),
-                report.split.clone(),
-                report.task.name().to_owned(),
-                name.clone(),
-                number(score, score.value),
-                format!(
-                    "{} .. {}",
-                    number(score, score.low),
-                    number(score, score.high)
-                ),
-                n.to_string(),
-            ]);
-        }
-    }
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..7).map(width).collect();
-    let line = |row: &[String; 7]| {
-        let cell = |(at, cell): (usize, &String)| match at {
-            0..4 => format!("{cell:<width$}", width = widths[at]),
-            _ => format!("{cell:>width$}", width = widths[at]),
-        };
-        row.iter()
-            .enumerate()
-            .map(cell)
-            .collect::<Vec<_>>()
-            .join("  ")
-    };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
-}
-
-/// Shares as per cent, everything else with two decimals.
-fn number(score: &Score, value: f64) -> String {
-    let is_share = (0.0..=1.0).contains(&score.low) && (0.0..=1.0).contains(&score.high);
-    match is_share {
-        true => format!("{:.1} %", 100.0 * value),
-        false => format!("{value:.2}"),
-    }
 }

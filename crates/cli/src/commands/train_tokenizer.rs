@@ -70,7 +70,7 @@ fn collect(pack: &Pack, texts: &mut Vec<String>) -> Result<()> {
     let shards = sources
         .iter()
         .find(|source| source.kind == SourceKind::WebDataset);
-    let tags = shards.map(|source| tags(source));
+    let tags = shards.map(tags);
     sources.extend(tags);
     let mixture = Mixture::open(&sources, Path::new("."), 0)?;
     let bar = terminal::bar(mixture.len_hint().unwrap_or(0) as u64, "examples");

@@ -51,6 +51,28 @@ fn the_examples_parse() {
     }
 }
 
+/// The quick examples do what they promise, from the folder that holds `assets` and `runs`.
+#[test]
+fn the_examples_work() {
+    let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let dir = tempfile::tempdir().unwrap();
+    for folder in ["assets", "runs"] {
+        std::os::unix::fs::symlink(root.join(folder), dir.path().join(folder)).unwrap();
+    }
+    let is_quick = |command: &&str| !["try", "eval", "train-tokenizer"].contains(command);
+    for command in COMMANDS.iter().filter(is_quick) {
+        let help = works(mmada().args([command, "--help"]));
+        let examples = help
+            .lines()
+            .filter_map(|line| line.strip_prefix("  mmada "));
+        for example in examples.map(words) {
+            if command != &"train" || example.contains(&"--dry-run".to_owned()) {
+                works(mmada().args(&example).current_dir(dir.path()));
+            }
+        }
+    }
+}
+
 /// Splits a command line at spaces outside quotes, up to a comment or a redirection.
 fn words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];

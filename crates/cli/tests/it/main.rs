@@ -1,5 +1,10 @@
 //! The program from the outside: exit codes, standard output, messages, files.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    missing_docs
+)]
 
 mod bad_input;
 mod damaged_models;

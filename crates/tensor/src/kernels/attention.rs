@@ -240,6 +240,18 @@ fn probabilities<'a>(
     scores
 }
 
+/// `dp ← p ∘ (dp - rowsum(grad ∘ out))`: the gradient of the scores of a tile.
+fn score_gradients(given: &Given<'_>, g: Geometry, tile: &Tile<'_>, p: &[f32], dp: &mut [f32]) {
+    let l = tile.segment.keys.len();
+    let pairs = p.chunks_exact(l).zip(dp.chunks_exact_mut(l));
+    for (row, (p, dp)) in tile.queries.clone().zip(pairs) {
+        let start = row * g.query_width + tile.head * g.c;
+        let of_head = start..start + g.c;
+        let centre = dot(&given.out[of_head.clone()], &given.grad[of_head]) as f32;
+        softmax_backward(p, dp, centre);
+    }
+}
+
 /// One tile of queries of one head: its dq, and its share of dk and dv.
 fn backward_tile(
     given: &Given<'_>,
@@ -266,12 +278,7 @@ fn backward_tile(
     }
     let dp = &mut scratch.dp[..rows * l];
     product_into(1.0, grad, v.t(), Into::Replace, dp, Workers::Caller);
-    let pairs = p.chunks_exact(l).zip(dp.chunks_exact_mut(l));
-    for (row, (p, dp)) in queries.clone().zip(pairs) {
-        let of_head = row * g.query_width + head * c..row * g.query_width + (head + 1) * c;
-        let centre = dot(&given.out[of_head.clone()], &given.grad[of_head]) as f32;
-        softmax_backward(p, dp, centre);
-    }
+    score_gradients(given, g, tile, p, dp);
     let (p, ds) = (Matrix::new(p, rows, l), Matrix::new(dp, rows, l));
     let at_queries = queries.start * g.query_width + head * c;
     let at_keys = segment.keys.start * g.key_width + key_head * c;

@@ -134,8 +134,8 @@ pub(crate) fn sum_of<const N: usize>(slices: [&[f32]; N], f: impl Fn([f32; N]) -
                 *lane += f(std::array::from_fn(|k| blocks[k][l]));
             }
         }
-        for l in 0..parts[0].1.len() {
-            lanes[l] += f(std::array::from_fn(|k| parts[k].1[l]));
+        for (l, lane) in lanes.iter_mut().enumerate().take(parts[0].1.len()) {
+            *lane += f(std::array::from_fn(|k| parts[k].1[l]));
         }
         total += f64::from(fold(&lanes));
         start = end;

@@ -86,14 +86,17 @@ impl InplaceOp2 for UpdateMoment<'_> {
     ) -> Result<()> {
         let moment = slice_mut(moment, layout)?;
         let grad = slice(grad, grad_layout)?;
-        let (beta, kernel): (f64, fn(&mut [f32], &[f32], f32, f32, f32)) = match self.moment {
-            Moment::First => (self.step.beta1, first_moment),
-            Moment::Second => (self.step.beta2, second_moment),
+        let beta = match self.moment {
+            Moment::First => self.step.beta1,
+            Moment::Second => self.step.beta2,
         };
         let (share, scale) = ((1.0 - beta) as f32, self.step.grad_scale as f32);
         for_each_piece(moment, PIECE, |start, moment| {
             let grad = &grad[start..start + moment.len()];
-            kernel(moment, grad, beta as f32, share, scale);
+            match self.moment {
+                Moment::First => first_moment(moment, grad, beta as f32, share, scale),
+                Moment::Second => second_moment(moment, grad, beta as f32, share, scale),
+            }
         });
         Ok(())
     }

@@ -11,7 +11,14 @@ use serde_json::json;
 fn state(step: u64) -> TrainerState {
     let mut meter = Meter::default();
     meter.add("loss", 0.1 + 0.2, 1.0);
-    TrainerState { step, seed: 1, skipped: 2, tokens: 3, meter, data: json!({"drawn": step}) }
+    TrainerState {
+        step,
+        seed: 1,
+        skipped: 2,
+        tokens: 3,
+        meter,
+        data: json!({"drawn": step}),
+    }
 }
 
 fn fill(folder: &Path) -> Result<()> {
@@ -21,7 +28,9 @@ fn fill(folder: &Path) -> Result<()> {
 
 fn names(run: &Path) -> Vec<String> {
     let entries = fs::read_dir(run.join("checkpoints")).unwrap();
-    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<_> = entries
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -34,7 +43,10 @@ fn keeps_the_newest_and_points_at_the_last() {
     for step in [2, 4, 10, 6] {
         checkpoints.write(&state(step), fill).unwrap();
     }
-    assert_eq!(names(run.path()), ["latest", "step-00000006", "step-00000010"]);
+    assert_eq!(
+        names(run.path()),
+        ["latest", "step-00000006", "step-00000010"]
+    );
     let (path, newest) = checkpoints.newest().unwrap().unwrap();
     assert_eq!(newest, state(10));
     assert!(path.join("weights").is_file());
@@ -70,7 +82,10 @@ fn what_an_interrupted_run_left_is_ignored_and_removed() {
     fs::create_dir(run.path().join("checkpoints/step-00000009")).unwrap();
     assert_eq!(checkpoints.newest().unwrap().unwrap().1.step, 2);
     checkpoints.clean().unwrap();
-    assert_eq!(names(run.path()), ["latest", "step-00000002", "step-00000009"]);
+    assert_eq!(
+        names(run.path()),
+        ["latest", "step-00000002", "step-00000009"]
+    );
 }
 
 #[test]
@@ -89,7 +104,9 @@ fn a_place_that_cannot_be_written_is_an_error() {
     // A file where the run's folder should be: refused for every user, root included.
     let run = folder.path().join("run");
     fs::write(&run, b"").unwrap();
-    let error = Checkpoints::new(&run, 2).write(&state(2), fill).unwrap_err();
+    let error = Checkpoints::new(&run, 2)
+        .write(&state(2), fill)
+        .unwrap_err();
     assert!(error.to_string().contains("checkpoints"), "{error}");
     // A device that is always full stands for a full disk.
     if Path::new("/dev/full").exists() {

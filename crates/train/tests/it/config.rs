@@ -24,7 +24,9 @@ fn parse(overrides: &[&str]) -> mmada_train::Result<RunConfig> {
 }
 
 fn check_refused(overrides: &[&str], expected: &[&str]) {
-    let error = parse(overrides).expect_err(&format!("{overrides:?}")).to_string();
+    let error = parse(overrides)
+        .expect_err(&format!("{overrides:?}"))
+        .to_string();
     for part in expected {
         assert!(error.contains(part), "{overrides:?}: {error}");
     }
@@ -44,7 +46,10 @@ fn overrides_reach_everywhere() {
         "model.init.from=some/where",
     ])
     .unwrap();
-    assert_eq!((run.run.steps, run.lr.peak, run.run.name.as_str()), (7, 3e-4, "just words"));
+    assert_eq!(
+        (run.run.steps, run.lr.peak, run.run.name.as_str()),
+        (7, 3e-4, "just words")
+    );
     assert_eq!(run.batch.size, BatchSize::Tokens(100));
     assert_eq!(run.data[0].weight, 2.5);
     assert_eq!(run.optimizer.betas, (0.8, 0.9));
@@ -55,13 +60,22 @@ fn overrides_reach_everywhere() {
 #[test]
 fn unknown_keys_are_refused_with_the_nearest_known_one() {
     check_refused(&["lr.peek=1"], &["peek", "did you mean `peak`?"]);
-    check_refused(&["optimiser.clip=1"], &["optimiser", "did you mean `optimizer`?"]);
-    check_refused(&["objective.corruption.shedule=\"linear\""], &["did you mean `schedule`?"]);
+    check_refused(
+        &["optimiser.clip=1"],
+        &["optimiser", "did you mean `optimizer`?"],
+    );
+    check_refused(
+        &["objective.corruption.shedule=\"linear\""],
+        &["did you mean `schedule`?"],
+    );
     check_refused(&["data.0.wieght=1"], &["did you mean `weight`?"]);
     check_refused(&["objective.kind=denoize"], &["did you mean `denoise`?"]);
     check_refused(&["run.qqqqqqqqqq=1"], &["qqqqqqqqqq"]);
     let error = RunConfig::parse(&RUN.replace("steps = 10", "stpes = 10"), &[]).unwrap_err();
-    assert!(error.to_string().contains("did you mean `steps`?"), "{error}");
+    assert!(
+        error.to_string().contains("did you mean `steps`?"),
+        "{error}"
+    );
     assert!(error.to_string().contains("line 2"), "{error}");
 }
 
@@ -77,7 +91,10 @@ fn overrides_that_make_no_sense_are_refused() {
     check_refused(&["batch.size.sequences=0"], &["batch.size"]);
     check_refused(&["batch.accumulate=0"], &["accumulate"]);
     check_refused(&["lr.peak=nan"], &["lr.peak"]);
-    check_refused(&["objective.corruption.condition_dropout=1.5"], &["condition_dropout"]);
+    check_refused(
+        &["objective.corruption.condition_dropout=1.5"],
+        &["condition_dropout"],
+    );
     check_refused(&["data=[]"], &["[[data]]"]);
     check_refused(&["model.init={config=\"c.json\"}"], &["model.tokenizer"]);
 }
@@ -86,7 +103,10 @@ fn overrides_that_make_no_sense_are_refused() {
 fn the_resolved_run_is_the_same_run() {
     let run = parse(&["lr.warmup=3"]).unwrap();
     let resolved = run.resolved().unwrap();
-    assert!(resolved.contains("weight_decay = 0.01"), "defaults are filled in: {resolved}");
+    assert!(
+        resolved.contains("weight_decay = 0.01"),
+        "defaults are filled in: {resolved}"
+    );
     assert_eq!(RunConfig::parse(&resolved, &[]).unwrap(), run);
 }
 
@@ -100,10 +120,17 @@ fn every_shipped_run_is_valid_and_every_line_explained() {
             continue;
         }
         let run = RunConfig::load(&path, &[]).unwrap();
-        assert_eq!(RunConfig::parse(&run.resolved().unwrap(), &[]).unwrap(), run);
+        assert_eq!(
+            RunConfig::parse(&run.resolved().unwrap(), &[]).unwrap(),
+            run
+        );
         for line in std::fs::read_to_string(&path).unwrap().lines() {
             let is_setting = line.contains('=');
-            assert!(!is_setting || line.contains('#'), "{}: no comment on: {line}", path.display());
+            assert!(
+                !is_setting || line.contains('#'),
+                "{}: no comment on: {line}",
+                path.display()
+            );
         }
         count += 1;
     }

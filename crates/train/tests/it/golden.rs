@@ -36,8 +36,18 @@ fn examples(setup: &Value, curve: &Value, batch: &Tensors) -> Vec<Example> {
     let lm_lengths = curve["use_answer_lengths_lm"].as_bool().unwrap();
     let branches = [
         (Task::Paint, "batch_size_t2i", "", None),
-        (Task::Text, "batch_size_lm", "p_mask_lm", lm_lengths.then_some("answer_lengths_lm")),
-        (Task::Describe, "batch_size_mmu", "p_mask_mmu", Some("answer_lengths")),
+        (
+            Task::Text,
+            "batch_size_lm",
+            "p_mask_lm",
+            lm_lengths.then_some("answer_lengths_lm"),
+        ),
+        (
+            Task::Describe,
+            "batch_size_mmu",
+            "p_mask_mmu",
+            Some("answer_lengths"),
+        ),
     ];
     let mut examples = Vec::new();
     for (task, size, rates, lengths) in branches {
@@ -58,12 +68,24 @@ fn examples(setup: &Value, curve: &Value, batch: &Tensors) -> Vec<Example> {
             let targets = (0..ids.len()).filter(is_target).map(|position| Target {
                 position,
                 id: labels[position] as u32,
-                weight: if task == Task::Paint { 1.0 } else { weight(position) },
+                weight: if task == Task::Paint {
+                    1.0
+                } else {
+                    weight(position)
+                },
             });
             let targets: Vec<_> = targets.collect();
-            let share = if task == Task::Paint { targets.len() as f32 } else { 1.0 };
+            let share = if task == Task::Paint {
+                targets.len() as f32
+            } else {
+                1.0
+            };
             let ids = ids.iter().map(|id| *id as u32).collect();
-            let noised = Noised { ids, targets, share };
+            let noised = Noised {
+                ids,
+                targets,
+                share,
+            };
             examples.push(Example { task, noised });
         }
     }
@@ -72,7 +94,9 @@ fn examples(setup: &Value, curve: &Value, batch: &Tensors) -> Vec<Example> {
 
 fn loss(model: &Transformer, examples: &[Example], setup: &Value) -> Loss {
     let nll = |rows: &Rows, wanted: &[usize], targets: &[u32]| -> mmada_tensor::Result<Tensor> {
-        Ok(model.nll(rows, wanted, targets).map_err(candle::Error::wrap)?)
+        Ok(model
+            .nll(rows, wanted, targets)
+            .map_err(candle::Error::wrap)?)
     };
     let coefficient = |name: &str| setup[name].as_f64().unwrap() as f32;
     let coefficients = Coefficients {
@@ -87,7 +111,10 @@ fn loss(model: &Transformer, examples: &[Example], setup: &Value) -> Loss {
 fn check_losses(what: &str, loss: &Loss, expected: &Value) {
     let close = |name: &str, got: f64| {
         let expected = expected[name].as_f64().unwrap();
-        assert!((got - expected).abs() <= 2e-3, "{what}: {name} {got}, expected {expected}");
+        assert!(
+            (got - expected).abs() <= 2e-3,
+            "{what}: {name} {got}, expected {expected}"
+        );
     };
     close("total", f64::from(loss.total.to_scalar::<f32>().unwrap()));
     for part in &loss.parts {
@@ -105,7 +132,10 @@ fn golden_training_curve() {
     let text = std::fs::read_to_string(golden("losses/losses.json")).unwrap();
     let setup: Value = serde_json::from_str(&text).unwrap();
     let curve = &setup["curve"];
-    let batch = tensors(&format!("losses/{}.safetensors", curve["batch"].as_str().unwrap()));
+    let batch = tensors(&format!(
+        "losses/{}.safetensors",
+        curve["batch"].as_str().unwrap()
+    ));
     let examples = examples(&setup, curve, &batch);
     let folder = golden("transformer");
     let params = Params::load(&folder, &Device::Cpu, Some(DType::F32), Mode::Trainable).unwrap();
@@ -127,24 +157,41 @@ fn golden_training_curve() {
         let loss = loss(&model, &examples, &setup);
         check_losses(&format!("before step {step}"), &loss, expected);
         let mut gradients = Gradients::default();
-        gradients.add(&vars, &loss.total.backward().unwrap()).unwrap();
+        gradients
+            .add(&vars, &loss.total.backward().unwrap())
+            .unwrap();
         let norm = optimizer.step(&gradients, given("lr")).unwrap();
         let expected = curve["grad_norm_before_clip"][step].as_f64().unwrap();
         // The weights drift apart along the curve by rounding; see the tolerance of the losses.
         let tolerance = 1e-4 * (1.0 + 10.0 * step as f64);
-        assert!((norm - expected).abs() <= tolerance * expected, "step {step}: norm {norm}, expected {expected}");
+        assert!(
+            (norm - expected).abs() <= tolerance * expected,
+            "step {step}: norm {norm}, expected {expected}"
+        );
     }
     let loss = loss(&model, &examples, &setup);
-    check_losses("after the last step", &loss, &curve["losses_after_last_step"]);
+    check_losses(
+        "after the last step",
+        &loss,
+        &curve["losses_after_last_step"],
+    );
 
     let expected = tensors("losses/tensors.safetensors");
     for name in curve["final_weights"].as_array().unwrap() {
         let name = name.as_str().unwrap();
-        let found = expected.iter().find(|(key, _)| *key == &format!("final.{name}"));
+        let found = expected
+            .iter()
+            .find(|(key, _)| *key == &format!("final.{name}"));
         let (_, expected) = found.expect("final weights in tensors.safetensors");
         let got = params.get(name, expected.dims()).unwrap();
         let worst = (got.detach() - expected).unwrap().abs().unwrap();
-        let worst = worst.flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+        let worst = worst
+            .flatten_all()
+            .unwrap()
+            .max(0)
+            .unwrap()
+            .to_scalar::<f32>()
+            .unwrap();
         assert!(worst <= 1e-4, "{name}: off by {worst}");
     }
 }

@@ -29,8 +29,14 @@ fn child() {
 
 fn spawn(path: &std::path::Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "kill::child", "--ignored"]).env(RUN, path);
-    command.stdout(Stdio::null()).stderr(Stdio::inherit()).spawn().unwrap()
+    command
+        .args(["--exact", "kill::child", "--ignored"])
+        .env(RUN, path);
+    command
+        .stdout(Stdio::null())
+        .stderr(Stdio::inherit())
+        .spawn()
+        .unwrap()
 }
 
 fn check(name: &str, whole: &RunConfig, killed: &RunConfig, world: &World) {
@@ -55,15 +61,33 @@ fn check(name: &str, whole: &RunConfig, killed: &RunConfig, world: &World) {
     }
     assert!(spawn(&path).wait().unwrap().success());
     assert!(kills > 0, "the run was never interrupted");
-    assert_eq!(metrics(&whole.run.out), metrics(&killed.run.out), "{name} after {kills} kills");
-    let weights = |config: &RunConfig| std::fs::read(config.run.out.join("model/model.safetensors")).unwrap();
-    assert!(weights(whole) == weights(killed), "{name}: the trained weights differ");
+    assert_eq!(
+        metrics(&whole.run.out),
+        metrics(&killed.run.out),
+        "{name} after {kills} kills"
+    );
+    let weights =
+        |config: &RunConfig| std::fs::read(config.run.out.join("model/model.safetensors")).unwrap();
+    assert!(
+        weights(whole) == weights(killed),
+        "{name}: the trained weights differ"
+    );
 }
 
 #[test]
 fn killed_and_resumed_is_never_stopped() {
     let world = World::new();
     let steps = ["run.steps=14", "log.every=2", "checkpoint.every=1"];
-    check("text", &world.denoise("a", &steps), &world.denoise("b", &steps), &world);
-    check("pictures", &world.reconstruct("c", &steps), &world.reconstruct("d", &steps), &world);
+    check(
+        "text",
+        &world.denoise("a", &steps),
+        &world.denoise("b", &steps),
+        &world,
+    );
+    check(
+        "pictures",
+        &world.reconstruct("c", &steps),
+        &world.reconstruct("d", &steps),
+        &world,
+    );
 }

@@ -36,13 +36,19 @@ fn a_resumed_file_ends_at_the_checkpoint() {
         file.write(&record(step)).unwrap();
     }
     let whole = std::fs::read_to_string(&path).unwrap();
-    assert!(whole.starts_with("{\"step\":1,\"loss\":0.30000000000000004,\"lr\":0.001}\n"), "{whole}");
+    assert!(
+        whole.starts_with("{\"step\":1,\"loss\":0.30000000000000004,\"lr\":0.001}\n"),
+        "{whole}"
+    );
     // The process died in the middle of a line.
     std::fs::write(&path, format!("{whole}{{\"step\": 5, \"lo")).unwrap();
     let mut file = MetricsFile::open(&path, 2).unwrap();
     file.write(&record(3)).unwrap();
     let lines = std::fs::read_to_string(&path).unwrap();
-    assert_eq!(lines, whole.split_inclusive('\n').take(3).collect::<String>());
+    assert_eq!(
+        lines,
+        whole.split_inclusive('\n').take(3).collect::<String>()
+    );
 }
 
 /// A protobuf field: number and content.
@@ -101,20 +107,34 @@ fn bytes_of(fields: &[(u64, Field)], number: u64) -> &[u8] {
 
 fn masked(bytes: &[u8]) -> u32 {
     let crc = crc32c::crc32c(bytes);
-    (crc >> 15 | crc << 17).wrapping_add(0xa282_ead8)
+    crc.rotate_right(15).wrapping_add(0xa282_ead8)
 }
 
 /// The events of the only file in a folder, each checked against its checksums.
 fn events(folder: &Path) -> Vec<Vec<(u64, Field)>> {
-    let file = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let file = std::fs::read_dir(folder)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
     let content = std::fs::read(file).unwrap();
     let mut rest = content.as_slice();
     let mut events = Vec::new();
     while !rest.is_empty() {
         let length = take(&mut rest, 8);
-        assert_eq!(u32::from_le_bytes(take(&mut rest, 4).try_into().unwrap()), masked(length));
-        let event = take(&mut rest, u64::from_le_bytes(length.try_into().unwrap()) as usize);
-        assert_eq!(u32::from_le_bytes(take(&mut rest, 4).try_into().unwrap()), masked(event));
+        assert_eq!(
+            u32::from_le_bytes(take(&mut rest, 4).try_into().unwrap()),
+            masked(length)
+        );
+        let event = take(
+            &mut rest,
+            u64::from_le_bytes(length.try_into().unwrap()) as usize,
+        );
+        assert_eq!(
+            u32::from_le_bytes(take(&mut rest, 4).try_into().unwrap()),
+            masked(event)
+        );
         events.push(fields(event));
     }
     events
@@ -130,20 +150,35 @@ fn step(event: &[(u64, Field)]) -> u64 {
 
 #[test]
 fn event_files_hold_what_was_written() {
-    assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283, "the polynomial of Castagnoli");
+    assert_eq!(
+        crc32c::crc32c(b"123456789"),
+        0xe306_9283,
+        "the polynomial of Castagnoli"
+    );
     let folder = tempfile::tempdir().unwrap();
     let mut writer = EventWriter::create(folder.path(), 7).unwrap();
     let scalars = vec![("loss".to_owned(), 0.5), ("lr".to_owned(), 1e-3)];
     writer.write(300, Payload::Scalars(scalars)).unwrap();
     let png = vec![1, 2, 3];
-    let image = Payload::Image { tag: "paintings".to_owned(), height: 64, width: 130, png };
+    let image = Payload::Image {
+        tag: "paintings".to_owned(),
+        height: 64,
+        width: 130,
+        png,
+    };
     writer.write(301, image).unwrap();
 
     let events = events(folder.path());
-    assert_eq!(events.iter().map(|event| step(event)).collect::<Vec<_>>(), [0, 7, 300, 301]);
+    assert_eq!(
+        events.iter().map(|event| step(event)).collect::<Vec<_>>(),
+        [0, 7, 300, 301]
+    );
     assert!(matches!(events[0][0], (1, Field::Double(time)) if time > 1e9));
     assert_eq!(bytes_of(&events[0], 3), b"brain.Event:2");
-    assert!(matches!(fields(bytes_of(&events[1], 7))[0], (1, Field::Integer(1))), "session start");
+    assert!(
+        matches!(fields(bytes_of(&events[1], 7))[0], (1, Field::Integer(1))),
+        "session start"
+    );
 
     let summary = fields(bytes_of(&events[2], 5));
     let values: Vec<_> = summary

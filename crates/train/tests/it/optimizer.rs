@@ -34,10 +34,13 @@ fn variables() -> Vec<(String, Var)> {
 
 /// Gradients of Σ factor·w² / 2, which are factor·w.
 fn gradients(vars: &[(String, Var)], factor: f64) -> Gradients {
-    let terms = vars.iter().map(|(_, var)| var.as_tensor().sqr().unwrap().sum_all().unwrap());
+    let terms = vars
+        .iter()
+        .map(|(_, var)| var.as_tensor().sqr().unwrap().sum_all().unwrap());
     let loss = terms.reduce(|a, b| (a + b).unwrap()).unwrap();
     let mut sum = Gradients::default();
-    sum.add(vars, &(loss * (factor / 2.0)).unwrap().backward().unwrap()).unwrap();
+    sum.add(vars, &(loss * (factor / 2.0)).unwrap().backward().unwrap())
+        .unwrap();
     sum
 }
 
@@ -62,14 +65,24 @@ fn with_group(clip: f64) -> OptimizerConfig {
 fn follows_a_scalar_reference() {
     let (vars, config) = (variables(), with_group(0.0));
     let mut optimizer = AdamW::new(&vars, &config, None).unwrap();
-    let scalar = |weight: f32| Scalar { weight: weight.into(), first: 0.0, second: 0.0 };
-    let mut reference: Vec<Vec<Scalar>> =
-        vars.iter().map(|(_, var)| values(var).into_iter().map(scalar).collect()).collect();
+    let scalar = |weight: f32| Scalar {
+        weight: weight.into(),
+        first: 0.0,
+        second: 0.0,
+    };
+    let mut reference: Vec<Vec<Scalar>> = vars
+        .iter()
+        .map(|(_, var)| values(var).into_iter().map(scalar).collect())
+        .collect();
     for step in 1..=20 {
         let lr = 0.01 * f64::from(step);
         optimizer.step(&gradients(&vars, 3.0), lr).unwrap();
         for (index, weights) in reference.iter_mut().enumerate() {
-            let (lr, decay) = if index == 0 { (lr, 0.1) } else { (lr * 0.5, 0.0) };
+            let (lr, decay) = if index == 0 {
+                (lr, 0.1)
+            } else {
+                (lr * 0.5, 0.0)
+            };
             for weight in weights {
                 weight.step(3.0 * weight.weight, lr, decay, &config, step);
             }
@@ -77,7 +90,11 @@ fn follows_a_scalar_reference() {
     }
     for ((_, var), weights) in vars.iter().zip(&reference) {
         for (got, expected) in values(var).iter().zip(weights) {
-            assert!((f64::from(*got) - expected.weight).abs() < 1e-5, "{got}, expected {}", expected.weight);
+            assert!(
+                (f64::from(*got) - expected.weight).abs() < 1e-5,
+                "{got}, expected {}",
+                expected.weight
+            );
         }
     }
 }
@@ -86,9 +103,16 @@ fn follows_a_scalar_reference() {
 fn clips_by_the_global_norm_and_tells_it() {
     let vars = variables();
     let mut optimizer = AdamW::new(&vars, &with_group(1.0), None).unwrap();
-    let squares: f32 = vars.iter().flat_map(|(_, var)| values(var)).map(|w| w * w).sum();
+    let squares: f32 = vars
+        .iter()
+        .flat_map(|(_, var)| values(var))
+        .map(|w| w * w)
+        .sum();
     let norm = optimizer.step(&gradients(&vars, 100.0), 0.0).unwrap();
-    assert!((norm - 100.0 * f64::from(squares.sqrt())).abs() < 1e-3, "{norm}");
+    assert!(
+        (norm - 100.0 * f64::from(squares.sqrt())).abs() < 1e-3,
+        "{norm}"
+    );
     // A huge and a small gradient of one direction, both clipped, move the weights alike.
     let moved = |factor: f64| {
         let vars = variables();
@@ -106,7 +130,9 @@ fn refuses_what_is_not_finite_and_moves_nothing() {
     let vars = variables();
     let mut optimizer = AdamW::new(&vars, &with_group(1.0), None).unwrap();
     let before = values(&vars[0].1);
-    let error = optimizer.step(&gradients(&vars, f64::NAN), 0.1).unwrap_err();
+    let error = optimizer
+        .step(&gradients(&vars, f64::NAN), 0.1)
+        .unwrap_err();
     assert!(matches!(error, Error::Diverged { .. }), "{error}");
     assert_eq!(values(&vars[0].1), before);
 }
@@ -156,7 +182,12 @@ fn saved_state_continues_to_the_same_bits() {
     optimizer.save(&path).unwrap();
     let copies: Vec<_> = vars
         .iter()
-        .map(|(name, var)| (name.clone(), Var::from_tensor(&var.as_tensor().copy().unwrap()).unwrap()))
+        .map(|(name, var)| {
+            (
+                name.clone(),
+                Var::from_tensor(&var.as_tensor().copy().unwrap()).unwrap(),
+            )
+        })
         .collect();
     run(&mut optimizer, &vars);
 
@@ -166,12 +197,19 @@ fn saved_state_continues_to_the_same_bits() {
     for ((_, a), (_, b)) in vars.iter().zip(&copies) {
         assert_eq!(values(a), values(b));
     }
-    let average = |optimizer: &AdamW, var: &Var| optimizer.with_average(|| Ok(values(var))).unwrap();
-    assert_eq!(average(&optimizer, &vars[1].1), average(&resumed, &copies[1].1));
+    let average =
+        |optimizer: &AdamW, var: &Var| optimizer.with_average(|| Ok(values(var))).unwrap();
+    assert_eq!(
+        average(&optimizer, &vars[1].1),
+        average(&resumed, &copies[1].1)
+    );
 
     let wrong = vec![("other".to_owned(), vars[0].1.clone())];
     let config = OptimizerConfig::default();
-    let error = AdamW::new(&wrong, &config, None).unwrap().load(&path, 3).unwrap_err();
+    let error = AdamW::new(&wrong, &config, None)
+        .unwrap()
+        .load(&path, 3)
+        .unwrap_err();
     assert!(error.to_string().contains("first.other"), "{error}");
 }
 
@@ -181,23 +219,55 @@ fn accumulated_gradients_are_the_sum() {
     let once = gradients(&vars, 3.0).norm().unwrap();
     let mut twice = Gradients::default();
     for factor in [1.0, 2.0] {
-        let terms = vars.iter().map(|(_, var)| var.as_tensor().sqr().unwrap().sum_all().unwrap());
+        let terms = vars
+            .iter()
+            .map(|(_, var)| var.as_tensor().sqr().unwrap().sum_all().unwrap());
         let loss: Tensor = terms.reduce(|a, b| (a + b).unwrap()).unwrap();
-        twice.add(&vars, &(loss * (factor / 2.0)).unwrap().backward().unwrap()).unwrap();
+        twice
+            .add(&vars, &(loss * (factor / 2.0)).unwrap().backward().unwrap())
+            .unwrap();
     }
     assert!((twice.norm().unwrap() - once).abs() < 1e-5);
 }
 
 #[test]
 fn learning_rates() {
-    let lr = LrConfig { peak: 1.0, decay: Decay::Cosine, warmup: 10, floor_ratio: 0.1 };
-    let table = [(0, 0.1), (4, 0.5), (9, 1.0), (10, 1.0), (60, 0.55), (109, 0.100_222), (110, 0.1), (500, 0.1)];
+    let lr = LrConfig {
+        peak: 1.0,
+        decay: Decay::Cosine,
+        warmup: 10,
+        floor_ratio: 0.1,
+    };
+    let table = [
+        (0, 0.1),
+        (4, 0.5),
+        (9, 1.0),
+        (10, 1.0),
+        (60, 0.55),
+        (109, 0.100_222),
+        (110, 0.1),
+        (500, 0.1),
+    ];
     for (step, expected) in table {
         let got = lr.at(step, 110);
-        assert!((got - expected).abs() < 1e-6, "step {step}: {got}, expected {expected}");
+        assert!(
+            (got - expected).abs() < 1e-6,
+            "step {step}: {got}, expected {expected}"
+        );
     }
-    let linear = LrConfig { decay: Decay::Linear, warmup: 0, ..lr.clone() };
+    let linear = LrConfig {
+        decay: Decay::Linear,
+        warmup: 0,
+        ..lr.clone()
+    };
     assert!((linear.at(50, 100) - 0.55).abs() < 1e-12);
-    let constant = LrConfig { decay: Decay::Constant, warmup: 2, ..lr };
-    assert_eq!((constant.at(0, 9), constant.at(2, 9), constant.at(8, 9)), (0.5, 1.0, 1.0));
+    let constant = LrConfig {
+        decay: Decay::Constant,
+        warmup: 2,
+        ..lr
+    };
+    assert_eq!(
+        (constant.at(0, 9), constant.at(2, 9), constant.at(8, 9)),
+        (0.5, 1.0, 1.0)
+    );
 }

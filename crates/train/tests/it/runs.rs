@@ -53,8 +53,14 @@ fn a_stopped_run_goes_on_as_if_it_never_stopped() {
     let world = World::new();
     // Lines of metrics are means over three steps, so one is unfinished at the stop.
     for (whole, parts) in [
-        (world.denoise("a", &["log.every=3"]), world.denoise("b", &["log.every=3"])),
-        (world.reconstruct("c", &["log.every=3"]), world.reconstruct("d", &["log.every=3"])),
+        (
+            world.denoise("a", &["log.every=3"]),
+            world.denoise("b", &["log.every=3"]),
+        ),
+        (
+            world.reconstruct("c", &["log.every=3"]),
+            world.reconstruct("d", &["log.every=3"]),
+        ),
     ] {
         train(&whole, Mode::Fresh);
         let summary = stopped_at(&parts, 5);
@@ -63,8 +69,13 @@ fn a_stopped_run_goes_on_as_if_it_never_stopped() {
         let summary = train(&parts, Mode::Resume);
         assert!(!summary.is_early);
         assert_eq!(metrics(&whole.run.out), metrics(&parts.run.out));
-        let weights = |config: &RunConfig| std::fs::read(config.run.out.join("model/model.safetensors")).unwrap();
-        assert!(weights(&whole) == weights(&parts), "the trained weights differ");
+        let weights = |config: &RunConfig| {
+            std::fs::read(config.run.out.join("model/model.safetensors")).unwrap()
+        };
+        assert!(
+            weights(&whole) == weights(&parts),
+            "the trained weights differ"
+        );
     }
 }
 
@@ -74,7 +85,11 @@ fn the_number_of_threads_changes_nothing() {
     for make in [World::denoise, World::reconstruct] {
         let runs = [1, 2].map(|threads| {
             let threads = format!("run.threads={threads}");
-            let config = make(&world, &format!("{threads}{:p}", make as *const ()), &[&threads, "run.steps=2"]);
+            let config = make(
+                &world,
+                &format!("{threads}{:p}", make as *const ()),
+                &[&threads, "run.steps=2"],
+            );
             train(&config, Mode::Fresh);
             metrics(&config.run.out)
         });
@@ -87,12 +102,16 @@ fn a_folder_with_a_run_is_not_begun_anew() {
     let world = World::new();
     let config = world.reconstruct("a", &["run.steps=1"]);
     train(&config, Mode::Fresh);
-    let error = run(&config, options(Mode::Fresh), &Silent).unwrap_err().to_string();
+    let error = run(&config, options(Mode::Fresh), &Silent)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("--resume"), "{error}");
     // A finished run resumes to its end at once.
     assert_eq!(train(&config, Mode::Resume).step, 1);
     let other = world.reconstruct("a", &["run.seed=6"]);
-    let error = run(&other, options(Mode::Resume), &Silent).unwrap_err().to_string();
+    let error = run(&other, options(Mode::Resume), &Silent)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("run.seed"), "{error}");
 }
 
@@ -134,12 +153,23 @@ fn a_run_writes_all_it_promises() {
     let lines = metrics(out);
     assert_eq!(lines.len(), 6);
     let last = summary.last.unwrap();
-    for name in ["loss", "lr", "grad_norm", "avg_masking_rate", "tokens_per_second", "data_time", "batch_time"] {
+    for name in [
+        "loss",
+        "lr",
+        "grad_norm",
+        "avg_masking_rate",
+        "tokens_per_second",
+        "data_time",
+        "batch_time",
+    ] {
         assert!(last.get(name).is_some_and(f64::is_finite), "{name}");
     }
     let has = |name: &str| lines.iter().any(|line| line.get(name).is_some());
     assert!(has("step_loss_t2i") && has("step_loss_mmu") && has("step_loss_chat"));
-    assert!(last.get("skipped_samples").unwrap() > 0.0, "the broken picture is counted");
+    assert!(
+        last.get("skipped_samples").unwrap() > 0.0,
+        "the broken picture is counted"
+    );
     Mmada::open(summary.model.unwrap(), &LoadOptions::default()).unwrap();
 }
 
@@ -170,16 +200,32 @@ fn eight_examples_are_learnt_by_heart() {
     for (question, answer) in FACTS {
         let messages = [Message::user(question)];
         let replies = model.chat(&messages, &options).unwrap().finish().unwrap();
-        assert_eq!(replies[0].text, format!("<think>I know</think>{answer}"), "{question}");
+        assert_eq!(
+            replies[0].text,
+            format!("<think>I know</think>{answer}"),
+            "{question}"
+        );
     }
 }
 
 #[test]
 fn pictures_are_reconstructed_better_and_better() {
     let world = World::new();
-    let config = world.reconstruct("a", &["run.steps=60", "log.every=20", "batch.size.sequences=4"]);
+    let config = world.reconstruct(
+        "a",
+        &["run.steps=60", "log.every=20", "batch.size.sequences=4"],
+    );
     train(&config, Mode::Fresh);
-    let psnr: Vec<f64> = metrics(&config.run.out).iter().map(|line| line["psnr"].as_f64().unwrap()).collect();
+    let psnr: Vec<f64> = metrics(&config.run.out)
+        .iter()
+        .map(|line| line["psnr"].as_f64().unwrap())
+        .collect();
     assert!(psnr.last() > psnr.first(), "{psnr:?}");
-    assert!(config.run.out.join("samples/step-00000060-reconstructions.png").is_file());
+    assert!(
+        config
+            .run
+            .out
+            .join("samples/step-00000060-reconstructions.png")
+            .is_file()
+    );
 }

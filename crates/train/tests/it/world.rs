@@ -66,7 +66,11 @@ impl World {
         let template = ChatTemplate::published();
         let folder = self.path("tokenizer");
         std::fs::create_dir(&folder).unwrap();
-        let codec = Codec { tokenizer, template, vocab };
+        let codec = Codec {
+            tokenizer,
+            template,
+            vocab,
+        };
         codec.save(folder).unwrap();
     }
 
@@ -77,9 +81,15 @@ impl World {
         for (name, colour) in COLOURS {
             let side = 16;
             let pixels = colour.repeat(side * side);
-            let png = Picture::new(side, side, pixels).unwrap().encode_png().unwrap();
+            let png = Picture::new(side, side, pixels)
+                .unwrap()
+                .encode_png()
+                .unwrap();
             std::fs::write(folder.join(format!("{name}.png")), png).unwrap();
-            lines += &format!("{}\n", json!({"image": format!("{name}.png"), "caption": name}));
+            lines += &format!(
+                "{}\n",
+                json!({"image": format!("{name}.png"), "caption": name})
+            );
         }
         // One sample that is no picture: skipped and counted.
         std::fs::write(folder.join("broken.png"), b"no picture").unwrap();
@@ -191,7 +201,9 @@ fn image_sizes() -> Value {
 fn inline(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
-            let fields = fields.iter().map(|(key, value)| format!("{key} = {}", inline(value)));
+            let fields = fields
+                .iter()
+                .map(|(key, value)| format!("{key} = {}", inline(value)));
             format!("{{ {} }}", fields.collect::<Vec<_>>().join(", "))
         }
         other => other.to_string(),
