@@ -34,7 +34,7 @@ pub(crate) enum Command {
     Describe(DescribeArgs),
     /// Paint a picture from words.
     #[command(
-        after_help = "Examples:\n  mmada paint \"a blue circle\" -o circle.png\n  mmada paint \"noto style: dog\" --count 4 --guidance 3 --seed 1 --watch"
+        after_help = "Examples:\n  mmada paint \"a blue circle\" -o out/circle.png\n  mmada paint \"noto style: dog\" --count 4 --guidance 3 --seed 1 --watch"
     )]
     Paint(PaintArgs),
     /// Fill the gaps of a text; `___` is a gap, `[MASK:8]` one of eight tokens.
@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Fill(FillArgs),
     /// Repaint a part of a picture, or paint on beyond its edges.
     #[command(
-        after_help = "Examples:\n  mmada inpaint assets/examples/red-triangle.png --mask assets/examples/mask-right-half.png --prompt \"a red circle\" -o out.png\n  mmada inpaint assets/examples/red-triangle.png --extend right=32 --prompt \"a red circle\" -o wide.png\n\nIn the mask, transparent pixels are repainted; in a mask without transparency, white ones."
+        after_help = "Examples:\n  mmada inpaint assets/examples/red-triangle.png --mask assets/examples/mask.png -p \"a red circle\"\n  mmada inpaint assets/examples/red-triangle.png --extend right=32 -o out/wide.png\n\nIn the mask, transparent pixels are repainted; in a mask without transparency, white ones."
     )]
     Inpaint(InpaintArgs),
     /// Train a model as a run file says.

@@ -229,3 +229,30 @@ fn pictures_are_reconstructed_better_and_better() {
             .is_file()
     );
 }
+
+#[test]
+fn spread_noise_levels_have_the_same_mean_and_less_noise() {
+    let world = World::new();
+    let scatter = |levels: &str| {
+        let level = format!("objective.levels=\"{levels}\"");
+        let overrides = [
+            level.as_str(),
+            "run.steps=8",
+            "batch={size={sequences=24}, accumulate=1}",
+            "data.1.weight=0",
+            "checkpoint.every=0",
+        ];
+        let config = world.denoise(levels, &overrides);
+        train(&config, Mode::Fresh);
+        let metrics = std::fs::read_to_string(config.run.out.join("metrics.jsonl")).unwrap();
+        let rates: Vec<f64> = metrics
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+            .map(|record| record["avg_masking_rate"].as_f64().unwrap())
+            .collect();
+        assert_eq!(rates.len(), 8);
+        (rates.iter().map(|rate| (rate - 0.5).powi(2)).sum::<f64>() / 8.0).sqrt()
+    };
+    let (independent, spread) = (scatter("independent"), scatter("spread"));
+    assert!(spread < 0.6 * independent, "spread {spread}, independent {independent}");
+}
