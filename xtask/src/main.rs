@@ -17,7 +17,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("grade", &["model", "data", "diffusion", "tensor", "tokens"]),
     (
         "train",
-        &["model", "data", "grade", "nn", "diffusion", "tensor", "tokens"],
+        &[
+            "model",
+            "data",
+            "grade",
+            "nn",
+            "diffusion",
+            "tensor",
+            "tokens",
+        ],
     ),
 ];
 
@@ -47,7 +55,11 @@ fn tidy() -> ExitCode {
         let Ok(text) = fs::read_to_string(file) else {
             continue;
         };
-        let name = file.strip_prefix(&root).unwrap_or(file).display().to_string();
+        let name = file
+            .strip_prefix(&root)
+            .unwrap_or(file)
+            .display()
+            .to_string();
         check_file(&name, &text, &mut problems);
     }
     for problem in &problems {
@@ -108,17 +120,29 @@ fn check_file(name: &str, text: &str, problems: &mut Vec<String>) {
     let is_test = name.contains("/tests/");
     let mut say = |line: usize, what: &str| problems.push(format!("{name}:{}: {what}", line + 1));
 
-    let first = text.lines().find(|line| !line.trim().is_empty() && !line.starts_with("#!["));
+    let first = text
+        .lines()
+        .find(|line| !line.trim().is_empty() && !line.starts_with("#!["));
     if !first.is_some_and(|line| line.starts_with("//!")) {
-        say(0, "a file opens with a `//!` paragraph that says what it is for");
+        say(
+            0,
+            "a file opens with a `//!` paragraph that says what it is for",
+        );
     }
     let lines = text.lines().count();
     if lines > LONGEST_FILE {
-        say(lines, &format!("{lines} lines; split the file along its ideas"));
+        say(
+            lines,
+            &format!("{lines} lines; split the file along its ideas"),
+        );
     }
     for (index, line) in text.lines().enumerate() {
         let code = line.split("//").next().unwrap_or_default();
-        if code.contains("feature =") && code.contains("cfg") && !name.starts_with("crates/tensor/") && !name.starts_with("xtask") {
+        if code.contains("feature =")
+            && code.contains("cfg")
+            && !name.starts_with("crates/tensor/")
+            && !name.starts_with("xtask")
+        {
             say(index, "device features are decided in `tensor` alone");
         }
         if has_word(code, "unsafe")
@@ -126,12 +150,25 @@ fn check_file(name: &str, text: &str, problems: &mut Vec<String>) {
             && name != "crates/nn/src/weight_files.rs"
             && !name.starts_with("xtask")
         {
-            say(index, "`unsafe` belongs to the kernels of `tensor` and to weight mapping");
+            say(
+                index,
+                "`unsafe` belongs to the kernels of `tensor` and to weight mapping",
+            );
         }
-        if !is_test && name != "crates/tokens/src/vocab.rs" && !name.starts_with("xtask") && has_token_id(code) {
-            say(index, "token ids as numbers live in crates/tokens/src/vocab.rs");
+        if !is_test
+            && name != "crates/tokens/src/vocab.rs"
+            && !name.starts_with("xtask")
+            && has_token_id(code)
+        {
+            say(
+                index,
+                "token ids as numbers live in crates/tokens/src/vocab.rs",
+            );
         }
-        if !is_test && !name.starts_with("xtask") && (line.contains("FIXME") || line.contains("XXX")) {
+        if !is_test
+            && !name.starts_with("xtask")
+            && (line.contains("FIXME") || line.contains("XXX"))
+        {
             say(index, "finish it or write it down in LOG.md");
         }
         if line.ends_with(' ') || line.contains('\t') {
@@ -141,7 +178,8 @@ fn check_file(name: &str, text: &str, problems: &mut Vec<String>) {
 }
 
 fn has_word(code: &str, word: &str) -> bool {
-    code.split(|c: char| !c.is_alphanumeric() && c != '_').any(|part| part == word)
+    code.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .any(|part| part == word)
 }
 
 /// Whether a number of the published special-token range (126080 to 134655) stands in the code.

@@ -37,7 +37,9 @@ impl Join {
                 bounds,
             };
             for read in format.read(&shard)? {
-                let Read::Record(record) = read? else { continue };
+                let Read::Record(record) = read? else {
+                    continue;
+                };
                 if let Some(value) = record.fields.get(&cfg.on) {
                     lines.insert(key(value), record.fields);
                 }
@@ -57,7 +59,9 @@ impl Join {
 
     /// Adds the fields of the agreeing line; those already there stay.
     pub(super) fn extend(&self, fields: &mut Map<String, Value>) {
-        let line = fields.get(&self.on).and_then(|value| self.lines.get(&key(value)));
+        let line = fields
+            .get(&self.on)
+            .and_then(|value| self.lines.get(&key(value)));
         for (name, value) in line.into_iter().flatten() {
             fields.entry(name.clone()).or_insert_with(|| value.clone());
         }

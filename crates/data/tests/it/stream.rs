@@ -247,8 +247,13 @@ proptest! {
 fn a_join_adds_fields_and_keeps_those_that_are_there() {
     let dir = tempfile::tempdir().unwrap();
     let line = |id: u32| format!("{{\"id\": {id}, \"q\": \"question {id}\", \"kept\": \"own\"}}\n");
-    write(dir.path(), "talk.jsonl", (0..3).map(line).collect::<String>());
-    let facts = "{\"id\": 0, \"fact\": \"zero\", \"kept\": \"other\"}\n{\"id\": 2, \"fact\": \"two\"}\n";
+    write(
+        dir.path(),
+        "talk.jsonl",
+        (0..3).map(line).collect::<String>(),
+    );
+    let facts =
+        "{\"id\": 0, \"fact\": \"zero\", \"kept\": \"other\"}\n{\"id\": 2, \"fact\": \"two\"}\n";
     write(dir.path(), "facts.jsonl", facts);
     let config = |on: &str| -> SourceConfig {
         toml::from_str(&format!(
@@ -260,10 +265,20 @@ fn a_join_adds_fields_and_keeps_those_that_are_there() {
     let joined = source(&config("id"), dir.path(), 0);
     let pairs: Vec<(String, String)> = joined
         .iter_once()
-        .map(|example| example.map(|example| (example.prompt, example.answer)).unwrap())
+        .map(|example| {
+            example
+                .map(|example| (example.prompt, example.answer))
+                .unwrap()
+        })
         .collect();
     let pair = |q: &str, a: &str| (q.to_owned(), a.to_owned());
-    assert_eq!(pairs, [pair("question 0", "zero own"), pair("question 2", "two own")]);
+    assert_eq!(
+        pairs,
+        [
+            pair("question 0", "zero own"),
+            pair("question 2", "two own")
+        ]
+    );
     let absent = Source::open(&config("nobody"), dir.path(), 0, &mut Stores::default());
     assert!(matches!(absent, Err(DataError::Config { reason, .. }) if reason.contains("'nobody'")));
 }

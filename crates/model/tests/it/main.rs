@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod directory;
+mod examples;
 mod gaps;
 mod golden;
 mod pictures;

@@ -254,5 +254,8 @@ fn spread_noise_levels_have_the_same_mean_and_less_noise() {
         (rates.iter().map(|rate| (rate - 0.5).powi(2)).sum::<f64>() / 8.0).sqrt()
     };
     let (independent, spread) = (scatter("independent"), scatter("spread"));
-    assert!(spread < 0.6 * independent, "spread {spread}, independent {independent}");
+    assert!(
+        spread < 0.6 * independent,
+        "spread {spread}, independent {independent}"
+    );
 }
