@@ -25,7 +25,7 @@ lint:
 
 # Retrain the embedded model from an empty folder (README says how long it takes).
 embedded:
-    cargo run --release -- train-tokenizer --out out/tokenizer
+    cargo run --release -- train-tokenizer --output out/tokenizer
     cargo run --release -- train runs/tokenizer-image.toml --resume
     cargo run --release -- train runs/stage1.toml --resume
     cargo run --release -- train runs/stage2.toml --resume

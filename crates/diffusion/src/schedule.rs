@@ -38,10 +38,8 @@ pub enum Schedule {
     },
 }
 
-/// Smallest fraction of the linear and power schedules, as in the original.
+/// Smallest fraction of every schedule but the cosine, as in the original.
 const SMALLEST_FRACTION: f32 = 1e-6;
-/// Smallest fraction of the sigmoid schedule, as in the original.
-const SMALLEST_SIGMOID_FRACTION: f32 = 1e-9;
 
 impl Schedule {
     /// The sigmoid with the parameters of the original.
@@ -60,7 +58,7 @@ impl Schedule {
             Self::Sigmoid { start, end, tau } => {
                 let (first, last) = (sigmoid(start / tau), sigmoid(end / tau));
                 let here = sigmoid((t * (end - start) + start) / tau);
-                ((last - here) / (last - first)).clamp(SMALLEST_SIGMOID_FRACTION, 1.0)
+                ((last - here) / (last - first)).clamp(SMALLEST_FRACTION, 1.0)
             }
         }
     }

@@ -11,6 +11,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mmada_data::picture::{Limits, Picture};
 use mmada_data::{ImageBytes, Mixture};
@@ -70,7 +71,8 @@ impl CodeCache {
         Ok(self.known.get(&id).and_then(Option::as_deref))
     }
 
-    /// Encodes every picture of the data that is not known yet, and saves the file.
+    /// Encodes every picture of the data that is not known yet, and saves the file. Once `stop` is
+    /// set it saves what is done and returns; the next run goes on from there.
     ///
     /// # Errors
     /// When a shard is broken, the network fails or the file cannot be written.
@@ -79,6 +81,7 @@ impl CodeCache {
         mixture: &Mixture,
         model: &Mmada,
         reporter: &dyn Reporter,
+        stop: &AtomicBool,
     ) -> Result<()> {
         let total = self.count_unknown(mixture)?;
         if total == 0 {
@@ -101,6 +104,9 @@ impl CodeCache {
             }
         };
         for example in mixture.iter_once() {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
             let Some(image) = example.map_err(Error::data)?.image else {
                 continue;
             };

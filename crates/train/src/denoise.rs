@@ -9,8 +9,9 @@
 //! The forward process and the loss are [`mmada_diffusion`]'s; here examples become sequences.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
-use mmada_data::{Example, Mixture};
+use mmada_data::{Example, Mixture, Skipped};
 use mmada_diffusion::corruption::without_condition;
 use mmada_diffusion::loss::{Example as Noised, Part, weighted_cross_entropy};
 use mmada_model::Mmada;
@@ -36,7 +37,7 @@ pub struct Denoise {
     codes: CodeCache,
     probes: Probes,
     /// Examples too long for the model or with an unreadable picture.
-    left_out: u64,
+    left_out: Skipped,
 }
 
 /// Noised examples, ready for the network.
@@ -51,7 +52,7 @@ pub struct NoisedBatch {
 }
 
 impl Denoise {
-    /// Opens the data and the model, and turns the pictures into codes.
+    /// Opens the data and the model, and turns the pictures into codes, until `stop` is set.
     ///
     /// # Errors
     /// When one of them cannot be read, or they do not fit together.
@@ -60,6 +61,7 @@ impl Denoise {
         config: &DenoiseConfig,
         device: &Device,
         reporter: &dyn Reporter,
+        stop: &AtomicBool,
     ) -> Result<Self> {
         let model = start::model(run, device)?;
         let mixture =
@@ -72,7 +74,7 @@ impl Denoise {
             .unwrap_or_else(|| run.run.out.join("codes.bin"));
         let mut codes = CodeCache::open(&path, &model)?;
         if config.precompute == Precompute::All && model.image_parts().is_some() {
-            codes.encode_all(&mixture, &model, reporter)?;
+            codes.encode_all(&mixture, &model, reporter, stop)?;
         }
         let context = model.config().max_sequence_length;
         let limit = match config.max_tokens {
@@ -86,17 +88,18 @@ impl Denoise {
             model,
             mixture,
             codes,
-            left_out: 0,
+            left_out: Skipped::default(),
         })
     }
 
-    /// The sequence of an example; `None` when it is too long or its picture cannot be read.
-    fn sequence(&mut self, example: &Example) -> Result<Option<Sequence>> {
+    /// The sequence of an example; in words why there is none, when it is too long or its picture
+    /// cannot be read.
+    fn sequence(&mut self, example: &Example) -> Result<std::result::Result<Sequence, String>> {
         let image = match &example.image {
             None => Vec::new(),
             Some(image) => {
                 let Some(codes) = self.codes.codes(image, &self.model)? else {
-                    return Ok(None);
+                    return Ok(Err("its picture cannot be read".to_owned()));
                 };
                 codes
                     .iter()
@@ -105,8 +108,8 @@ impl Denoise {
             }
         };
         match self.lay_out(example, &image) {
-            Ok(sequence) => Ok(Some(sequence)),
-            Err(mmada_tokens::Error::TooLong { .. }) => Ok(None),
+            Ok(sequence) => Ok(Ok(sequence)),
+            Err(error @ mmada_tokens::Error::TooLong { .. }) => Ok(Err(error.to_string())),
             Err(error) => Err(Error::data(format!("source '{}': {error}", example.source))),
         }
     }
@@ -188,17 +191,20 @@ impl Objective for Denoise {
 
     fn batch(&mut self, at: Moment) -> Result<NoisedBatch> {
         let (mut examples, mut tokens, mut rates) = (Vec::new(), 0, 0.0);
-        let before = self.left_out;
+        let before = self.left_out.count;
         while !at.is_full(examples.len(), tokens) {
-            if self.left_out - before > MOST_SKIPPED {
+            if self.left_out.count - before > MOST_SKIPPED {
                 let what = "every example is too long or has a broken picture; \
                             raise objective.max_tokens or look at the data";
                 return Err(Error::Data(what.to_owned()));
             }
             let example = self.mixture.next_example().map_err(Error::data)?;
-            let Some(sequence) = self.sequence(&example)? else {
-                self.left_out += 1;
-                continue;
+            let sequence = match self.sequence(&example)? {
+                Ok(sequence) => sequence,
+                Err(reason) => {
+                    self.left_out.add(example.key.clone(), reason);
+                    continue;
+                }
             };
             let learnable = learnable(&sequence);
             let mask = self.model.vocab().special.mask;
@@ -237,6 +243,7 @@ impl Objective for Denoise {
         Ok(BatchLoss {
             total: loss.total,
             metrics,
+            examples: batch.examples.len(),
             tokens: batch.tokens,
         })
     }
@@ -250,8 +257,10 @@ impl Objective for Denoise {
         self.mixture.restore(&state).map_err(Error::data)
     }
 
-    fn skipped(&self) -> u64 {
-        self.left_out + self.mixture.skipped().count
+    fn skipped(&self) -> Skipped {
+        let mut skipped = self.mixture.skipped();
+        skipped.merge(&self.left_out);
+        skipped
     }
 
     fn save(&self, folder: &Path) -> Result<()> {

@@ -86,7 +86,7 @@ pub fn run(config: &RunConfig, options: LaunchOptions, reporter: &dyn Reporter) 
     let LaunchOptions { device, stop, .. } = options;
     let summary = pool.install(|| match &config.objective {
         ObjectiveConfig::Denoise(settings) => {
-            let objective = Denoise::open(config, settings, &device, reporter)?;
+            let objective = Denoise::open(config, settings, &device, reporter, &stop)?;
             train(config, objective, start, stop, reporter)
         }
         ObjectiveConfig::Reconstruct(terms) => {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use mmada_data::Skipped;
 use mmada_data::picture::Picture;
 use mmada_tensor::random::{Key, Purpose};
 use mmada_tensor::{Tensor, Var};
@@ -39,8 +40,9 @@ pub trait Objective {
     /// When the position belongs to other data.
     fn seek(&mut self, position: &Value) -> Result<()>;
 
-    /// Samples of the data skipped as unreadable since the objective was opened.
-    fn skipped(&self) -> u64;
+    /// Samples of the data skipped as unreadable since the objective was opened: how many, and the
+    /// names of the latest.
+    fn skipped(&self) -> Skipped;
 
     /// Writes the trained model in the layout that [`mmada_model`] or [`mmada_nn`] reads.
     ///
@@ -100,6 +102,8 @@ pub struct BatchLoss {
     pub total: Tensor,
     /// Numbers for the log.
     pub metrics: Vec<Metric>,
+    /// Examples the network saw.
+    pub examples: usize,
     /// Tokens the network saw; pictures for an image tokenizer.
     pub tokens: usize,
 }

@@ -14,7 +14,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use mmada_data::picture::{Fit, Limits, Picture};
-use mmada_data::{Example, Mixture};
+use mmada_data::{Example, Mixture, Skipped};
 use mmada_nn::magvit::{Config, ImageTokenizer};
 use mmada_nn::quantizer;
 use mmada_nn::{Mode, Params, SaveOptions};
@@ -34,7 +34,7 @@ pub struct Reconstruct {
     mixture: Mixture,
     /// Pictures of the sample sheet, always the same.
     probes: Vec<Picture>,
-    unreadable: u64,
+    unreadable: Skipped,
 }
 
 /// Pictures ready for the network.
@@ -73,7 +73,7 @@ impl Reconstruct {
             tokenizer,
             mixture,
             probes,
-            unreadable: 0,
+            unreadable: Skipped::default(),
         })
     }
 
@@ -120,7 +120,10 @@ impl Objective for Reconstruct {
             let example = self.mixture.next_example().map_err(Error::data)?;
             match picture_of(&example, side) {
                 Some(picture) => images.push(picture.to_tensor(&device).map_err(Error::data)?),
-                None => self.unreadable += 1,
+                None => {
+                    let reason = "its picture cannot be read".to_owned();
+                    self.unreadable.add(example.key.clone(), reason);
+                }
             }
         }
         Ok(Pictures {
@@ -153,6 +156,7 @@ impl Objective for Reconstruct {
         Ok(BatchLoss {
             total,
             metrics: metrics.to_vec(),
+            examples: count,
             tokens: pass.codes.iter().map(Vec::len).sum(),
         })
     }
@@ -166,8 +170,10 @@ impl Objective for Reconstruct {
         self.mixture.restore(&state).map_err(Error::data)
     }
 
-    fn skipped(&self) -> u64 {
-        self.unreadable + self.mixture.skipped().count
+    fn skipped(&self) -> Skipped {
+        let mut skipped = self.mixture.skipped();
+        skipped.merge(&self.unreadable);
+        skipped
     }
 
     fn save(&self, folder: &Path) -> Result<()> {

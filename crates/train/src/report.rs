@@ -46,8 +46,13 @@ pub enum Event<'a> {
     Checkpoint(&'a Path),
     /// A sample sheet was written.
     Samples(&'a Path),
-    /// Samples of the data were unreadable and left out; the count so far.
-    Skipped(u64),
+    /// Samples of the data were unreadable and left out.
+    Skipped {
+        /// How many so far, over all epochs.
+        count: u64,
+        /// `(name, reason)` of those left out since the last such event; of many, the latest.
+        latest: &'a [(String, String)],
+    },
     /// The run reached its last step, or was asked to stop.
     Ended {
         /// Steps done.

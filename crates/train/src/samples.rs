@@ -36,7 +36,7 @@ pub(crate) fn write(
         let png = picture.encode_png().map_err(Error::data)?;
         atomic::write_atomic(&path, |file| file.write_all(&png))?;
         let image = Payload::Image {
-            tag: (*name).to_owned(),
+            tag: panel(name).to_owned(),
             height: picture.height() as u32,
             width: picture.width() as u32,
             png,
@@ -50,6 +50,16 @@ pub(crate) fn write(
         written.push(path);
     }
     Ok(written)
+}
+
+/// The tag of a panel in event files: upstream's name where it has one.
+fn panel(name: &str) -> &str {
+    match name {
+        "paintings" => "Generated images",
+        "pictures" => "Understanding images",
+        "reconstructions" => "Original images v.s. Reconstructed images",
+        other => other,
+    }
 }
 
 /// Pictures of the data that the model is asked about, always the same.

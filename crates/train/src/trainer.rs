@@ -74,6 +74,7 @@ struct Clock {
     since: Instant,
     data: f64,
     batch: f64,
+    examples: u64,
     tokens: u64,
     steps: u64,
     /// When this process began, and at which step.
@@ -129,7 +130,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             metrics: MetricsFile::open(&out.join("metrics.jsonl"), state.step)?,
             events: EventWriter::create(&out.join("tensorboard"), state.step)?,
             clock: Clock::new(state.step),
-            skipped_before: state.skipped.saturating_sub(objective.skipped()),
+            skipped_before: state.skipped.saturating_sub(objective.skipped().count),
             config,
             objective,
             parameters,
@@ -231,6 +232,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             self.state.meter.add("loss", value, 1.0);
             self.state.tokens += loss.tokens as u64;
             self.clock.tokens += loss.tokens as u64;
+            self.clock.examples += loss.examples as u64;
             mean += value / accumulate as f64;
         }
         let lr = self.config.lr.at(self.state.step, self.config.run.steps);
@@ -259,11 +261,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
     /// Writes a line of metrics and begins a new mean.
     fn log(&mut self, lr: f64) -> Result<()> {
         let step = self.state.step;
-        let skipped = self.skipped_before + self.objective.skipped();
-        if skipped > self.state.skipped {
-            self.reporter.report(&Event::Skipped(skipped));
-        }
-        self.state.skipped = skipped;
+        let skipped = self.note_skipped();
         let mut values = vec![];
         values.extend(
             self.state
@@ -275,6 +273,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         for (name, value) in [
             ("lr", lr),
             ("tokens_per_second", self.clock.tokens_per_second()),
+            ("samples/sec/gpu", self.clock.examples_per_second()),
             ("data_time", self.clock.data * per_step),
             ("batch_time", self.clock.batch * per_step),
             ("num_tokens", self.state.tokens as f64),
@@ -295,6 +294,22 @@ impl<'a, O: Objective> Trainer<'a, O> {
         self.state.meter.clear();
         self.clock.restart();
         Ok(())
+    }
+
+    /// Counts the samples left out so far, and tells the names of new ones.
+    fn note_skipped(&mut self) -> u64 {
+        let mut skipped = self.objective.skipped();
+        let count = self.skipped_before + skipped.count;
+        let new = count.saturating_sub(self.state.skipped) as usize;
+        if new > 0 {
+            let latest = skipped.last.make_contiguous();
+            self.reporter.report(&Event::Skipped {
+                count,
+                latest: &latest[latest.len().saturating_sub(new)..],
+            });
+        }
+        self.state.skipped = count;
+        count
     }
 
     /// Writes a sample sheet.
@@ -321,7 +336,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
     fn save(&mut self) -> Result<PathBuf> {
         self.metrics.sync()?;
         self.state.data = self.objective.position()?;
-        self.state.skipped = self.skipped_before + self.objective.skipped();
+        self.note_skipped();
         let path = self.checkpoints.write(&self.state, |folder| {
             self.objective.save(folder)?;
             self.optimizer.save(&optimizer_file(folder))
@@ -365,6 +380,7 @@ impl Clock {
             since: Instant::now(),
             data: 0.0,
             batch: 0.0,
+            examples: 0,
             tokens: 0,
             steps: 0,
             began: (Instant::now(), step),
@@ -373,6 +389,10 @@ impl Clock {
 
     fn tokens_per_second(&self) -> f64 {
         self.tokens as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
+    }
+
+    fn examples_per_second(&self) -> f64 {
+        self.examples as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
     }
 
     fn restart(&mut self) {

@@ -151,9 +151,12 @@ impl Reporter for Watcher {
             Event::Metrics(_) | Event::Ended { .. } => {}
             Event::Checkpoint(path) => self.say(&format!("checkpoint {}", path.display())),
             Event::Samples(path) => self.say(&format!("samples {}", path.display())),
-            Event::Skipped(count) => self.say(&format!(
-                "warning: {count} unreadable samples left out so far"
-            )),
+            Event::Skipped { count, latest } => {
+                for (name, reason) in *latest {
+                    self.say(&format!("warning: left out {name}: {reason}"));
+                }
+                self.say(&format!("warning: {count} samples left out so far"));
+            }
         }
     }
 }

@@ -111,11 +111,11 @@ fn golden_magvit_activations() {
         seen.insert(short, x.clone());
     };
     let side = |name: &&str| case.get(&format!("{name}_z")).dims4().unwrap();
+    // Several cases may have a square grid; the original's is the one that says so.
     let names = case.prefixes("_image");
-    let square = names
-        .iter()
-        .find(|name| side(name).2 == side(name).3)
-        .unwrap();
+    let named = names.iter().find(|name| **name == "sq");
+    let square = named.or_else(|| names.iter().find(|name| side(name).2 == side(name).3));
+    let square = square.unwrap();
     case.tokenizer
         .encode_visited(case.get(&format!("{square}_image")), &mut keep)
         .unwrap();

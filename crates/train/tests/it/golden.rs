@@ -63,7 +63,7 @@ fn examples(setup: &Value, curve: &Value, batch: &Tensors) -> Vec<Example> {
             };
             let is_target = |position: &usize| match task {
                 Task::Paint => *position >= first && labels[*position] >= 0,
-                _ => ids[*position] == mask,
+                _ => ids[*position] == mask && labels[*position] >= 0,
             };
             let targets = (0..ids.len()).filter(is_target).map(|position| Target {
                 position,
