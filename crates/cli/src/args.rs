@@ -88,6 +88,9 @@ pub(crate) struct ModelArgs {
     /// Model directory or hub id [default: the embedded model].
     #[arg(long, short, env = "MMADA_MODEL", value_name = "DIR|ID")]
     pub(crate) model: Option<String>,
+    /// Image tokenizer (directory or hub id) of a model that is published without one.
+    #[arg(long, value_name = "DIR|ID", requires = "model")]
+    pub(crate) image_tokenizer: Option<String>,
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
     pub(crate) device: DeviceArg,
@@ -156,6 +159,9 @@ pub(crate) struct TryArgs {
 pub(crate) struct ChatArgs {
     /// The message; without one, a conversation starts.
     pub(crate) prompt: Option<String>,
+    /// Write the answer to this file instead.
+    #[arg(long, short, requires = "prompt")]
+    pub(crate) output: Option<PathBuf>,
     /// A system message put in front.
     #[arg(long)]
     pub(crate) system: Option<String>,
@@ -177,8 +183,11 @@ pub(crate) struct DescribeArgs {
     /// The question; without one, a description is asked for.
     pub(crate) question: Option<String>,
     /// A half-given answer with gaps (`___`) to complete.
-    #[arg(long, conflicts_with_all = ["length", "block", "guidance", "show_thought"])]
+    #[arg(long, conflicts_with_all = ["length", "block", "show_thought"])]
     pub(crate) answer: Option<String>,
+    /// Write the answer to this file instead.
+    #[arg(long, short)]
+    pub(crate) output: Option<PathBuf>,
     /// Print the thought as well as the answer.
     #[arg(long)]
     pub(crate) show_thought: bool,
@@ -230,6 +239,9 @@ pub(crate) struct PaintArgs {
     /// Think first, then paint from the prompt and the thought.
     #[arg(long)]
     pub(crate) think: bool,
+    /// Fill the prompt up to this many tokens with visible padding, for checkpoints trained so.
+    #[arg(long, value_name = "TOKENS")]
+    pub(crate) attend_pads: Option<usize>,
     #[command(flatten)]
     pub(crate) canvas: CanvasArgs,
     #[command(flatten)]
@@ -245,6 +257,9 @@ pub(crate) struct FillArgs {
     /// Tokens of a `___` gap.
     #[arg(long)]
     pub(crate) gap: Option<usize>,
+    /// Write the text to this file instead.
+    #[arg(long, short)]
+    pub(crate) output: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) sample: SampleArgs,
     #[command(flatten)]

@@ -20,6 +20,16 @@ pub(crate) enum Source {
     Directory(PathBuf),
 }
 
+impl Source {
+    /// The folder, where there is one.
+    pub(crate) fn directory(self) -> Option<PathBuf> {
+        match self {
+            Self::Embedded => None,
+            Self::Directory(dir) => Some(dir),
+        }
+    }
+}
+
 /// Finds the model a user named: nothing, a folder, or `owner/name` on a hub.
 pub(crate) fn locate(name: Option<&str>) -> Result<Source> {
     let Some(name) = name else {

@@ -24,6 +24,26 @@ pub(crate) fn json(value: &serde_json::Value) -> Result<()> {
     line(value.to_string())
 }
 
+/// Writes an answer: a line on standard output, or the content of a file.
+pub(crate) fn answer(path: Option<&Path>, text: &str) -> Result<()> {
+    match path {
+        Some(path) => write(path, format!("{text}\n").as_bytes()),
+        None => line(text),
+    }
+}
+
+/// Looks at where an answer is to go before any work is done for it.
+pub(crate) fn prepare_answer(path: Option<&Path>) -> Result<()> {
+    match path {
+        Some(path) if path.is_dir() => Err(usage(format!(
+            "output {}: expected a file, got a folder; add a name",
+            path.display()
+        ))),
+        Some(path) => create_parent(path),
+        None => Ok(()),
+    }
+}
+
 /// Writes a line of talk to standard error.
 pub(crate) fn note(text: impl AsRef<str>) {
     // Nothing can be done if nobody reads it.

@@ -17,8 +17,13 @@ const MAX_PICTURE_BYTES: u64 = 256 << 20;
 
 /// Opens the model that the flags name.
 pub(crate) fn open(args: &ModelArgs) -> Result<Mmada> {
+    let image_tokenizer = match &args.image_tokenizer {
+        Some(name) => hub::locate(Some(name))?.directory(),
+        None => None,
+    };
     let options = LoadOptions {
         device: device::open(args.device)?,
+        image_tokenizer,
         ..LoadOptions::default()
     };
     open_source(&hub::locate(args.model.as_deref())?, &options)
@@ -69,19 +74,15 @@ pub(crate) fn fill_options(
     gap: Option<usize>,
     sample: &SampleArgs,
     seed: u64,
-) -> Result<FillOptions> {
-    if sample.guidance.is_some() {
-        return Err(usage(
-            "guidance: gaps are filled without; expected no --guidance",
-        ));
-    }
-    Ok(FillOptions {
+) -> FillOptions {
+    FillOptions {
         gap: gap.unwrap_or(defaults.gap),
         steps: sample.steps.unwrap_or(defaults.steps),
         temperature: sample.temperature.unwrap_or(defaults.temperature),
+        guidance: sample.guidance.unwrap_or(defaults.guidance),
         seed,
         ..defaults.clone()
-    })
+    }
 }
 
 /// Settings of a painting.

@@ -22,6 +22,8 @@ use crate::record::ImageBytes;
 pub struct Example {
     /// Stable number of (source, shard, record, view): the same in every epoch and process.
     pub key: u64,
+    /// The record's key, to name it to a person.
+    pub name: String,
     /// Name of the source.
     pub source: Arc<str>,
     /// What is to be learnt.

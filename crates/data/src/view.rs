@@ -166,6 +166,7 @@ impl View {
             }
         };
         Ok(Some(Example {
+            name: record.key.clone(),
             key: hash64(&[
                 record.source.as_bytes(),
                 &(record.shard as u64).to_le_bytes(),

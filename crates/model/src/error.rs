@@ -64,7 +64,7 @@ pub enum Error {
     /// The request needs pictures, the model has no image tokenizer.
     #[error(
         "this model has no image tokenizer; expected image_tokenizer/config.json and \
-         image_tokenizer/model.safetensors in its directory"
+         image_tokenizer/model.safetensors in its directory, or elsewhere (--image-tokenizer DIR)"
     )]
     NoImageTokenizer,
     /// A request without words where words are needed.

@@ -9,13 +9,13 @@
 //! ```
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mmada_nn::magvit::{self, ImageTokenizer};
 use mmada_nn::transformer::{Config, Transformer};
 use mmada_nn::{Mode, Params, SaveOptions, atomic};
 use mmada_tensor::{DType, Device};
-use mmada_tokens::{ChatTemplate, Codec, Layout, Tokenizer, Vocab};
+use mmada_tokens::{ChatTemplate, Codec, Layout, Padding, Tokenizer, Vocab};
 
 use crate::denoiser::Network;
 use crate::error::{Error, Result};
@@ -61,6 +61,9 @@ pub struct LoadOptions {
     pub dtype: Option<DType>,
     /// Whether the transformer's weights are to be trained.
     pub mode: Mode,
+    /// Folder of the image tokenizer; `None` is the one inside the model directory. The published
+    /// checkpoints keep theirs elsewhere.
+    pub image_tokenizer: Option<PathBuf>,
 }
 
 impl Default for LoadOptions {
@@ -69,6 +72,7 @@ impl Default for LoadOptions {
             device: Device::Cpu,
             dtype: None,
             mode: Mode::Frozen,
+            image_tokenizer: None,
         }
     }
 }
@@ -114,8 +118,10 @@ impl Mmada {
                 return Err(Error::MissingFile { file, place });
             }
         }
-        let image_dir = dir.join(IMAGE_TOKENIZER);
-        let image = match image_dir.join("config.json").is_file() {
+        let named = options.image_tokenizer.clone();
+        let is_named = named.is_some();
+        let image_dir = named.unwrap_or_else(|| dir.join(IMAGE_TOKENIZER));
+        let image = match is_named || image_dir.join("config.json").is_file() {
             true => {
                 let cfg = magvit::Config::load(&image_dir)?;
                 let params =
@@ -323,6 +329,14 @@ impl Mmada {
     #[must_use]
     pub fn with_row_budget(mut self, rows: usize) -> Self {
         self.row_budget = rows;
+        self
+    }
+
+    /// The same model with paintings laid out under another padding rule: checkpoints trained with
+    /// visible pads have seen no other prompts.
+    #[must_use]
+    pub fn with_padding(mut self, padding: Padding) -> Self {
+        self.layout = self.layout.with_padding(padding);
         self
     }
 

@@ -46,6 +46,8 @@ pub struct FillOptions {
     pub steps: usize,
     /// Scale of the Gumbel noise on the logits; 0 is greedy.
     pub temperature: f32,
+    /// Strength of classifier-free guidance by everything that is given; 0 is none.
+    pub guidance: f32,
     /// Which positions are fixed first.
     pub commit: Commit,
     /// Seed of every random choice.
@@ -172,6 +174,7 @@ impl Default for FillOptions {
             gap: 8,
             steps: 64,
             temperature: 0.0,
+            guidance: 0.0,
             commit: Commit::default(),
             seed: 0,
         }

@@ -231,7 +231,13 @@ impl Mmada {
             gaps,
             ends_open,
         };
-        self.text_job(sequence.ids, outcome, plan, 0.0, request.example)
+        self.text_job(
+            sequence.ids,
+            outcome,
+            plan,
+            options.guidance,
+            request.example,
+        )
     }
 
     /// A job that fills the answer of a sequence; whatever else is masked stays so.

@@ -202,7 +202,7 @@ impl Objective for Denoise {
             let sequence = match self.sequence(&example)? {
                 Ok(sequence) => sequence,
                 Err(reason) => {
-                    self.left_out.add(example.key.clone(), reason);
+                    self.left_out.add(example.name.clone(), reason);
                     continue;
                 }
             };

@@ -122,7 +122,7 @@ impl Objective for Reconstruct {
                 Some(picture) => images.push(picture.to_tensor(&device).map_err(Error::data)?),
                 None => {
                     let reason = "its picture cannot be read".to_owned();
-                    self.unreadable.add(example.key.clone(), reason);
+                    self.unreadable.add(example.name.clone(), reason);
                 }
             }
         }

@@ -19,6 +19,7 @@ struct Answer {
 }
 
 pub(crate) fn run(args: &ChatArgs) -> Result<()> {
+    output::prepare_answer(args.output.as_deref())?;
     let model = session::open(&args.model)?;
     let options = session::text_options(
         &model.defaults().text,
@@ -114,9 +115,10 @@ fn print(args: &ChatArgs, prompt: &str, answer: &Answer) -> Result<()> {
         seconds,
     } = answer;
     if !args.sample.json {
-        return output::line(super::spoken(&reply.thought, args.show_thought));
+        let spoken = super::spoken(&reply.thought, args.show_thought);
+        return output::answer(args.output.as_deref(), &spoken);
     }
-    output::json(&json!({
+    let report = json!({
         "task": "chat",
         "prompt": prompt,
         "answer": reply.thought.answer,
@@ -127,5 +129,6 @@ fn print(args: &ChatArgs, prompt: &str, answer: &Answer) -> Result<()> {
         "seed": args.model.seed,
         "steps": steps,
         "seconds": seconds,
-    }))
+    });
+    output::answer(args.output.as_deref(), &report.to_string())
 }

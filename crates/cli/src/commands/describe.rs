@@ -10,6 +10,7 @@ use crate::watch::{self, Sight};
 use crate::{output, session};
 
 pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
+    output::prepare_answer(args.output.as_deref())?;
     let picture = session::picture(&args.image)?;
     let model = session::open(&args.model)?;
     let seed = args.model.seed;
@@ -18,7 +19,7 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
     let mut run = match &args.answer {
         Some(answer) => {
             let mut options =
-                session::fill_options(&model.defaults().fill, None, &args.sample, seed)?;
+                session::fill_options(&model.defaults().fill, None, &args.sample, seed);
             options.commit = args.text.commit.map_or(options.commit, session::commit);
             model.complete(&picture, question, answer, &options)?
         }
@@ -35,14 +36,15 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
         .pop()
         .context("describe: the run gave no answer")?;
     if !args.sample.json {
-        return output::line(super::spoken(&reply.thought, args.show_thought));
+        let spoken = super::spoken(&reply.thought, args.show_thought);
+        return output::answer(args.output.as_deref(), &spoken);
     }
     let asked = if question.is_empty() {
         &model.defaults().question
     } else {
         question
     };
-    output::json(&json!({
+    let report = json!({
         "task": "describe",
         "image": args.image,
         "prompt": asked,
@@ -55,5 +57,6 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
         "seed": seed,
         "steps": steps,
         "seconds": started.elapsed().as_secs_f64(),
-    }))
+    });
+    output::answer(args.output.as_deref(), &report.to_string())
 }

@@ -10,17 +10,18 @@ use crate::watch::{self, Sight};
 use crate::{output, session};
 
 pub(crate) fn run(args: &FillArgs) -> Result<()> {
+    output::prepare_answer(args.output.as_deref())?;
     let model = session::open(&args.model)?;
     let seed = args.model.seed;
-    let options = session::fill_options(&model.defaults().fill, args.gap, &args.sample, seed)?;
+    let options = session::fill_options(&model.defaults().fill, args.gap, &args.sample, seed);
     let started = Instant::now();
     let mut run = model.fill(&args.text, &options)?;
     let steps = watch::drive(&mut run, &model, "fill", Sight::new(args.sample.watch))?;
     let reply = run.finish()?.pop().context("fill: the run gave no text")?;
     if !args.sample.json {
-        return output::line(&reply.text);
+        return output::answer(args.output.as_deref(), &reply.text);
     }
-    output::json(&json!({
+    let report = json!({
         "task": "fill",
         "prompt": args.text,
         "answer": reply.text,
@@ -30,5 +31,6 @@ pub(crate) fn run(args: &FillArgs) -> Result<()> {
         "seed": seed,
         "steps": steps,
         "seconds": started.elapsed().as_secs_f64(),
-    }))
+    });
+    output::answer(args.output.as_deref(), &report.to_string())
 }

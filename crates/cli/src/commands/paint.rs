@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use mmada_model::{PaintOptions, TextReply};
+use mmada_tokens::Padding;
 use serde_json::json;
 
 use crate::args::PaintArgs;
@@ -13,7 +14,20 @@ use crate::{output, session, usage};
 pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     let size = args.size.as_deref().map(parse_size).transpose()?;
     output::prepare(&args.canvas.output)?;
-    let model = session::open(&args.model)?;
+    let mut model = session::open(&args.model)?;
+    if let Some(max_text) = args.attend_pads {
+        let max_sequence = model.layout().context();
+        // Before pads of that number are allocated.
+        if !(2..=max_sequence).contains(&max_text) {
+            return Err(usage(format!(
+                "--attend-pads: expected 2 to the model's context of {max_sequence} tokens, got {max_text}"
+            )));
+        }
+        model = model.with_padding(Padding::Original {
+            max_text,
+            max_sequence,
+        });
+    }
     let seed = args.model.seed;
     let defaults = model.defaults();
     let (width, height) = size.unwrap_or((defaults.paint.width, defaults.paint.height));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{self, FACTOR, SIDE, json, mmada, picture_file, works};
+use crate::support::{self, FACTOR, SIDE, fails, json, mmada, picture_file, works};
 
 fn size(path: &std::path::Path) -> (usize, usize) {
     let limits = mmada_data::picture::Limits::default();
@@ -86,6 +86,122 @@ fn describe_answers_and_completes() {
     assert_eq!(works(&mut describe(&[])), works(&mut describe(&[])));
 }
 
+/// `-o` of the commands that answer in words: the file holds what would have been printed.
+#[test]
+fn answers_go_to_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let picture = picture_file(dir.path(), 32, 32);
+    let picture = picture.to_str().unwrap();
+    for arguments in [
+        &["chat", "hi"][..],
+        &["describe", picture],
+        &["fill", "a ___."],
+    ] {
+        for extra in [&[][..], &["--show-thought"]] {
+            if arguments[0] == "fill" && !extra.is_empty() {
+                continue;
+            }
+            let ask = || {
+                let mut command = mmada();
+                command
+                    .args(arguments)
+                    .args(extra)
+                    .arg("--model")
+                    .arg(&model);
+                command
+            };
+            let path = dir.path().join("new/answer.txt");
+            let printed = works(&mut ask());
+            assert_eq!(works(ask().arg("-o").arg(&path)), "");
+            assert_eq!(fs::read_to_string(&path).unwrap(), printed);
+            works(ask().arg("--json").arg("-o").arg(&path));
+            let report: serde_json::Value =
+                serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+            assert_eq!(report["task"], arguments[0]);
+            fails(
+                ask().arg("-o").arg(dir.path()),
+                2,
+                &["expected a file, got a folder"],
+            );
+        }
+    }
+}
+
+/// Visible padding in front of the prompt, for checkpoints that were trained with it.
+#[test]
+fn pads_are_attended_when_asked() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let paint = |pads: &[&str]| {
+        let path = dir.path().join("p.png");
+        let mut command = mmada();
+        command.args(["paint", "a red circle", "--size", "32x32", "-o"]);
+        command.arg(&path).args(pads).arg("--model").arg(&model);
+        (command, path)
+    };
+    let painted = |pads: &[&str]| {
+        let (mut command, path) = paint(pads);
+        works(&mut command);
+        fs::read(path).unwrap()
+    };
+    assert_ne!(painted(&[]), painted(&["--attend-pads", "64"]));
+    for pads in ["1", "4000000000"] {
+        fails(
+            &mut paint(&["--attend-pads", pads]).0,
+            2,
+            &["--attend-pads", pads],
+        );
+    }
+}
+
+/// Published checkpoints keep the image tokenizer in a repository of its own.
+#[test]
+fn the_image_tokenizer_may_lie_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let elsewhere = dir.path().join("elsewhere");
+    let out = dir.path().join("p.png");
+    let paint = |extra: &[&std::path::Path]| {
+        let mut command = mmada();
+        command
+            .args(["paint", "a", "-o"])
+            .arg(&out)
+            .arg("--model")
+            .arg(&model);
+        for path in extra {
+            command.arg("--image-tokenizer").arg(path);
+        }
+        command
+    };
+    works(&mut paint(&[]));
+    let before = fs::read(&out).unwrap();
+    fs::rename(model.join("image_tokenizer"), &elsewhere).unwrap();
+    fails(&mut paint(&[]), 1, &["image tokenizer"]);
+    works(&mut paint(&[&elsewhere]));
+    assert_eq!(fs::read(&out).unwrap(), before);
+    fails(&mut paint(&[&dir.path().join("no such")]), 2, &["no such"]);
+}
+
+/// Offline, `owner/name` is what the hub's cache holds.
+#[test]
+fn a_hub_id_is_found_in_the_cache() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let repo = dir.path().join("home/hub/models--some--model");
+    fs::create_dir_all(repo.join("refs")).unwrap();
+    fs::create_dir_all(repo.join("snapshots")).unwrap();
+    fs::write(repo.join("refs/main"), "abc").unwrap();
+    fs::rename(&model, repo.join("snapshots/abc")).unwrap();
+    for arguments in [
+        &["chat", "hi", "--model", "some/model"][..],
+        &["inspect", "some/model"],
+    ] {
+        let home = dir.path().join("home");
+        works(mmada().args(arguments).env("HF_HOME", home));
+    }
+}
+
 #[test]
 fn fill_keeps_what_is_given() {
     let dir = tempfile::tempdir().unwrap();
@@ -106,6 +222,7 @@ fn fill_keeps_what_is_given() {
     assert!(text.starts_with("12 + ") && text.ends_with('.'), "{text}");
     assert_eq!(filled["gaps"].as_array().unwrap().len(), 2);
     assert_eq!(filled["tokens"], 4);
+    works(command.args(["--guidance", "2"]));
 }
 
 #[test]

@@ -167,6 +167,29 @@ fn gaps_are_filled_and_the_given_text_stays() {
         filled.text,
         format!("12 + {} = {}.", filled.gaps[0], filled.gaps[1])
     );
+    // Guidance by what is given changes the choice, not the frame.
+    let guided = |guidance| {
+        let options = FillOptions {
+            guidance,
+            temperature: 0.0,
+            ..options.clone()
+        };
+        let run = model.fill("12 + ___ = [MASK:12].", &options).unwrap();
+        run.finish().unwrap().remove(0)
+    };
+    assert_ne!(guided(0.0).gaps, guided(8.0).gaps);
+    assert!(guided(8.0).text.starts_with("12 + "));
+    assert!(
+        model
+            .fill(
+                "___",
+                &FillOptions {
+                    guidance: f32::NAN,
+                    ..options.clone()
+                }
+            )
+            .is_err()
+    );
     // A gap at the end may end early.
     let open = model
         .fill("a blue ___", &options)

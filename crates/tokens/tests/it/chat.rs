@@ -56,6 +56,23 @@ fn contents_cannot_inject_control_tokens() {
     }
 }
 
+/// Quirk 31: part of the original's training data ended turns with the words `<eot_id>`. A model
+/// directory whose template says so gets them, as plain text.
+#[test]
+fn a_template_may_end_turns_in_plain_words() {
+    let mut codec = codec();
+    let special = codec.vocab.special;
+    let ends = |ids: &[u32]| ids.iter().filter(|&&id| id == special.eot).count();
+    assert_eq!(ends(&codec.prompt("x").unwrap()), 1);
+    let source = ChatTemplate::published()
+        .source()
+        .replace("<|eot_id|>", "<eot_id>");
+    codec.template = ChatTemplate::from_source(source).unwrap();
+    let ids = codec.prompt("x").unwrap();
+    assert_eq!(ends(&ids), 0);
+    assert!(codec.tokenizer.decode(&ids).contains("x<eot_id>"));
+}
+
 #[test]
 fn dialogues_end_with_the_assistant() {
     let codec = codec();

@@ -159,6 +159,7 @@ fn a_run_writes_all_it_promises() {
         "grad_norm",
         "avg_masking_rate",
         "tokens_per_second",
+        "samples/sec/gpu",
         "data_time",
         "batch_time",
     ] {
@@ -170,7 +171,69 @@ fn a_run_writes_all_it_promises() {
         last.get("skipped_samples").unwrap() > 0.0,
         "the broken picture is counted"
     );
+    let events = std::fs::read_dir(out.join("tensorboard")).unwrap();
+    let events: Vec<u8> = events
+        .flat_map(|file| std::fs::read(file.unwrap().path()).unwrap())
+        .collect();
+    for tag in ["Generated images", "Understanding images", "step_loss_t2i"] {
+        let is_there = events.windows(tag.len()).any(|part| part == tag.as_bytes());
+        assert!(is_there, "{tag}");
+    }
     Mmada::open(summary.model.unwrap(), &LoadOptions::default()).unwrap();
+}
+
+/// Remembers the names of samples left out.
+#[derive(Default)]
+struct LeftOut(std::sync::Mutex<Vec<String>>);
+
+impl Reporter for LeftOut {
+    fn report(&self, event: &Event<'_>) {
+        if let Event::Skipped { count, latest } = event {
+            let mut names = self.0.lock().unwrap();
+            names.extend(
+                latest
+                    .iter()
+                    .map(|(name, reason)| format!("{name}: {reason}")),
+            );
+            assert_eq!(names.len() as u64, *count);
+        }
+    }
+}
+
+#[test]
+fn samples_left_out_are_told_by_name() {
+    let world = World::new();
+    for config in [world.denoise("a", &[]), world.reconstruct("b", &[])] {
+        let told = LeftOut::default();
+        run(&config, options(Mode::Fresh), &told).unwrap();
+        let names = told.0.into_inner().unwrap();
+        assert!(!names.is_empty());
+        assert!(
+            names
+                .iter()
+                .all(|name| name.starts_with("pictures.jsonl:") && name.contains("cannot")),
+            "{names:?}"
+        );
+    }
+}
+
+/// Encoding the pictures takes minutes on real data; a stop does not wait for it.
+#[test]
+fn a_stop_while_pictures_are_encoded_is_heeded_and_made_up_for() {
+    let world = World::new();
+    let (whole, parts) = (world.denoise("a", &[]), world.denoise("b", &[]));
+    train(&whole, Mode::Fresh);
+    let stopped = LaunchOptions {
+        stop: Arc::new(AtomicBool::new(true)),
+        ..LaunchOptions::default()
+    };
+    let outcome = run(&parts, stopped, &Silent).unwrap();
+    assert!(matches!(outcome, Outcome::Trained(summary) if summary.is_early && summary.step == 0));
+    let codes = |config: &RunConfig| std::fs::read(config.run.out.join("codes.bin")).unwrap();
+    assert!(codes(&parts).len() < codes(&whole).len());
+    train(&parts, Mode::Resume);
+    assert_eq!(codes(&parts), codes(&whole));
+    assert_eq!(metrics(&whole.run.out), metrics(&parts.run.out));
 }
 
 #[test]

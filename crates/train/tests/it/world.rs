@@ -216,7 +216,10 @@ pub(crate) fn metrics(out: &Path) -> Vec<Value> {
     let lines = text.lines().map(|line| {
         let mut line: Value = serde_json::from_str(line).unwrap();
         let fields = line.as_object_mut().unwrap();
-        fields.retain(|name, _| !name.ends_with("_time") && !name.ends_with("_per_second"));
+        let is_timed = |name: &str| {
+            name.ends_with("_time") || name.ends_with("_per_second") || name.contains("/sec")
+        };
+        fields.retain(|name, _| !is_timed(name));
         line
     });
     lines.collect()
