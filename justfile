@@ -23,12 +23,17 @@ lint:
     cargo clippy --release --workspace --all-targets -- -D warnings
     cargo xtask tidy
 
-# Retrain the embedded model from an empty folder (README says how long it takes).
+# Retrain the embedded model from an empty folder, as LOG.md tells.
 embedded:
-    cargo run --release -- train-tokenizer --output out/tokenizer
+    cargo run --release -- train-tokenizer --data assets/data --size 1024 -o out/tokenizer
     cargo run --release -- train runs/tokenizer-image.toml --resume
     cargo run --release -- train runs/stage1.toml --resume
     cargo run --release -- train runs/stage2.toml --resume
+    cargo run --release -- train runs/stage2b.toml --resume
+    cargo run --release -- train runs/stage2c.toml --resume
+    cargo run --release -- train runs/tokenizer-image-decoder.toml --resume
+    cp -r out/stage2c/model/. assets/model/
+    cp -r out/tokenizer-image-decoder/model/. assets/model/image_tokenizer/
 
 # The evaluation table of the README.
 eval MODEL="assets/model":
