@@ -196,6 +196,29 @@ pub fn adamw_step(
     Ok(())
 }
 
+/// See [`crate::ops::blend`].
+pub fn blend(x: &Tensor, y: &Tensor, keep: f64, share: f64) -> Result<()> {
+    let new = ((x.detach() * keep)? + (y.detach() * share)?)?;
+    Ok(x.flatten_all()?
+        .slice_set(&new.flatten_all()?.contiguous()?, 0, 0)?)
+}
+
+/// See [`crate::ops::orthogonalize`].
+pub fn orthogonalize(x: &Tensor) -> Result<Tensor> {
+    let (rows, cols) = x.dims2()?;
+    if rows > cols {
+        return Ok(orthogonalize(&x.t()?.contiguous()?)?.t()?.contiguous()?);
+    }
+    let norm = (x.sqr()?.sum_all()?.sqrt()? + 1e-7)?;
+    let mut x = x.broadcast_div(&norm)?;
+    for _ in 0..5 {
+        let gram = x.matmul(&x.t()?)?;
+        let inner = ((&gram * -4.775)? + (gram.matmul(&gram)? * 2.0315)?)?;
+        x = ((&x * 3.4445)? + inner.matmul(&x)?)?;
+    }
+    Ok(x)
+}
+
 /// See [`crate::ops::sum_of_squares`].
 pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
     Ok(x.detach()

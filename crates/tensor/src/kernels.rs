@@ -16,6 +16,7 @@ pub(crate) mod loss;
 pub(crate) mod math;
 pub(crate) mod norm;
 pub(crate) mod optimizer;
+pub(crate) mod orthogonal;
 pub(crate) mod picture;
 pub(crate) mod rotary;
 

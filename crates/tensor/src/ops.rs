@@ -12,7 +12,7 @@ use crate::kernels::conv::Conv;
 use crate::kernels::linear::{AddLinear, Linear};
 use crate::kernels::loss::Nll;
 use crate::kernels::norm::{GroupNorm, RmsNorm, Then};
-use crate::kernels::optimizer::{Moment, UpdateMoment, UpdateParam};
+use crate::kernels::optimizer::{Blend, Moment, UpdateMoment, UpdateParam};
 use crate::kernels::picture::{PadBottomRight, UpsampleNearest2};
 use crate::kernels::rotary::{Rotary, Turn};
 use crate::packed::Segment;
@@ -345,6 +345,35 @@ pub fn adamw_step(
         tensor.inplace_op2(&grad, &UpdateMoment { step, moment })?;
     }
     Ok(param.inplace_op3(m, v, &UpdateParam { step })?)
+}
+
+/// Updates `x` in place to `keep · x + share · y`: a momentum, a moving average.
+///
+/// # Shapes
+/// Both alike and contiguous; their storages must differ.
+pub fn blend(x: &Tensor, y: &Tensor, keep: f64, share: f64) -> Result<()> {
+    check::same_shape("blend y", y, x.dims())?;
+    if !kernels::fit(&[x, y]) {
+        return composed::blend(x, y, keep, share);
+    }
+    let (keep, share) = (keep as f32, share as f32);
+    Ok(x.inplace_op2(&y.contiguous()?, &Blend { keep, share })?)
+}
+
+/// A matrix of the same singular vectors whose singular values are near one: the direction of a
+/// Muon step (Jordan et al. 2024). Carries no gradient.
+///
+/// # Shapes
+/// x and result `[rows, cols]`.
+pub fn orthogonalize(x: &Tensor) -> Result<Tensor> {
+    let (rows, cols) = x.dims2()?;
+    let x = x.detach();
+    if !kernels::fit(&[&x]) {
+        return composed::orthogonalize(&x);
+    }
+    let x = x.contiguous()?;
+    let out = kernels::orthogonal::orthogonalize(&*kernels::view(&x)?, rows, cols);
+    Ok(Tensor::from_vec(out, (rows, cols), x.device())?)
 }
 
 /// The sum of the squares of all elements, the same whatever the number of threads.

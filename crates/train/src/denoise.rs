@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicBool;
 
 use mmada_data::{Example, Mixture, Skipped};
 use mmada_diffusion::corruption::without_condition;
-use mmada_diffusion::loss::{Example as Noised, Part, weighted_cross_entropy};
+use mmada_diffusion::loss::{Coefficients, Example as Noised, Part, weighted_cross_entropy};
 use mmada_model::Mmada;
 use mmada_nn::SaveOptions;
 use mmada_tensor::random::Purpose;
@@ -24,20 +24,27 @@ use serde_json::Value;
 
 use crate::codes::CodeCache;
 use crate::config::{DenoiseConfig, Levels, Precompute, RunConfig, SamplesConfig};
-use crate::objective::{BatchLoss, Metric, Moment, Objective, Sheet};
+use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
 use crate::samples::Probes;
 use crate::{Error, Reporter, Result, start, weights};
 
 /// A transformer as something to train.
 pub struct Denoise {
     config: DenoiseConfig,
-    model: Mmada,
+    network: Denoiser,
     layout: Layout,
     mixture: Mixture,
     codes: CodeCache,
     probes: Probes,
     /// Examples too long for the model or with an unreadable picture.
     left_out: Skipped,
+}
+
+/// The model with the weights of its losses.
+#[derive(Debug)]
+pub struct Denoiser {
+    model: Mmada,
+    coefficients: Coefficients,
 }
 
 /// Noised examples, ready for the network.
@@ -85,7 +92,10 @@ impl Denoise {
             layout: model.codec().layout(limit),
             probes: Probes::collect(&mixture, run.samples.pictures, &model)?,
             config: config.clone(),
-            model,
+            network: Denoiser {
+                model,
+                coefficients: config.coefficients,
+            },
             mixture,
             codes,
             left_out: Skipped::default(),
@@ -98,12 +108,12 @@ impl Denoise {
         let image = match &example.image {
             None => Vec::new(),
             Some(image) => {
-                let Some(codes) = self.codes.codes(image, &self.model)? else {
+                let Some(codes) = self.codes.codes(image, &self.network.model)? else {
                     return Ok(Err("its picture cannot be read".to_owned()));
                 };
                 codes
                     .iter()
-                    .map(|&code| self.model.vocab().image_id(code))
+                    .map(|&code| self.network.model.vocab().image_id(code))
                     .collect()
             }
         };
@@ -115,7 +125,7 @@ impl Denoise {
     }
 
     fn lay_out(&self, example: &Example, image: &[u32]) -> mmada_tokens::Result<Sequence> {
-        let (codec, layout) = (self.model.codec(), &self.layout);
+        let (codec, layout) = (self.network.model.codec(), &self.layout);
         let tail = &self.config.tail;
         let prompt = || codec.chat_ids(&example.messages);
         let answer = || codec.answer(&example.response());
@@ -144,7 +154,7 @@ impl Denoise {
             false => sequence,
         };
         let mut stream = at.key(index, Purpose::Corruption).stream();
-        let mask = self.model.vocab().special.mask;
+        let mask = self.network.model.vocab().special.mask;
         let time = match self.config.levels {
             Levels::Independent => draw(Purpose::NoiseLevel),
             Levels::Spread => {
@@ -164,7 +174,7 @@ impl Denoise {
 
     /// The model with its present weights as constants: sampling records no graph.
     fn frozen(&self) -> Result<Mmada> {
-        let model = &self.model;
+        let model = &self.network.model;
         Mmada::new(
             model.config(),
             model.params().frozen(),
@@ -184,9 +194,10 @@ const MOST_SKIPPED: u64 = 100_000;
 
 impl Objective for Denoise {
     type Batch = NoisedBatch;
+    type Network = Denoiser;
 
     fn parameters(&self) -> Vec<(String, Var)> {
-        self.model.params().vars()
+        self.network.model.params().vars()
     }
 
     fn batch(&mut self, at: Moment) -> Result<NoisedBatch> {
@@ -207,7 +218,7 @@ impl Objective for Denoise {
                 }
             };
             let learnable = learnable(&sequence);
-            let mask = self.model.vocab().special.mask;
+            let mask = self.network.model.vocab().special.mask;
             let noised = self.noise(&example, sequence, at, examples.len());
             let masked = noised.noised.ids.iter().filter(|id| **id == mask).count();
             rates += masked as f64 / learnable.max(1) as f64;
@@ -221,31 +232,8 @@ impl Objective for Denoise {
         })
     }
 
-    fn loss(&self, batch: &NoisedBatch) -> Result<BatchLoss> {
-        let transformer = self.model.transformer();
-        let nll =
-            |rows: &Rows, wanted: &[usize], targets: &[u32]| -> mmada_tensor::Result<Tensor> {
-                transformer
-                    .nll(rows, wanted, targets)
-                    .map_err(|error| match error {
-                        mmada_nn::Error::Tensor(error) => error,
-                        other => mmada_tensor::candle::Error::Msg(other.to_string()).into(),
-                    })
-            };
-        let loss = weighted_cross_entropy(&nll, &batch.examples, &self.config.coefficients)
-            .map_err(Error::model)?;
-        let mut metrics: Vec<Metric> = loss.parts.iter().flat_map(metrics_of).collect();
-        metrics.push(Metric {
-            name: "avg_masking_rate",
-            value: batch.masking_rate,
-            weight: batch.examples.len() as f64,
-        });
-        Ok(BatchLoss {
-            total: loss.total,
-            metrics,
-            examples: batch.examples.len(),
-            tokens: batch.tokens,
-        })
+    fn network(&self) -> &Denoiser {
+        &self.network
     }
 
     fn position(&self) -> Result<Value> {
@@ -264,17 +252,47 @@ impl Objective for Denoise {
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
-        self.model
+        self.network
+            .model
             .write(folder, &SaveOptions::default())
             .map_err(Error::model)
     }
 
     fn restore(&mut self, folder: &Path) -> Result<()> {
-        weights::take_over(self.model.params(), folder)
+        weights::take_over(self.network.model.params(), folder)
     }
 
     fn samples(&self, config: &SamplesConfig, seed: u64) -> Result<Sheet> {
         self.probes.sheet(&self.frozen()?, config, seed)
+    }
+}
+
+impl Network<NoisedBatch> for Denoiser {
+    fn loss(&self, batch: &NoisedBatch) -> Result<BatchLoss> {
+        let transformer = self.model.transformer();
+        let nll =
+            |rows: &Rows, wanted: &[usize], targets: &[u32]| -> mmada_tensor::Result<Tensor> {
+                transformer
+                    .nll(rows, wanted, targets)
+                    .map_err(|error| match error {
+                        mmada_nn::Error::Tensor(error) => error,
+                        other => mmada_tensor::candle::Error::Msg(other.to_string()).into(),
+                    })
+            };
+        let loss = weighted_cross_entropy(&nll, &batch.examples, &self.coefficients)
+            .map_err(Error::model)?;
+        let mut metrics: Vec<Metric> = loss.parts.iter().flat_map(metrics_of).collect();
+        metrics.push(Metric {
+            name: "avg_masking_rate",
+            value: batch.masking_rate,
+            weight: batch.examples.len() as f64,
+        });
+        Ok(BatchLoss {
+            total: loss.total,
+            metrics,
+            examples: batch.examples.len(),
+            tokens: batch.tokens,
+        })
     }
 }
 

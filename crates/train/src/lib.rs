@@ -29,6 +29,7 @@ mod overrides;
 mod samples;
 mod start;
 mod weights;
+mod workers;
 
 pub use config::RunConfig;
 pub use error::{Error, Result};

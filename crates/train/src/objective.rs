@@ -14,7 +14,10 @@ use crate::config::{BatchSize, SamplesConfig};
 /// What is trained, on what, and how wrong it is.
 pub trait Objective {
     /// The examples of one micro-batch, ready for the network.
-    type Batch;
+    type Batch: Send + Sync;
+
+    /// What is trained.
+    type Network: Network<Self::Batch>;
 
     /// The trainable tensors, by name, always in the same order.
     fn parameters(&self) -> Vec<(String, Var)>;
@@ -25,11 +28,8 @@ pub trait Objective {
     /// When the data cannot be read; single broken samples are skipped and counted.
     fn batch(&mut self, at: Moment) -> Result<Self::Batch>;
 
-    /// The loss of a micro-batch, with gradient.
-    ///
-    /// # Errors
-    /// When a tensor operation fails.
-    fn loss(&self, batch: &Self::Batch) -> Result<BatchLoss>;
+    /// The network, to run on a batch.
+    fn network(&self) -> &Self::Network;
 
     /// Position in the data after the last batch.
     fn position(&self) -> Result<Value>;
@@ -61,6 +61,15 @@ pub trait Objective {
     /// # Errors
     /// When sampling fails.
     fn samples(&self, config: &SamplesConfig, seed: u64) -> Result<Sheet>;
+}
+
+/// A network that several threads run at once, each on a batch of its own.
+pub trait Network<Batch>: Sync {
+    /// The loss of a micro-batch, with gradient.
+    ///
+    /// # Errors
+    /// When a tensor operation fails.
+    fn loss(&self, batch: &Batch) -> Result<BatchLoss>;
 }
 
 /// Where in a run a micro-batch is.

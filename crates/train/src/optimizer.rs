@@ -1,11 +1,13 @@
-//! AdamW with parameter groups, clipping by the global norm, and a moving average of the weights.
+//! AdamW or Muon by parameter group, clipping by the global norm, and a moving average of the weights.
 //!
 //! ```text
-//!   gradients of micro-batches ──sum──▶ global norm ──clip──▶ AdamW per group ──▶ weights ──▶ EMA
+//!   gradients of micro-batches ──sum──▶ global norm ──clip──▶ method per group ──▶ weights ──▶ EMA
 //! ```
 //!
-//! Decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), with the operations in the
-//! order of PyTorch's `torch.optim.AdamW`, which trained the original.
+//! AdamW has decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), with the operations
+//! in the order of PyTorch's `torch.optim.AdamW`, which trained the original. Muon (Jordan et al.
+//! 2024) moves a matrix along its momentum with all singular values made equal, at the size of an
+//! AdamW step (Liu et al. 2025, arXiv 2502.16982), so that both share one learning rate.
 
 use std::path::Path;
 
@@ -13,6 +15,7 @@ use mmada_nn::atomic;
 use mmada_tensor::candle::backprop::GradStore;
 use mmada_tensor::ops::{self, AdamwStep};
 use mmada_tensor::{Device, Tensor, Var};
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -29,8 +32,21 @@ pub struct OptimizerConfig {
     pub weight_decay: f64,
     /// Highest global gradient norm; larger gradients are scaled down. 0 leaves them alone.
     pub clip: f64,
+    /// Decay of Muon's momentum.
+    pub momentum: f64,
     /// Exceptions by name; the first group that matches a parameter claims it.
     pub groups: Vec<GroupConfig>,
+}
+
+/// How a parameter moves along its gradient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// Each element by its own moments.
+    #[default]
+    AdamW,
+    /// The matrix as a whole; for hidden matrices. Vectors of the group move by AdamW.
+    Muon,
 }
 
 /// Parameters that are treated differently.
@@ -41,6 +57,9 @@ pub struct GroupConfig {
     pub names: Vec<String>,
     /// Weight decay of the group.
     pub weight_decay: f64,
+    /// How the group's parameters move.
+    #[serde(default)]
+    pub method: Method,
     /// The group's learning rate as a multiple of the schedule's.
     #[serde(default = "one")]
     pub lr_scale: f64,
@@ -57,6 +76,7 @@ impl Default for OptimizerConfig {
             eps: 1e-8,
             weight_decay: 0.01,
             clip: 1.0,
+            momentum: 0.95,
             groups: Vec::new(),
         }
     }
@@ -115,15 +135,16 @@ struct Slot {
     name: String,
     var: Var,
     first: Tensor,
-    second: Tensor,
+    /// Absent where nothing but a momentum is kept.
+    second: Option<Tensor>,
     average: Option<Tensor>,
     weight_decay: f64,
     lr_scale: f64,
 }
 
-/// AdamW over named parameters.
+/// Moves named parameters.
 #[derive(Debug)]
-pub struct AdamW {
+pub struct Optimizer {
     config: OptimizerConfig,
     ema: Option<EmaConfig>,
     slots: Vec<Slot>,
@@ -131,7 +152,7 @@ pub struct AdamW {
     step: u64,
 }
 
-impl AdamW {
+impl Optimizer {
     /// Starts with zero moments. Parameters keep the order in which they are given.
     ///
     /// # Errors
@@ -153,11 +174,18 @@ impl AdamW {
         }
         let slots = parameters.iter().map(|(name, var)| {
             let group = config.groups.iter().find(|group| group.claims(name));
+            let method = match var.rank() {
+                2 => group.map_or(Method::AdamW, |group| group.method),
+                _ => Method::AdamW,
+            };
             Ok(Slot {
                 name: name.clone(),
                 var: var.clone(),
                 first: var.zeros_like()?.detach(),
-                second: var.zeros_like()?.detach(),
+                second: match method {
+                    Method::AdamW => Some(var.zeros_like()?.detach()),
+                    Method::Muon => None,
+                },
                 average: match ema {
                     Some(_) => Some(var.as_tensor().copy()?.detach()),
                     None => None,
@@ -201,36 +229,51 @@ impl AdamW {
             1.0
         };
         self.step += 1;
-        for (slot, grad) in self.slots.iter().zip(&gradients.sums) {
-            let Some(grad) = grad else {
-                continue;
-            };
-            let step = AdamwStep {
-                lr: lr * slot.lr_scale,
-                beta1: self.config.betas.0,
-                beta2: self.config.betas.1,
-                eps: self.config.eps,
-                weight_decay: slot.weight_decay,
-                step: self.step,
-                grad_scale: scale,
-            };
-            let (param, grad) = (slot.var.as_tensor(), grad.contiguous()?);
-            ops::adamw_step(param, &grad, &slot.first, &slot.second, &step)?;
-        }
+        let moves = self.slots.par_iter().zip(&gradients.sums);
+        moves.try_for_each(|(slot, grad)| match grad {
+            Some(grad) => self.move_along(slot, &grad.contiguous()?, lr * slot.lr_scale, scale),
+            None => Ok(()),
+        })?;
         self.update_averages()?;
         Ok(norm)
     }
 
-    fn update_averages(&mut self) -> Result<()> {
+    fn move_along(&self, slot: &Slot, grad: &Tensor, lr: f64, grad_scale: f64) -> Result<()> {
+        let (config, param) = (&self.config, slot.var.as_tensor());
+        let Some(second) = &slot.second else {
+            let (momentum, rest) = (config.momentum, 1.0 - config.momentum);
+            ops::blend(&slot.first, grad, momentum, rest * grad_scale)?;
+            // Nesterov's look ahead: the momentum as the next equal gradient would make it.
+            let ahead = slot.first.copy()?;
+            ops::blend(&ahead, grad, momentum, rest * grad_scale)?;
+            let direction = ops::orthogonalize(&ahead)?;
+            // An update of this size has the usual root mean square of AdamW's, 0.2.
+            let (rows, cols) = param.dims2()?;
+            let size = 0.2 * (rows.max(cols) as f64).sqrt();
+            let keep = 1.0 - lr * slot.weight_decay;
+            return Ok(ops::blend(param, &direction, keep, -lr * size)?);
+        };
+        let step = AdamwStep {
+            lr,
+            beta1: config.betas.0,
+            beta2: config.betas.1,
+            eps: config.eps,
+            weight_decay: slot.weight_decay,
+            step: self.step,
+            grad_scale,
+        };
+        Ok(ops::adamw_step(param, grad, &slot.first, second, &step)?)
+    }
+
+    fn update_averages(&self) -> Result<()> {
         let Some(ema) = &self.ema else {
             return Ok(());
         };
         let step = self.step as f64;
         let keep = ema.decay.min((1.0 + step) / (10.0 + step));
-        for slot in &mut self.slots {
-            if let Some(average) = &mut slot.average {
-                let weight = slot.var.as_tensor().detach();
-                *average = ((&*average * keep)? + (weight * (1.0 - keep))?)?;
+        for slot in &self.slots {
+            if let Some(average) = &slot.average {
+                ops::blend(average, slot.var.as_tensor(), keep, 1.0 - keep)?;
             }
         }
         Ok(())
@@ -265,7 +308,9 @@ impl AdamW {
         for slot in &self.slots {
             let name = &slot.name;
             tensors.push((format!("first.{name}"), &slot.first));
-            tensors.push((format!("second.{name}"), &slot.second));
+            if let Some(second) = &slot.second {
+                tensors.push((format!("second.{name}"), second));
+            }
             if let Some(average) = &slot.average {
                 tensors.push((format!("average.{name}"), average));
             }
@@ -295,7 +340,9 @@ impl AdamW {
                 Ok(tensor.to_device(slot.var.device())?)
             };
             slot.first = take("first")?;
-            slot.second = take("second")?;
+            if slot.second.is_some() {
+                slot.second = Some(take("second")?);
+            }
             if slot.average.is_some() {
                 slot.average = Some(take("average")?);
             }

@@ -22,19 +22,25 @@ use mmada_tensor::{Device, Tensor, Var};
 use serde_json::Value;
 
 use crate::config::{Init, ReconstructConfig, RunConfig, SamplesConfig};
-use crate::objective::{BatchLoss, Metric, Moment, Objective, Sheet};
+use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
 use crate::samples::{self, COLUMNS};
 use crate::{Error, Result, weights};
 
 /// The image tokenizer as something to train.
 pub struct Reconstruct {
-    terms: ReconstructConfig,
     params: Params,
-    tokenizer: ImageTokenizer,
+    network: Autoencoder,
     mixture: Mixture,
     /// Pictures of the sample sheet, always the same.
     probes: Vec<Picture>,
     unreadable: Skipped,
+}
+
+/// The tokenizer with the weights of its losses.
+#[derive(Debug)]
+pub struct Autoencoder {
+    terms: ReconstructConfig,
+    tokenizer: ImageTokenizer,
 }
 
 /// Pictures ready for the network.
@@ -68,9 +74,11 @@ impl Reconstruct {
             *probe = probe.fit(side, side, Fit::default());
         }
         Ok(Self {
-            terms: *terms,
             params,
-            tokenizer,
+            network: Autoencoder {
+                terms: *terms,
+                tokenizer,
+            },
             mixture,
             probes,
             unreadable: Skipped::default(),
@@ -78,33 +86,13 @@ impl Reconstruct {
     }
 
     fn side(&self) -> usize {
-        self.tokenizer.config().resolution
-    }
-
-    fn pixel_terms(&self, output: &Tensor, images: &Tensor) -> Result<Tensor> {
-        let terms = &self.terms;
-        let difference = (output - images)?;
-        let mut total = (difference.abs()?.mean_all()? * terms.absolute)?;
-        if terms.squared > 0.0 {
-            total = (total + (difference.sqr()?.mean_all()? * terms.squared)?)?;
-        }
-        if terms.edges > 0.0 {
-            // The difference of gradients is the gradient of the difference.
-            let (_, _, height, width) = difference.dims4()?;
-            let slope = |axis: usize, length: usize| -> Result<Tensor> {
-                let ahead = difference.narrow(axis, 1, length - 1)?;
-                let here = difference.narrow(axis, 0, length - 1)?;
-                Ok((ahead - here)?.abs()?.mean_all()?)
-            };
-            let slopes = (slope(2, height)? + slope(3, width)?)?;
-            total = (total + (slopes * terms.edges)?)?;
-        }
-        Ok(total)
+        self.network.tokenizer.config().resolution
     }
 }
 
 impl Objective for Reconstruct {
     type Batch = Pictures;
+    type Network = Autoencoder;
 
     fn parameters(&self) -> Vec<(String, Var)> {
         let mut vars = self.params.vars();
@@ -113,8 +101,8 @@ impl Objective for Reconstruct {
     }
 
     fn batch(&mut self, at: Moment) -> Result<Pictures> {
-        let (side, device) = (self.side(), self.tokenizer.device().clone());
-        let tokens = (side / self.tokenizer.factor()).pow(2);
+        let (side, device) = (self.side(), self.network.tokenizer.device().clone());
+        let tokens = (side / self.network.tokenizer.factor()).pow(2);
         let mut images = Vec::new();
         while !at.is_full(images.len(), images.len() * tokens) {
             let example = self.mixture.next_example().map_err(Error::data)?;
@@ -131,6 +119,66 @@ impl Objective for Reconstruct {
         })
     }
 
+    fn network(&self) -> &Autoencoder {
+        &self.network
+    }
+
+    fn position(&self) -> Result<Value> {
+        serde_json::to_value(self.mixture.state()).map_err(Error::data)
+    }
+
+    fn seek(&mut self, position: &Value) -> Result<()> {
+        let state = serde_json::from_value(position.clone()).map_err(Error::data)?;
+        self.mixture.restore(&state).map_err(Error::data)
+    }
+
+    fn skipped(&self) -> Skipped {
+        let mut skipped = self.mixture.skipped();
+        skipped.merge(&self.unreadable);
+        skipped
+    }
+
+    fn save(&self, folder: &Path) -> Result<()> {
+        self.network.tokenizer.config().save(folder)?;
+        Ok(self.params.save(folder, &SaveOptions::default())?)
+    }
+
+    fn restore(&mut self, folder: &Path) -> Result<()> {
+        weights::take_over(&self.params, folder)
+    }
+
+    fn samples(&self, _: &SamplesConfig, _: u64) -> Result<Sheet> {
+        let mut sheet = Sheet::default();
+        if self.probes.is_empty() {
+            return Ok(sheet);
+        }
+        let device = self.network.tokenizer.device();
+        let mut rows = Vec::new();
+        for line in self.probes.chunks(COLUMNS) {
+            let images = line
+                .iter()
+                .map(|probe| probe.to_tensor(device).map_err(Error::data));
+            let images = Tensor::stack(&images.collect::<Result<Vec<_>>>()?, 0)?;
+            let z = self.network.tokenizer.encode(&images)?.detach();
+            let output = self
+                .network
+                .tokenizer
+                .decode(&self.network.tokenizer.quantize(&z)?.0)?;
+            rows.extend(line.iter().cloned());
+            // A short last line still begins a new one.
+            rows.resize(rows.len().next_multiple_of(COLUMNS), white(self.side())?);
+            for index in 0..line.len() {
+                rows.push(Picture::from_tensor(&output.get(index)?).map_err(Error::data)?);
+            }
+            rows.resize(rows.len().next_multiple_of(COLUMNS), white(self.side())?);
+        }
+        let grid = Picture::grid(&rows, COLUMNS, 2).map_err(Error::data)?;
+        sheet.pictures.push(("reconstructions", grid));
+        Ok(sheet)
+    }
+}
+
+impl Network<Pictures> for Autoencoder {
     fn loss(&self, batch: &Pictures) -> Result<BatchLoss> {
         let pass = self.tokenizer.forward_train(&batch.images)?;
         let losses = self.tokenizer.quantizer_losses(&pass.z)?;
@@ -160,56 +208,28 @@ impl Objective for Reconstruct {
             tokens: pass.codes.iter().map(Vec::len).sum(),
         })
     }
+}
 
-    fn position(&self) -> Result<Value> {
-        serde_json::to_value(self.mixture.state()).map_err(Error::data)
-    }
-
-    fn seek(&mut self, position: &Value) -> Result<()> {
-        let state = serde_json::from_value(position.clone()).map_err(Error::data)?;
-        self.mixture.restore(&state).map_err(Error::data)
-    }
-
-    fn skipped(&self) -> Skipped {
-        let mut skipped = self.mixture.skipped();
-        skipped.merge(&self.unreadable);
-        skipped
-    }
-
-    fn save(&self, folder: &Path) -> Result<()> {
-        self.tokenizer.config().save(folder)?;
-        Ok(self.params.save(folder, &SaveOptions::default())?)
-    }
-
-    fn restore(&mut self, folder: &Path) -> Result<()> {
-        weights::take_over(&self.params, folder)
-    }
-
-    fn samples(&self, _: &SamplesConfig, _: u64) -> Result<Sheet> {
-        let mut sheet = Sheet::default();
-        if self.probes.is_empty() {
-            return Ok(sheet);
+impl Autoencoder {
+    fn pixel_terms(&self, output: &Tensor, images: &Tensor) -> Result<Tensor> {
+        let terms = &self.terms;
+        let difference = (output - images)?;
+        let mut total = (difference.abs()?.mean_all()? * terms.absolute)?;
+        if terms.squared > 0.0 {
+            total = (total + (difference.sqr()?.mean_all()? * terms.squared)?)?;
         }
-        let device = self.tokenizer.device();
-        let mut rows = Vec::new();
-        for line in self.probes.chunks(COLUMNS) {
-            let images = line
-                .iter()
-                .map(|probe| probe.to_tensor(device).map_err(Error::data));
-            let images = Tensor::stack(&images.collect::<Result<Vec<_>>>()?, 0)?;
-            let z = self.tokenizer.encode(&images)?.detach();
-            let output = self.tokenizer.decode(&self.tokenizer.quantize(&z)?.0)?;
-            rows.extend(line.iter().cloned());
-            // A short last line still begins a new one.
-            rows.resize(rows.len().next_multiple_of(COLUMNS), white(self.side())?);
-            for index in 0..line.len() {
-                rows.push(Picture::from_tensor(&output.get(index)?).map_err(Error::data)?);
-            }
-            rows.resize(rows.len().next_multiple_of(COLUMNS), white(self.side())?);
+        if terms.edges > 0.0 {
+            // The difference of gradients is the gradient of the difference.
+            let (_, _, height, width) = difference.dims4()?;
+            let slope = |axis: usize, length: usize| -> Result<Tensor> {
+                let ahead = difference.narrow(axis, 1, length - 1)?;
+                let here = difference.narrow(axis, 0, length - 1)?;
+                Ok((ahead - here)?.abs()?.mean_all()?)
+            };
+            let slopes = (slope(2, height)? + slope(3, width)?)?;
+            total = (total + (slopes * terms.edges)?)?;
         }
-        let grid = Picture::grid(&rows, COLUMNS, 2).map_err(Error::data)?;
-        sheet.pictures.push(("reconstructions", grid));
-        Ok(sheet)
+        Ok(total)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The training loop: the only one.
 //!
 //! ```text
-//!   batch ──▶ loss ──▶ backward ──▶ sum over micro-batches ──▶ clip ──▶ AdamW ──▶ EMA
-//!     │                                                                   │
+//!   batches ──▶ loss ──▶ backward ──▶ sum over micro-batches ──▶ clip ──▶ AdamW ──▶ EMA
+//!     │          └ side by side ┘                                         │
 //!     └ data_time                     metrics ◀── samples ◀── checkpoint ◀┘   when due
 //! ```
 //!
@@ -19,10 +19,11 @@ use mmada_tensor::Var;
 use crate::checkpoint::{Checkpoints, TrainerState, optimizer_file};
 use crate::config::RunConfig;
 use crate::metrics::{Meter, MetricsFile, Record};
-use crate::objective::{Moment, Objective};
-use crate::optimizer::{AdamW, Gradients};
+use crate::objective::{Moment, Network, Objective};
+use crate::optimizer::{Gradients, Optimizer};
 use crate::report::{Event, Reporter};
 use crate::tensorboard::{EventWriter, Payload};
+use crate::workers::Workers;
 use crate::{Error, Result, samples};
 
 /// What to do about an earlier run in the same folder.
@@ -55,7 +56,8 @@ pub struct Trainer<'a, O: Objective> {
     config: &'a RunConfig,
     objective: O,
     parameters: Vec<(String, Var)>,
-    optimizer: AdamW,
+    optimizer: Optimizer,
+    workers: Workers,
     state: TrainerState,
     /// Samples skipped before this process took over; going to a position in the data counts
     /// broken samples of the epoch again, which is taken off here.
@@ -99,7 +101,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         checkpoints.clean()?;
         let newest = checkpoints.newest()?;
         let parameters = objective.parameters();
-        let mut optimizer = AdamW::new(&parameters, &config.optimizer, config.ema.as_ref())?;
+        let mut optimizer = Optimizer::new(&parameters, &config.optimizer, config.ema.as_ref())?;
         let state = match (start, newest) {
             (Start::Fresh, Some((path, _))) => {
                 let what = "the folder holds a run already; \
@@ -122,6 +124,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 state
             }
         };
+        let workers = Workers::new(config.run.threads, config.batch.accumulate)?;
         let resolved = config.resolved()?;
         atomic::write_atomic(&out.join("run.toml"), |file| {
             file.write_all(resolved.as_bytes())
@@ -135,6 +138,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             objective,
             parameters,
             optimizer,
+            workers,
             state,
             checkpoints,
             last: None,
@@ -204,36 +208,49 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let accumulate = self.config.batch.accumulate;
         let mut gradients = Gradients::default();
         let mut mean = 0.0;
-        for micro in 0..accumulate {
+        let micro: Vec<usize> = (0..accumulate).collect();
+        for micro in micro.chunks(self.workers.count()) {
             let fetching = Instant::now();
-            let batch = self.objective.batch(Moment {
-                seed: self.config.run.seed,
-                step: self.state.step,
-                micro,
-                size: self.config.batch.size,
-            })?;
+            let batches: Vec<O::Batch> = micro
+                .iter()
+                .map(|&micro| {
+                    self.objective.batch(Moment {
+                        seed: self.config.run.seed,
+                        step: self.state.step,
+                        micro,
+                        size: self.config.batch.size,
+                    })
+                })
+                .collect::<Result<_>>()?;
             self.clock.data += fetching.elapsed().as_secs_f64();
-            let loss = self.objective.loss(&batch)?;
-            let value = f64::from(loss.total.to_scalar::<f32>()?);
-            if !value.is_finite() {
-                return Err(Error::Diverged {
-                    step: self.state.step,
-                    what: "the loss".to_owned(),
-                    value,
-                });
+            let network = self.objective.network();
+            let passes = self.workers.map(&batches, |batch| -> Result<_> {
+                let loss = network.loss(batch)?;
+                let value = f64::from(loss.total.to_scalar::<f32>()?);
+                let scaled = (&loss.total / accumulate as f64)?;
+                Ok((loss, value, scaled.backward()?))
+            });
+            for pass in passes {
+                let (loss, value, grads) = pass?;
+                if !value.is_finite() {
+                    return Err(Error::Diverged {
+                        step: self.state.step,
+                        what: "the loss".to_owned(),
+                        value,
+                    });
+                }
+                gradients.add(&self.parameters, &grads)?;
+                for metric in &loss.metrics {
+                    self.state
+                        .meter
+                        .add(metric.name, metric.value, metric.weight);
+                }
+                self.state.meter.add("loss", value, 1.0);
+                self.state.tokens += loss.tokens as u64;
+                self.clock.tokens += loss.tokens as u64;
+                self.clock.examples += loss.examples as u64;
+                mean += value / accumulate as f64;
             }
-            let scaled = (loss.total / accumulate as f64)?;
-            gradients.add(&self.parameters, &scaled.backward()?)?;
-            for metric in &loss.metrics {
-                self.state
-                    .meter
-                    .add(metric.name, metric.value, metric.weight);
-            }
-            self.state.meter.add("loss", value, 1.0);
-            self.state.tokens += loss.tokens as u64;
-            self.clock.tokens += loss.tokens as u64;
-            self.clock.examples += loss.examples as u64;
-            mean += value / accumulate as f64;
         }
         let lr = self.config.lr.at(self.state.step, self.config.run.steps);
         let norm = self.optimizer.step(&gradients, lr)?;

@@ -22,6 +22,8 @@ pub(super) fn reconstruction(context: &Context, on_progress: OnProgress) -> Resu
         return Err(context.nothing(Benchmark::Reconstruction, "pictures"));
     }
     let (mut values, mut pairs, mut examples) = (Vec::new(), Vec::new(), Vec::new());
+    // No painting can be judged right more often than the shapes that the codes can hold.
+    let mut kept = combinations(context).is_ok().then(Vec::new);
     // Pictures are kept for the sheet only.
     let every = items.len().div_ceil(COLUMNS);
     context.groups(&items, on_progress, |first, group| {
@@ -35,6 +37,10 @@ pub(super) fn reconstruction(context: &Context, on_progress: OnProgress) -> Resu
             let decoded = context.model.decode(&seen.codes, seen.grid)?;
             let value = psnr(&decoded, &original).unwrap_or(0.0);
             values.push(value);
+            if let Some(kept) = &mut kept {
+                let (before, after) = (Drawing::read(&original), Drawing::read(&decoded));
+                kept.push((before.color, before.shape) == (after.color, after.shape));
+            }
             examples.push(Example {
                 input: group[at].id.clone(),
                 expected: "the picture".to_owned(),
@@ -49,7 +55,8 @@ pub(super) fn reconstruction(context: &Context, on_progress: OnProgress) -> Resu
     })?;
     let (originals, decoded): (Vec<Picture>, Vec<Picture>) = pairs.into_iter().unzip();
     let columns = originals.len();
-    let scores = vec![Score::mean("psnr", &values)];
+    let mut scores = vec![Score::mean("psnr", &values)];
+    scores.extend(kept.map(|kept| Score::share("drawing_kept", kept.into_iter())));
     let report = context.report(Benchmark::Reconstruction, values.len(), scores, examples);
     Ok(Report {
         sheet: Some(sheet(&[originals, decoded].concat(), columns)?),

@@ -1,4 +1,4 @@
-//! AdamW in place: each of m, v and the parameter is read and written once.
+//! AdamW and moving averages in place: each of m, v and the parameter is read and written once.
 
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result};
 
@@ -26,6 +26,12 @@ pub(crate) struct UpdateParam<'a> {
     pub(crate) step: &'a AdamwStep,
 }
 
+/// `x ← keep·x + share·y`.
+pub(crate) struct Blend {
+    pub(crate) keep: f32,
+    pub(crate) share: f32,
+}
+
 /// The constants of a step as the kernels use them.
 #[derive(Clone, Copy)]
 struct Constants {
@@ -48,6 +54,14 @@ multiversion! {
         for (v, &g) in v.iter_mut().zip(grad) {
             let g = g * scale;
             *v = *v * beta + g * g * share;
+        }
+    }
+}
+
+multiversion! {
+    fn blend(x: &mut [f32], y: &[f32], keep: f32, share: f32) {
+        for (x, &y) in x.iter_mut().zip(y) {
+            *x = *x * keep + y * share;
         }
     }
 }
@@ -130,6 +144,28 @@ impl InplaceOp3 for UpdateParam<'_> {
         for_each_piece(param, PIECE, |start, param| {
             let range = start..start + param.len();
             update(param, &m[range.clone()], &v[range], constants);
+        });
+        Ok(())
+    }
+}
+
+impl InplaceOp2 for Blend {
+    fn name(&self) -> &'static str {
+        "blend"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &mut CpuStorage,
+        x_layout: &Layout,
+        y: &CpuStorage,
+        y_layout: &Layout,
+    ) -> Result<()> {
+        let x = slice_mut(x, x_layout)?;
+        let y = slice(y, y_layout)?;
+        for_each_piece(x, PIECE, |start, x| {
+            let y = &y[start..start + x.len()];
+            blend(x, y, self.keep, self.share);
         });
         Ok(())
     }

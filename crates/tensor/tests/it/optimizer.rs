@@ -82,3 +82,46 @@ fn sum_of_squares_matches_its_twin() {
         );
     }
 }
+
+#[test]
+fn blend_matches_its_twin() {
+    for shape in [&[1][..], &[3, 5], &[40, 1000]] {
+        let [got, want] = [ops::blend, composed::blend].map(|blend| {
+            let (x, y) = (normal(1, shape), normal(2, shape));
+            blend(&x, &y, 0.75, -2.0).unwrap();
+            numbers(&x)
+        });
+        assert_close("blend", 1e-6, &got, &want);
+    }
+}
+
+#[test]
+fn orthogonalize_matches_its_twin() {
+    for shape in [&[1, 1][..], &[8, 8], &[5, 33], &[70, 24]] {
+        let x = normal(3, shape);
+        let (got, want) = (
+            numbers(&ops::orthogonalize(&x).unwrap()),
+            numbers(&composed::orthogonalize(&x).unwrap()),
+        );
+        assert_close("orthogonalize", 1e-4, &got, &want);
+    }
+}
+
+#[test]
+fn orthogonalize_makes_columns_nearly_orthonormal() {
+    // A diagonal matrix has its singular values in sight; signs stay, sizes become alike.
+    let device = &mmada_tensor::Device::Cpu;
+    let x = Tensor::new(
+        &[[3f32, 0.0, 0.0], [0.0, -1.0, 0.0], [0.0, 0.0, 0.5]],
+        device,
+    )
+    .unwrap();
+    let out = numbers(&ops::orthogonalize(&x).unwrap());
+    for (i, value) in out.iter().enumerate() {
+        match i {
+            0 | 8 => assert!((0.65..1.25).contains(value), "{out:?}"),
+            4 => assert!((0.65..1.25).contains(&-value), "{out:?}"),
+            _ => assert!(value.abs() < 1e-5, "{out:?}"),
+        }
+    }
+}

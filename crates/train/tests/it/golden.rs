@@ -8,7 +8,7 @@ use mmada_diffusion::{Noised, Target};
 use mmada_nn::{Config, Mode, Params, Transformer};
 use mmada_tensor::{DType, Device, Rows, Tensor, candle};
 use mmada_tokens::Task;
-use mmada_train::optimizer::{AdamW, Gradients, OptimizerConfig};
+use mmada_train::optimizer::{Gradients, Optimizer, OptimizerConfig};
 use serde_json::Value;
 
 type Tensors = HashMap<String, Tensor>;
@@ -147,10 +147,10 @@ fn golden_training_curve() {
         eps: given("eps"),
         weight_decay: given("weight_decay"),
         clip: given("max_grad_norm"),
-        groups: Vec::new(),
+        ..OptimizerConfig::default()
     };
     let vars = params.vars();
-    let mut optimizer = AdamW::new(&vars, &config, None).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &config, None).unwrap();
     let steps = curve["losses_before_step"].as_array().unwrap();
     assert_eq!(steps.len(), count(curve, "steps"));
     for (step, expected) in steps.iter().enumerate() {

@@ -3,7 +3,9 @@
 use mmada_tensor::{Device, Tensor, Var};
 use mmada_train::Error;
 use mmada_train::lr::{Decay, LrConfig};
-use mmada_train::optimizer::{AdamW, EmaConfig, Gradients, GroupConfig, OptimizerConfig};
+use mmada_train::optimizer::{
+    EmaConfig, Gradients, GroupConfig, Method, Optimizer, OptimizerConfig,
+};
 
 /// One weight, and what AdamW remembers of it, in f64.
 struct Scalar {
@@ -55,6 +57,7 @@ fn with_group(clip: f64) -> OptimizerConfig {
         groups: vec![GroupConfig {
             names: vec!["norm".to_owned()],
             weight_decay: 0.0,
+            method: Method::AdamW,
             lr_scale: 0.5,
         }],
         ..OptimizerConfig::default()
@@ -64,7 +67,7 @@ fn with_group(clip: f64) -> OptimizerConfig {
 #[test]
 fn follows_a_scalar_reference() {
     let (vars, config) = (variables(), with_group(0.0));
-    let mut optimizer = AdamW::new(&vars, &config, None).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &config, None).unwrap();
     let scalar = |weight: f32| Scalar {
         weight: weight.into(),
         first: 0.0,
@@ -102,7 +105,7 @@ fn follows_a_scalar_reference() {
 #[test]
 fn clips_by_the_global_norm_and_tells_it() {
     let vars = variables();
-    let mut optimizer = AdamW::new(&vars, &with_group(1.0), None).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &with_group(1.0), None).unwrap();
     let squares: f32 = vars
         .iter()
         .flat_map(|(_, var)| values(var))
@@ -116,7 +119,7 @@ fn clips_by_the_global_norm_and_tells_it() {
     // A huge and a small gradient of one direction, both clipped, move the weights alike.
     let moved = |factor: f64| {
         let vars = variables();
-        let mut optimizer = AdamW::new(&vars, &with_group(1e-3), None).unwrap();
+        let mut optimizer = Optimizer::new(&vars, &with_group(1e-3), None).unwrap();
         optimizer.step(&gradients(&vars, factor), 0.1).unwrap();
         values(&vars[0].1)
     };
@@ -128,7 +131,7 @@ fn clips_by_the_global_norm_and_tells_it() {
 #[test]
 fn refuses_what_is_not_finite_and_moves_nothing() {
     let vars = variables();
-    let mut optimizer = AdamW::new(&vars, &with_group(1.0), None).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &with_group(1.0), None).unwrap();
     let before = values(&vars[0].1);
     let error = optimizer
         .step(&gradients(&vars, f64::NAN), 0.1)
@@ -141,7 +144,7 @@ fn refuses_what_is_not_finite_and_moves_nothing() {
 fn a_group_that_matches_nothing_is_refused() {
     let mut config = with_group(1.0);
     config.groups[0].names = vec!["nrom".to_owned()];
-    let error = AdamW::new(&variables(), &config, None).unwrap_err();
+    let error = Optimizer::new(&variables(), &config, None).unwrap_err();
     assert!(error.to_string().contains("nrom"), "{error}");
 }
 
@@ -149,7 +152,7 @@ fn a_group_that_matches_nothing_is_refused() {
 fn averages_follow_the_weights_and_swap_back() {
     let vars = variables();
     let ema = EmaConfig { decay: 0.5 };
-    let mut optimizer = AdamW::new(&vars, &with_group(0.0), Some(&ema)).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &with_group(0.0), Some(&ema)).unwrap();
     let mut expected: Vec<f64> = values(&vars[0].1).into_iter().map(f64::from).collect();
     for step in 1..=4 {
         optimizer.step(&gradients(&vars, 1.0), 0.1).unwrap();
@@ -172,8 +175,8 @@ fn saved_state_continues_to_the_same_bits() {
     let path = folder.path().join("optimizer.safetensors");
     let (config, ema) = (with_group(1.0), EmaConfig { decay: 0.9 });
     let vars = variables();
-    let mut optimizer = AdamW::new(&vars, &config, Some(&ema)).unwrap();
-    let run = |optimizer: &mut AdamW, vars: &[(String, Var)]| {
+    let mut optimizer = Optimizer::new(&vars, &config, Some(&ema)).unwrap();
+    let run = |optimizer: &mut Optimizer, vars: &[(String, Var)]| {
         for _ in 0..3 {
             optimizer.step(&gradients(vars, 2.0), 0.05).unwrap();
         }
@@ -191,14 +194,14 @@ fn saved_state_continues_to_the_same_bits() {
         .collect();
     run(&mut optimizer, &vars);
 
-    let mut resumed = AdamW::new(&copies, &config, Some(&ema)).unwrap();
+    let mut resumed = Optimizer::new(&copies, &config, Some(&ema)).unwrap();
     resumed.load(&path, 3).unwrap();
     run(&mut resumed, &copies);
     for ((_, a), (_, b)) in vars.iter().zip(&copies) {
         assert_eq!(values(a), values(b));
     }
     let average =
-        |optimizer: &AdamW, var: &Var| optimizer.with_average(|| Ok(values(var))).unwrap();
+        |optimizer: &Optimizer, var: &Var| optimizer.with_average(|| Ok(values(var))).unwrap();
     assert_eq!(
         average(&optimizer, &vars[1].1),
         average(&resumed, &copies[1].1)
@@ -206,7 +209,7 @@ fn saved_state_continues_to_the_same_bits() {
 
     let wrong = vec![("other".to_owned(), vars[0].1.clone())];
     let config = OptimizerConfig::default();
-    let error = AdamW::new(&wrong, &config, None)
+    let error = Optimizer::new(&wrong, &config, None)
         .unwrap()
         .load(&path, 3)
         .unwrap_err();
@@ -270,4 +273,70 @@ fn learning_rates() {
         (constant.at(0, 9), constant.at(2, 9), constant.at(8, 9)),
         (0.5, 1.0, 1.0)
     );
+}
+
+#[test]
+fn muon_moves_matrices_by_one_size_and_keeps_only_a_momentum() {
+    let device = &Device::Cpu;
+    let tensor = |seed: f32| {
+        let numbers: Vec<f32> = (0..24).map(|i| (i as f32 * 1.7 + seed).sin()).collect();
+        Tensor::from_vec(numbers, (4, 6), device).unwrap()
+    };
+    let vars = vec![
+        (
+            "hidden.matrix".to_owned(),
+            Var::from_tensor(&tensor(0.0)).unwrap(),
+        ),
+        (
+            "hidden.gain".to_owned(),
+            Var::ones(6, mmada_tensor::DType::F32, device).unwrap(),
+        ),
+    ];
+    let config = OptimizerConfig {
+        clip: 0.0,
+        groups: vec![GroupConfig {
+            names: vec!["hidden".to_owned()],
+            weight_decay: 0.0,
+            method: Method::Muon,
+            lr_scale: 1.0,
+        }],
+        ..OptimizerConfig::default()
+    };
+    let mut optimizer = Optimizer::new(&vars, &config, None).unwrap();
+    // The size of the gradient does not matter, only its direction.
+    let [small, large] = [1e-3, 1e3].map(|size| {
+        let before = vars[0].1.as_tensor().copy().unwrap();
+        let loss = (vars[0].1.as_tensor() * (tensor(1.0) * size).unwrap()).unwrap();
+        let loss = (loss.sum_all().unwrap() + vars[1].1.sum_all().unwrap()).unwrap();
+        let mut gradients = Gradients::default();
+        gradients.add(&vars, &loss.backward().unwrap()).unwrap();
+        optimizer.step(&gradients, 0.1).unwrap();
+        let moved = (vars[0].1.as_tensor() - before).unwrap();
+        let square = moved.sqr().unwrap().mean_all().unwrap();
+        square.sqrt().unwrap().to_scalar::<f32>().unwrap()
+    });
+    // 0.1 · 0.2 · √6 · (root mean square of a matrix of rank 2 with singular values near 1).
+    for moved in [small, large] {
+        assert!((0.008..0.02).contains(&moved), "{small} {large}");
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("optimizer.safetensors");
+    optimizer.save(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let saved = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut names = saved.names();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "first.hidden.gain",
+            "first.hidden.matrix",
+            "second.hidden.gain"
+        ]
+    );
+    Optimizer::new(&vars, &config, None)
+        .unwrap()
+        .load(&path, 2)
+        .unwrap();
 }
