@@ -128,6 +128,9 @@ pub(crate) struct TextArgs {
     /// Tokens decided together, from left to right.
     #[arg(long)]
     pub(crate) block: Option<usize>,
+    /// Masks after the block that a forward sees, the whole canvas if the model says nothing.
+    #[arg(long)]
+    pub(crate) ahead: Option<usize>,
     /// Which positions are committed first.
     #[arg(long, value_enum)]
     pub(crate) commit: Option<CommitArg>,
@@ -183,7 +186,7 @@ pub(crate) struct DescribeArgs {
     /// The question; without one, a description is asked for.
     pub(crate) question: Option<String>,
     /// A half-given answer with gaps (`___`) to complete.
-    #[arg(long, conflicts_with_all = ["length", "block", "show_thought"])]
+    #[arg(long, conflicts_with_all = ["length", "block", "ahead", "show_thought"])]
     pub(crate) answer: Option<String>,
     /// Write the answer to this file instead.
     #[arg(long, short)]

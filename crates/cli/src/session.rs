@@ -60,6 +60,7 @@ pub(crate) fn text_options(
     TextOptions {
         length,
         block: text.block.unwrap_or(defaults.block).min(length.max(1)),
+        ahead: text.ahead.or(defaults.ahead),
         steps: sample.steps.unwrap_or(defaults.steps),
         temperature: sample.temperature.unwrap_or(defaults.temperature),
         guidance: sample.guidance.unwrap_or(defaults.guidance),

@@ -233,6 +233,22 @@ impl Canvas {
         reach.iter().copied().filter(is_masked).collect()
     }
 
+    /// The ids that the next forward sees: without masks further ahead than the plan looks.
+    pub(crate) fn visible(&self) -> &[u32] {
+        let (Plan::Text(plan), Some(step)) = (&self.plan, self.agenda.get(self.steps_taken)) else {
+            return &self.ids;
+        };
+        let (Some(ahead), None) = (plan.ahead, &self.guidance) else {
+            return &self.ids;
+        };
+        let last = (step.block.end + ahead).min(self.region.len());
+        let end = self.region[last - 1] + 1;
+        match self.ids[end..].iter().all(|id| *id == self.mask) {
+            true => &self.ids[..end],
+            false => &self.ids,
+        }
+    }
+
     /// Takes one step. `Err` is the position whose logits are not finite.
     pub(crate) fn advance(
         &mut self,

@@ -36,6 +36,9 @@ pub struct Corruption {
     pub image: Weighting,
     /// Whether the tokens that frame a picture are targets.
     pub frames: FrameTargets,
+    /// Noise answers as they look while they are sampled, most of the time; absent: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
     /// How a thought and its picture are noised together.
     pub thinking: Thinking,
     /// Probability that the prompt of a painting is dropped, for guidance.
@@ -74,6 +77,30 @@ pub enum Average {
     Learnable,
     /// The number of targets in the batch (original: pictures).
     Targets,
+}
+
+/// An answer half written from left to right: what is before a window of random place is given,
+/// what is after it is masked and no target, and only the window is noised and learnt.
+///
+/// ```text
+///   <think> 3 3 + 6 ? = 9 ? ? ? ? ? ? ? ? ?
+///   given           └ window ┘ masked, not learnt
+/// ```
+///
+/// With masks anywhere, a result can mostly be copied from where it is used next; here it must be
+/// computed, as in semi-autoregressive sampling.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Its length in tokens.
+    pub length: usize,
+    /// Masks after it; the answer is cut off or prolonged to that, as [`crate::TextPlan::ahead`]
+    /// does, so that where the row ends says nothing about where the answer does. Absent: up to the
+    /// end of the answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<usize>,
+    /// The share of answers that are noised so; the others are masked anywhere, as in the original.
+    pub share: f32,
 }
 
 /// Whether start and end of picture, which are never masked, are targets.
@@ -140,6 +167,7 @@ impl Default for Corruption {
                 average: Average::Targets,
             },
             frames: FrameTargets::Learn,
+            window: None,
             thinking: Thinking::Staged,
             condition_dropout: 0.1,
         }
@@ -153,7 +181,7 @@ impl Corruption {
         let mut work = Work::new(sequence, mask);
         match sequence.task {
             Task::Text => work.mask_text(self.text, self.text_rate(t), stream),
-            Task::Chat | Task::Describe => work.mask_text(self.answer, self.text_rate(t), stream),
+            Task::Chat | Task::Describe => self.mask_answer(&mut work, t, stream),
             Task::Paint => self.mask_image(&mut work, t, stream),
             Task::ThinkPaint => self.mask_thought(&mut work, t, stream),
         }
@@ -174,6 +202,16 @@ impl Corruption {
     /// do. The example is then [`without_condition`].
     pub fn drops_condition(&self, task: Task, draw: f32) -> bool {
         task == Task::Paint && draw < self.condition_dropout
+    }
+
+    fn mask_answer(&self, work: &mut Work, t: f32, stream: &mut Stream) {
+        let rate = self.text_rate(t);
+        match self.window {
+            Some(window) if stream.uniform() < window.share => {
+                work.mask_window(self.answer, rate, window, stream);
+            }
+            _ => work.mask_text(self.answer, rate, stream),
+        }
     }
 
     fn mask_image(&self, work: &mut Work, t: f32, stream: &mut Stream) {
@@ -203,7 +241,7 @@ impl Corruption {
                 work.mask_rate(self.answer, self.text_rate(t), &both, stream);
             }
             Thinking::Staged if stream.uniform() < 0.5 => {
-                work.mask_text(self.answer, self.text_rate(t), stream);
+                self.mask_answer(work, t, stream);
                 let image: Vec<usize> = work.sequence.positions(SpanKind::Image).collect();
                 work.hide(&image);
             }
@@ -289,6 +327,29 @@ impl<'a> Work<'a> {
     fn mask_text(&mut self, weighting: Weighting, rate: f32, stream: &mut Stream) {
         let positions: Vec<usize> = self.learnable_text().collect();
         self.mask_rate(weighting, rate, &positions, stream);
+    }
+
+    fn mask_window(
+        &mut self,
+        weighting: Weighting,
+        rate: f32,
+        window: Window,
+        stream: &mut Stream,
+    ) {
+        let length = window.length.max(1);
+        let positions: Vec<usize> = self.learnable_text().collect();
+        // Windows may begin before the answer, so that every position is in one equally often.
+        let end = 1 + stream.below((positions.len() + length - 1).max(1));
+        let start = end.saturating_sub(length);
+        let end = end.min(positions.len());
+        self.mask_rate(weighting, rate, &positions[start..end], stream);
+        self.hide(&positions[end..]);
+        let is_last = positions
+            .last()
+            .is_some_and(|last| last + 1 == self.ids.len());
+        if let (Some(ahead), true) = (window.ahead, is_last) {
+            self.ids.resize(positions[0] + end + ahead, self.mask);
+        }
     }
 
     fn mask_rate(

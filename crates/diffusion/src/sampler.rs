@@ -145,7 +145,7 @@ impl Batch {
                 continue;
             }
             let candidates = canvas.candidates();
-            let start = rows.push(canvas.ids()).start;
+            let start = rows.push(canvas.visible()).start;
             let first = wanted.len();
             wanted.extend(candidates.iter().map(|position| start + position));
             let guided = canvas.guidance().map(|guidance| {

@@ -23,6 +23,9 @@ pub struct TextOptions {
     pub length: usize,
     /// Tokens decided together; blocks go from left to right.
     pub block: usize,
+    /// Masks after the block that are looked at; absent: the whole canvas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<usize>,
     /// Denoising steps over all blocks.
     pub steps: usize,
     /// Scale of the Gumbel noise on the logits; 0 is greedy.
@@ -159,6 +162,7 @@ impl Default for TextOptions {
         Self {
             length: 512,
             block: 128,
+            ahead: None,
             steps: 256,
             temperature: 0.0,
             guidance: 0.0,

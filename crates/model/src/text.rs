@@ -257,6 +257,7 @@ impl Mmada {
         let special = &self.vocab().special;
         TextPlan {
             block_length: options.block,
+            ahead: options.ahead,
             stop: Stop::Complete {
                 end: vec![special.eot, special.eos],
             },

@@ -1,7 +1,8 @@
 //! The forward process and the loss: counts, weights, and that the weighted loss is unbiased.
 
 use mmada_diffusion::corruption::{
-    Average, FrameTargets, Scale, Thinking, Weighting, mask_independently, without_condition,
+    Average, FrameTargets, Scale, Thinking, Weighting, Window, mask_independently,
+    without_condition,
 };
 use mmada_diffusion::loss::{Example, weighted_cross_entropy};
 use mmada_diffusion::{Coefficients, Corruption, Noised, Target};
@@ -98,6 +99,68 @@ fn only_answers_are_masked_and_weigh_as_the_original() {
             let masked = noised.ids.iter().filter(|&&id| id == MASK).count();
             assert_eq!(masked, noised.targets.len());
         }
+    }
+}
+
+#[test]
+fn a_window_is_given_before_and_masked_after() {
+    use SpanKind::{Answer, Frame, Prompt, Tail};
+    let sequence = sequence(
+        Task::Chat,
+        &[(Frame, 1), (Prompt, 3), (Answer, 9), (Tail, 2)],
+    );
+    let corruption = Corruption {
+        window: Some(Window {
+            length: 4,
+            ahead: None,
+            share: 1.0,
+        }),
+        ..Corruption::default()
+    };
+    let (mut seen, mut starts) = ([0; 15], std::collections::BTreeSet::new());
+    for example in 0..4000 {
+        let noised = corruption.corrupt(&sequence, MASK, 0.5, &mut stream(example));
+        check_targets(&noised, &sequence);
+        let Some(first) = noised.targets.first() else {
+            continue;
+        };
+        let last = noised.targets[noised.targets.len() - 1].position;
+        assert!(last - first.position < 4, "{noised:?}");
+        // All that is masked and no target is one stretch to the end.
+        let targets: Vec<usize> = noised.targets.iter().map(|t| t.position).collect();
+        let other: Vec<usize> = (0..15)
+            .filter(|p| noised.ids[*p] == MASK && !targets.contains(p))
+            .collect();
+        assert!(other.iter().all(|p| *p > last));
+        assert!(other.iter().enumerate().all(|(i, p)| *p == other[0] + i));
+        assert!(other.last().is_none_or(|p| *p == 14));
+        for position in targets {
+            seen[position] += 1;
+        }
+        starts.insert(first.position);
+    }
+    assert_eq!(starts, (4..15).collect());
+    let window = corruption.window.map(|window| Window {
+        ahead: Some(3),
+        ..window
+    });
+    let ahead = Corruption {
+        window,
+        ..corruption
+    };
+    for example in 0..400 {
+        let whole = corruption.corrupt(&sequence, MASK, 0.5, &mut stream(example));
+        let cut = ahead.corrupt(&sequence, MASK, 0.5, &mut stream(example));
+        assert_eq!(cut.targets, whole.targets);
+        let kept = cut.ids.len().min(15);
+        assert_eq!(cut.ids[..kept], whole.ids[..kept]);
+        // A window ends at 5 to 15; three masks follow it.
+        assert!((8..=18).contains(&cut.ids.len()), "{cut:?}");
+        assert!(cut.ids[cut.ids.len() - 3..].iter().all(|id| *id == MASK));
+    }
+    // 4 of 14 windows hold a position, which is then masked half of the time: 571 of 4,000.
+    for count in &seen[4..] {
+        assert!((450..700).contains(count), "{seen:?}");
     }
 }
 

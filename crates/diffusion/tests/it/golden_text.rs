@@ -23,6 +23,7 @@ fn plan(case: &Value, network: &Network, batch: usize) -> TextPlan {
     TextPlan {
         steps: get(case, "steps"),
         block_length: get(case, "block_length"),
+        ahead: None,
         temperature: get(case, "temperature"),
         commit: match remasking.as_str() {
             "low_confidence" => Commit::LowConfidence,

@@ -33,6 +33,7 @@ fn text() -> impl Strategy<Value = Canvas> {
             let plan = TextPlan {
                 steps,
                 block_length,
+                ahead: None,
                 temperature,
                 commit: if random {
                     Commit::Random

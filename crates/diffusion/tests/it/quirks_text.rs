@@ -14,6 +14,7 @@ fn plan(steps: usize, block_length: usize) -> TextPlan {
     TextPlan {
         steps,
         block_length,
+        ahead: None,
         temperature: 0.0,
         commit: Commit::LowConfidence,
         allowed: Allowed {
@@ -296,4 +297,39 @@ fn damaged_logits_are_an_error_that_names_the_place() {
         );
         assert!(sampler.next().is_none());
     }
+}
+
+#[test]
+fn masks_far_ahead_are_left_out_when_asked() {
+    let rows = |asked: &Fake| -> Vec<usize> {
+        let lengths = asked.asked.iter().map(|(rows, _)| rows.len());
+        lengths.collect()
+    };
+    let ids = [vec![5, 6], vec![MASK; 8]].concat();
+    let mut plan = plan(4, 4);
+    plan.ahead = Some(3);
+    let canvas = Canvas::text(ids.clone(), MASK, plan.clone()).unwrap();
+    let (_, short, asked) = run(tangled, canvas);
+    // Two given, a block of four, three ahead; the second block ends the canvas.
+    assert_eq!(rows(&asked), [9, 9, 10, 10]);
+    assert!(!short.contains(&MASK));
+    // Far enough ahead is all of it.
+    let [whole, far] = [None, Some(4)].map(|ahead| {
+        plan.ahead = ahead;
+        run(
+            tangled,
+            Canvas::text(ids.clone(), MASK, plan.clone()).unwrap(),
+        )
+        .1
+    });
+    assert_eq!(whole, far);
+    // What follows the masks is seen, and guidance needs its twin's rows.
+    plan.ahead = Some(0);
+    let closed = [ids.clone(), vec![7]].concat();
+    let (_, _, asked) = run(tangled, Canvas::text(closed, MASK, plan.clone()).unwrap());
+    assert_eq!(rows(&asked), [11; 4]);
+    let twin = Unconditional::all_given(&ids, MASK);
+    let canvas = Canvas::text(ids, MASK, plan).unwrap();
+    let (_, _, asked) = run(tangled, canvas.guided(1.5, twin).unwrap());
+    assert_eq!(rows(&asked), [20; 4]);
 }
