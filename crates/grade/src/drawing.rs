@@ -52,6 +52,17 @@ impl Drawing {
         Self::read_rgb(picture.width(), picture.height(), picture.pixels())
     }
 
+    /// The colour and shape that a text names, if it names one of each.
+    pub fn named_in(text: &str) -> Option<(&'static str, &'static str)> {
+        let text = text.to_lowercase();
+        let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).collect();
+        let colors = COLORS.iter().map(|(name, _)| *name);
+        Some((
+            only_in(&words, colors)?,
+            only_in(&words, SHAPES.into_iter())?,
+        ))
+    }
+
     /// Reads interleaved 8-bit RGB, row by row; missing bytes count as no pixels.
     pub fn read_rgb(width: usize, height: usize, rgb: &[u8]) -> Self {
         let nearest: Vec<Option<usize>> = rgb
@@ -88,6 +99,13 @@ impl Drawing {
     pub fn is_one_color(&self) -> bool {
         self.mask >= FEWEST && self.mask * 10 >= self.counting * 9
     }
+}
+
+/// The one name that occurs among the words; `None` for none or several.
+fn only_in(words: &[&str], names: impl Iterator<Item = &'static str>) -> Option<&'static str> {
+    let mut found = names.filter(|name| words.contains(name));
+    let name = found.next()?;
+    found.next().is_none().then_some(name)
 }
 
 fn nearest_color(pixel: [u8; 3]) -> Option<usize> {

@@ -38,6 +38,19 @@ pub struct Seen {
     pub grid: Grid,
 }
 
+impl Seen {
+    /// No picture at all.
+    pub fn nothing() -> Self {
+        Self {
+            codes: Vec::new(),
+            grid: Grid {
+                width: 0,
+                height: 0,
+            },
+        }
+    }
+}
+
 /// Pictures that go through the image tokenizer at once; its activations are its memory.
 const BATCH: usize = 16;
 

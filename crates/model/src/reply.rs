@@ -19,6 +19,8 @@ pub struct TextReply {
     pub thought: Thought,
     /// What was put into each gap; empty when there were none.
     pub gaps: Vec<String>,
+    /// Ids of all of it, the end that was written included.
+    pub ids: Vec<u32>,
     /// Generated tokens up to the end of the answer.
     pub tokens: usize,
 }
@@ -77,6 +79,7 @@ impl Outcome for Text {
         Ok(TextReply {
             thought: Thought::parse(&text),
             text,
+            ids: ids[..(end + 1).min(ids.len())].to_vec(),
             gaps,
             tokens,
         })

@@ -26,6 +26,8 @@ pub enum Purpose {
     Position = 7,
     /// Augmentation of pictures.
     Augment = 8,
+    /// The draws of sampled completions, in reinforcement learning.
+    Rollout = 9,
 }
 
 /// The coordinates of a stream of random numbers.

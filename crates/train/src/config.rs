@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::CheckpointConfig;
 use crate::lr::LrConfig;
 use crate::optimizer::{EmaConfig, OptimizerConfig};
+use crate::unigrpo::UniGrpoConfig;
 use crate::{Error, Result, overrides};
 
 /// One reproducible run.
@@ -108,6 +109,9 @@ pub enum ObjectiveConfig {
     Denoise(DenoiseConfig),
     /// Pictures through the image tokenizer and back.
     Reconstruct(ReconstructConfig),
+    /// Completions of prompts are sampled and graded, and the better ones made likelier.
+    #[serde(rename = "unigrpo")]
+    UniGrpo(UniGrpoConfig),
 }
 
 /// Masked diffusion: each task's masked tokens are predicted.
@@ -323,7 +327,9 @@ impl RunConfig {
         let share = |value: f32| (0.0..=1.0).contains(&value);
         let denoise = match &self.objective {
             ObjectiveConfig::Denoise(denoise) => denoise.clone(),
-            ObjectiveConfig::Reconstruct(_) => DenoiseConfig::default(),
+            ObjectiveConfig::Reconstruct(_) | ObjectiveConfig::UniGrpo(_) => {
+                DenoiseConfig::default()
+            }
         };
         let (BatchSize::Tokens(size) | BatchSize::Sequences(size)) = self.batch.size;
         let rules = [

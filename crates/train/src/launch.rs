@@ -11,6 +11,7 @@ use crate::denoise::Denoise;
 use crate::objective::Objective;
 use crate::reconstruct::Reconstruct;
 use crate::trainer::{Start, Summary, Trainer};
+use crate::unigrpo::UniGrpo;
 use crate::{Error, Reporter, Result};
 
 /// What to do with a run file.
@@ -87,6 +88,10 @@ pub fn run(config: &RunConfig, options: LaunchOptions, reporter: &dyn Reporter) 
     let summary = pool.install(|| match &config.objective {
         ObjectiveConfig::Denoise(settings) => {
             let objective = Denoise::open(config, settings, &device, reporter, &stop)?;
+            train(config, objective, start, stop, reporter)
+        }
+        ObjectiveConfig::UniGrpo(settings) => {
+            let objective = UniGrpo::open(config, settings, &device, reporter, &stop)?;
             train(config, objective, start, stop, reporter)
         }
         ObjectiveConfig::Reconstruct(terms) => {

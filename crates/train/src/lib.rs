@@ -14,6 +14,7 @@ pub mod trainer;
 pub mod denoise;
 pub mod objective;
 pub mod reconstruct;
+pub mod unigrpo;
 
 pub mod codes;
 

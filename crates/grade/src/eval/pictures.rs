@@ -56,7 +56,7 @@ pub(super) fn reconstruction(context: &Context, on_progress: OnProgress) -> Resu
     let (originals, decoded): (Vec<Picture>, Vec<Picture>) = pairs.into_iter().unzip();
     let columns = originals.len();
     let mut scores = vec![Score::mean("psnr", &values)];
-    scores.extend(kept.map(|kept| Score::share("drawing_kept", kept.into_iter())));
+    scores.extend(kept.map(|kept| Score::share("drawing_kept", kept)));
     let report = context.report(Benchmark::Reconstruction, values.len(), scores, examples);
     Ok(Report {
         sheet: Some(sheet(&[originals, decoded].concat(), columns)?),

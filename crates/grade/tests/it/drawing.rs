@@ -84,6 +84,19 @@ fn real_test_pictures_are_judged_right() {
 }
 
 #[test]
+fn names_in_a_text_are_found() {
+    for (text, expected) in [
+        ("a Red circle", Some(("red", "circle"))),
+        ("noto style: teal triangle.", Some(("teal", "triangle"))),
+        ("a circle", None),
+        ("a red or blue circle", None),
+        ("a redcircle", None),
+    ] {
+        assert_eq!(Drawing::named_in(text), expected, "{text}");
+    }
+}
+
+#[test]
 fn psnr_is_that_of_the_formula() {
     let flat = |level: u8| Picture::new(2, 2, vec![level; 12]).unwrap();
     assert_eq!(psnr(&flat(7), &flat(7)), Some(100.0));

@@ -54,7 +54,7 @@ fn every_benchmark_reports_its_numbers() {
         ..EvalOptions::default()
     };
     for (benchmark, n, names) in [
-        (Benchmark::Reconstruction, 4, vec!["psnr"]),
+        (Benchmark::Reconstruction, 4, vec!["psnr", "drawing_kept"]),
         (Benchmark::Caption, 4, vec!["normalised", "exact"]),
         (Benchmark::Vqa, 8, vec!["overall", "yes_no", "open"]),
         // Three combinations, whatever their frequency, two pictures each.

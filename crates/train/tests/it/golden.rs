@@ -13,7 +13,7 @@ use serde_json::Value;
 
 type Tensors = HashMap<String, Tensor>;
 
-fn golden(part: &str) -> PathBuf {
+pub(crate) fn golden(part: &str) -> PathBuf {
     let here = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/golden");
     let root = std::env::var_os("MMADA_GOLDEN").map_or_else(|| here.into(), PathBuf::from);
     root.join(part)

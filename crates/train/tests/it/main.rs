@@ -8,4 +8,5 @@ mod kill;
 mod metrics;
 mod optimizer;
 mod runs;
+mod unigrpo;
 mod world;

@@ -11,14 +11,14 @@ use mmada_train::{Event, LaunchOptions, Mode, Outcome, Reporter, Silent, run};
 
 use crate::world::{FACTS, World, metrics};
 
-fn options(mode: Mode) -> LaunchOptions {
+pub(crate) fn options(mode: Mode) -> LaunchOptions {
     LaunchOptions {
         mode,
         ..LaunchOptions::default()
     }
 }
 
-fn train(config: &RunConfig, mode: Mode) -> Summary {
+pub(crate) fn train(config: &RunConfig, mode: Mode) -> Summary {
     match run(config, options(mode), &Silent).unwrap() {
         Outcome::Trained(summary) => summary,
         Outcome::Resolved(_) => panic!("a dry run"),
@@ -36,7 +36,7 @@ impl Reporter for StopAt {
     }
 }
 
-fn stopped_at(config: &RunConfig, step: u64) -> Summary {
+pub(crate) fn stopped_at(config: &RunConfig, step: u64) -> Summary {
     let stop = Arc::new(AtomicBool::new(false));
     let options = LaunchOptions {
         stop: stop.clone(),

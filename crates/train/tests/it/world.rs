@@ -156,6 +156,50 @@ impl World {
         parse(&text, overrides)
     }
 
+    /// Reinforcement learning of the facts, and of painting, from the model of another run.
+    pub(crate) fn unigrpo(&self, out: &str, from: &str, overrides: &[&str]) -> RunConfig {
+        let text = format!(
+            r#"
+            run = {{ name = "tiny", out = {out:?}, seed = 5, steps = 7, threads = 2 }}
+            lr = {{ peak = 1e-3 }}
+            batch = {{ size = {{ sequences = 3 }}, accumulate = 2 }}
+            checkpoint = {{ every = 2, keep = 2 }}
+            log = {{ every = 1 }}
+            [model]
+            init = {{ from = {from:?} }}
+            [model.generation]
+            text = {{ length = 8, block = 8, steps = 8 }}
+            paint = {{ width = 16, height = 16, steps = 2, guidance = 0.0 }}
+            image = {{ width = 16, height = 16 }}
+            [objective]
+            kind = "unigrpo"
+            group = 6
+            updates = 3
+            [objective.rewards]
+            chat = [{{ grader = "plain" }}, {{ grader = "format", weight = 0.5 }}]
+            [[data]]
+            name = "facts"
+            kind = "jsonl"
+            paths = [{facts:?}]
+            views = [{{ task = "chat" }}]
+            weight = 0.9
+            [[data]]
+            name = "pictures"
+            kind = "jsonl"
+            paths = [{captions:?}]
+            images = {pictures:?}
+            views = [{{ task = "paint", prompt = "{{caption}} circle" }}]
+            weight = 0.1
+            "#,
+            out = self.path(out),
+            from = self.path(from),
+            facts = self.path("facts.jsonl"),
+            captions = self.path("pictures.jsonl"),
+            pictures = self.path("pictures"),
+        );
+        parse(&text, overrides)
+    }
+
     /// A run of the image tokenizer.
     pub(crate) fn reconstruct(&self, out: &str, overrides: &[&str]) -> RunConfig {
         let text = format!(

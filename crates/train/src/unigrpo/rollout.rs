@@ -1,0 +1,319 @@
+//! Rollouts: prompts become groups of completions with rewards, and completions become estimates of
+//! their likelihood under the policy that wrote them.
+//!
+//! ```text
+//!   example ─┬─ sampled G times ──▶ completions ──graders──▶ rewards ──▶ advantages
+//!            │                          │
+//!            │                 masked at t₁ … t_μ, the prompt never
+//!            │                          │
+//!            └──────────────────▶ estimates: noised ids, masked tokens, log p old, log p reference
+//! ```
+//!
+//! A completion depends on `(seed, rollout, prompt, sample)` and the weights alone, so it can be
+//! replayed alone.
+
+use mmada_data::Example;
+use mmada_data::picture::Picture;
+use mmada_diffusion::corruption::mask_exactly;
+use mmada_grade::grader::Reply;
+use mmada_model::{
+    ChatRequest, DescribeRequest, Mmada, PaintOptions, PaintRequest, Seen, TextOptions,
+};
+use mmada_tensor::random::{Key, Purpose, Stream};
+use mmada_tensor::{Rows, Tensor};
+use mmada_tokens::thought::THINK_PAINT_PROMPT;
+use mmada_tokens::{Sequence, SpanKind, Tail, Task};
+use serde::{Deserialize, Serialize};
+
+use super::reward::{Rewards, Verdict};
+use crate::{Error, Result};
+
+/// A prompt with what it needs: a picture to look at is already codes.
+#[derive(Debug, Clone)]
+pub struct Prompt {
+    /// The example; its answer is only shown to graders.
+    pub example: Example,
+    /// The picture of a question.
+    pub seen: Option<Seen>,
+}
+
+/// What the policy made of a prompt.
+#[derive(Debug)]
+pub struct Completion {
+    /// Prompt and completion.
+    pub sequence: Sequence,
+    /// Its text, thought included.
+    pub text: Option<String>,
+    /// Its picture.
+    pub picture: Option<Picture>,
+    /// The verdict; absent where a grader failed.
+    pub verdict: Option<Verdict>,
+}
+
+/// One noised completion: what an inner update learns from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Estimate {
+    /// The row, masks where they fell.
+    pub ids: Vec<u32>,
+    /// Masked positions of the completion.
+    pub positions: Vec<usize>,
+    /// What stood there.
+    pub targets: Vec<u32>,
+    /// Log-likelihoods under the policy that wrote the completion.
+    pub old: Vec<f32>,
+    /// The same under the reference policy; empty where no divergence is wanted.
+    pub reference: Vec<f32>,
+    /// The completion's advantage within its group.
+    pub advantage: f64,
+}
+
+/// How completions are sampled.
+#[derive(Debug, Clone, Copy)]
+pub struct Sampling {
+    /// Completions of a prompt.
+    pub group: usize,
+    /// Scale of the noise on the tokens of text.
+    pub temperature: f32,
+    /// Seed of this rollout's draws.
+    pub seed: u64,
+}
+
+/// Samples and judges a group of completions for every prompt; all prompts of one task share
+/// forwards. The groups are in the order of the prompts.
+///
+/// # Errors
+/// Those of sampling.
+pub fn completions(
+    model: &Mmada,
+    prompts: &[Prompt],
+    sampling: &Sampling,
+    rewards: &Rewards,
+) -> Result<Vec<Vec<Completion>>> {
+    let mut groups: Vec<Vec<Completion>> = prompts.iter().map(|_| Vec::new()).collect();
+    for task in [Task::Chat, Task::Describe, Task::Paint, Task::ThinkPaint] {
+        let of_task = prompts.iter().enumerate();
+        let of_task = of_task.filter(|(_, prompt)| prompt.example.task == task);
+        let asked: Vec<(usize, u64)> = of_task
+            .flat_map(|(index, _)| {
+                let sample = move |sample| (index, (index as u64) << 32 | sample as u64);
+                (0..sampling.group).map(sample)
+            })
+            .collect();
+        if asked.is_empty() {
+            continue;
+        }
+        for (&(index, _), mut completion) in asked
+            .iter()
+            .zip(sample(model, prompts, &asked, task, sampling)?)
+        {
+            let example = &prompts[index].example;
+            let reply = match (&completion.picture, &completion.text) {
+                (Some(picture), _) => Reply::Picture(picture),
+                (None, text) => Reply::Text(text.as_deref().unwrap_or_default()),
+            };
+            completion.verdict = rewards.judge(example, reply);
+            groups[index].push(completion);
+        }
+    }
+    Ok(groups)
+}
+
+/// One completion for each `(prompt, number of its draws)`.
+fn sample(
+    model: &Mmada,
+    prompts: &[Prompt],
+    asked: &[(usize, u64)],
+    task: Task,
+    sampling: &Sampling,
+) -> Result<Vec<Completion>> {
+    let (codec, layout, defaults) = (model.codec(), model.layout(), model.defaults());
+    let hot = |options: &TextOptions| TextOptions {
+        temperature: sampling.temperature,
+        seed: sampling.seed,
+        ..options.clone()
+    };
+    let paint = PaintOptions {
+        seed: sampling.seed,
+        ..defaults.paint.clone()
+    };
+    let example = |index: usize| &prompts[index].example;
+    let laid = |sequence: mmada_tokens::Result<Sequence>| sequence.map_err(Error::data);
+    let image = |codes: &[u32]| -> Vec<u32> {
+        codes
+            .iter()
+            .map(|&code| model.vocab().image_id(code))
+            .collect()
+    };
+    let completion = |sequence, text, picture| Completion {
+        sequence,
+        text,
+        picture,
+        verdict: None,
+    };
+    let mut made = Vec::with_capacity(asked.len());
+    match task {
+        Task::Text => {}
+        Task::Chat => {
+            let requests = asked.iter().map(|&(index, number)| ChatRequest {
+                messages: &example(index).messages,
+                example: number,
+            });
+            let requests: Vec<_> = requests.collect();
+            let run = model.chat_many(&requests, &hot(&defaults.text));
+            let replies = run.and_then(|run| run.finish()).map_err(Error::model)?;
+            for (&(index, _), reply) in asked.iter().zip(replies) {
+                let prompt = laid(
+                    codec
+                        .chat_ids(&example(index).messages)
+                        .and_then(|prompt| layout.chat(&prompt, &reply.ids, Tail::None)),
+                )?;
+                made.push(completion(prompt, Some(reply.text), None));
+            }
+        }
+        Task::Describe => {
+            let nothing = Seen::nothing();
+            let seen = |index: usize| prompts[index].seen.as_ref().unwrap_or(&nothing);
+            let requests = asked.iter().map(|&(index, number)| DescribeRequest {
+                seen: seen(index),
+                question: &example(index).prompt,
+                example: number,
+            });
+            let requests: Vec<_> = requests.collect();
+            let run = model.describe_many(&requests, &hot(&defaults.describe));
+            let replies = run.and_then(|run| run.finish()).map_err(Error::model)?;
+            for (&(index, _), reply) in asked.iter().zip(replies) {
+                let row = codec.prompt(&example(index).prompt).and_then(|prompt| {
+                    layout.describe(&image(&seen(index).codes), &prompt, &reply.ids, Tail::None)
+                });
+                made.push(completion(laid(row)?, Some(reply.text), None));
+            }
+        }
+        Task::Paint => {
+            let requests = asked.iter().map(|&(index, number)| PaintRequest {
+                prompt: &example(index).prompt,
+                example: number,
+            });
+            let requests: Vec<_> = requests.collect();
+            let run = model.paint_many(&requests, &paint);
+            let paintings = run.and_then(|run| run.finish()).map_err(Error::model)?;
+            for (&(index, _), painting) in asked.iter().zip(paintings) {
+                let row = codec.text(example(index).prompt.trim());
+                let row = row.and_then(|prompt| layout.paint(&prompt, &image(&painting.codes)));
+                made.push(completion(laid(row)?, None, Some(painting.picture)));
+            }
+        }
+        Task::ThinkPaint => {
+            let requests = asked.iter().map(|&(index, number)| PaintRequest {
+                prompt: &example(index).prompt,
+                example: number,
+            });
+            let requests: Vec<_> = requests.collect();
+            let run = model.think_paint_many(&requests, &hot(&defaults.thought), &paint);
+            let (thoughts, paintings) = run.and_then(|run| run.finish()).map_err(Error::model)?;
+            for ((&(index, _), reply), painting) in asked.iter().zip(thoughts).zip(paintings) {
+                let words = format!("{THINK_PAINT_PROMPT}{}", example(index).prompt);
+                let tail = Tail::To(defaults.thought.length);
+                let row = codec.prompt(&words).and_then(|prompt| {
+                    layout.think_paint(&prompt, &reply.ids, &image(&painting.codes), tail)
+                });
+                made.push(completion(
+                    laid(row)?,
+                    Some(reply.text),
+                    Some(painting.picture),
+                ));
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// Masks a completion at `level` of `total`: that share of its tokens, one at least, anywhere in
+/// it. A share `prompt_rate` of the prompt's own tokens is masked too and not scored, which is 0 but
+/// for diffu-GRPO. Rows of text end in `ahead` masks more, as while they are written.
+pub fn noise(
+    sequence: &Sequence,
+    mask: u32,
+    (level, total): (u32, u32),
+    prompt_rate: f32,
+    ahead: usize,
+    stream: &mut Stream,
+) -> Estimate {
+    let completion = [SpanKind::Answer, SpanKind::Image];
+    let mut scored: Vec<usize> = completion
+        .into_iter()
+        .filter(|kind| *kind == SpanKind::Answer || sequence.task != Task::Describe)
+        .flat_map(|kind| sequence.positions(kind).collect::<Vec<_>>())
+        .collect();
+    scored.sort_unstable();
+    let share = f64::from(level) / f64::from(total.max(1));
+    let count = ((share * scored.len() as f64).round() as usize).clamp(1, scored.len().max(1));
+    let positions = mask_exactly(&scored, count, stream);
+    let mut ids = sequence.ids.clone();
+    let targets = positions.iter().map(|&position| ids[position]).collect();
+    for position in sequence.positions(SpanKind::Prompt) {
+        if stream.uniform() < prompt_rate {
+            ids[position] = mask;
+        }
+    }
+    for &position in &positions {
+        ids[position] = mask;
+    }
+    if matches!(sequence.task, Task::Chat | Task::Describe) {
+        ids.resize(ids.len() + ahead, mask);
+    }
+    Estimate {
+        ids,
+        positions,
+        targets,
+        old: Vec::new(),
+        reference: Vec::new(),
+        advantage: 0.0,
+    }
+}
+
+/// Negative log-likelihoods of the masked tokens of all estimates, one after the other.
+///
+/// # Shapes
+/// `[masked tokens]`, f32, with gradient where the model is trained.
+pub(super) fn nll(model: &Mmada, estimates: &[Estimate]) -> Result<Tensor> {
+    let mut rows = Rows::default();
+    let (mut wanted, mut targets) = (Vec::new(), Vec::new());
+    for estimate in estimates {
+        let start = rows.push(&estimate.ids).start;
+        wanted.extend(estimate.positions.iter().map(|position| start + position));
+        targets.extend_from_slice(&estimate.targets);
+    }
+    Ok(model.transformer().nll(&rows, &wanted, &targets)?)
+}
+
+/// Log-likelihoods of each estimate's masked tokens, in forwards of at most the model's row budget.
+///
+/// # Errors
+/// Those of the network.
+pub fn log_likelihoods(model: &Mmada, estimates: &[Estimate]) -> Result<Vec<Vec<f32>>> {
+    let mut results = Vec::with_capacity(estimates.len());
+    let mut rest = estimates;
+    while !rest.is_empty() {
+        let mut rows = 0;
+        let fit = rest.iter().take_while(|estimate| {
+            rows += estimate.ids.len();
+            rows <= model.row_budget()
+        });
+        let (now, later) = rest.split_at(fit.count().max(1));
+        let values = nll(model, now)?.to_vec1::<f32>()?;
+        let mut values = values.into_iter().map(|nll| -nll);
+        for estimate in now {
+            results.push(values.by_ref().take(estimate.positions.len()).collect());
+        }
+        rest = later;
+    }
+    Ok(results)
+}
+
+/// The seed of a rollout's draws, which sampling combines with prompt and sample.
+pub fn rollout_seed(seed: u64, rollout: u64, micro: usize) -> u64 {
+    let key = Key::new(seed, Purpose::Rollout)
+        .step(rollout)
+        .example(micro as u64);
+    key.stream().below(u32::MAX as usize) as u64
+}

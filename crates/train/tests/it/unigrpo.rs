@@ -1,0 +1,309 @@
+//! UniGRPO: its formulas against golden numbers, its noising, and whole runs on the tiny world.
+
+use std::collections::HashMap;
+
+use mmada_data::Example;
+use mmada_grade::grader::{Grader, Reply, Truth};
+use mmada_tensor::random::{Key, Purpose};
+use mmada_tensor::{Device, Tensor, candle};
+use mmada_tokens::{Sequence, SpanKind, Task};
+use mmada_train::unigrpo::policy::{
+    Completion, Levels, Ratio, Scale, Surrogate, advantages, structured_levels,
+};
+use mmada_train::unigrpo::reward::{GraderName, Reward, Rewards, guarded};
+use mmada_train::unigrpo::rollout::noise;
+use mmada_train::{Mode, Silent, run};
+use serde_json::Value;
+
+use crate::golden::golden;
+use crate::runs::{options, stopped_at, train};
+use crate::world::{World, metrics};
+
+fn cases() -> Value {
+    serde_json::from_slice(&std::fs::read(golden("unigrpo/cases.json")).unwrap()).unwrap()
+}
+
+fn numbers(value: &Value) -> Vec<f64> {
+    let values = value.as_array().unwrap().iter();
+    values.map(|value| value.as_f64().unwrap()).collect()
+}
+
+fn assert_close(what: &str, got: &[f64], expected: &[f64]) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (got, expected) in got.iter().zip(expected) {
+        assert!(
+            (got - expected).abs() < 1e-5,
+            "{what}: {got}, expected {expected}"
+        );
+    }
+}
+
+#[test]
+fn golden_levels() {
+    for case in cases()["timesteps"].as_array().unwrap() {
+        let number = |name: &str| case[name].as_u64().unwrap() as u32;
+        let got = structured_levels(number("T"), number("t1"), number("mu") as usize);
+        let got: Vec<f64> = got.into_iter().map(f64::from).collect();
+        assert_eq!(got, numbers(&case["timesteps"]));
+    }
+}
+
+#[test]
+fn golden_advantages() {
+    for case in cases()["advantages"].as_array().unwrap() {
+        let rewards = numbers(&case["rewards"]);
+        for (scale, name) in [
+            (Scale::Population, "advantage_population_std"),
+            (Scale::Sample, "advantage_sample_std"),
+        ] {
+            assert_close(name, &advantages(&rewards, scale), &numbers(&case[name]));
+        }
+    }
+}
+
+/// The rows of a `[rows, tokens]` tensor at masked tokens only.
+fn masked(tensors: &HashMap<String, Tensor>, name: &str, mask: &[Vec<i64>]) -> Vec<Vec<f32>> {
+    let rows = tensors[name].to_vec2::<f32>().unwrap();
+    let rows = rows.iter().zip(mask).map(|(row, mask)| {
+        let kept = row.iter().zip(mask).filter(|(_, mask)| **mask == 1);
+        kept.map(|(value, _)| *value).collect()
+    });
+    rows.collect()
+}
+
+#[test]
+fn golden_losses_and_gradients() {
+    let tensors =
+        candle::safetensors::load(golden("unigrpo/io.safetensors"), &Device::Cpu).unwrap();
+    for case in cases()["losses"].as_array().unwrap() {
+        let name = case["name"].as_str().unwrap();
+        let of = |part: &str| format!("{name}.{part}");
+        let mask = tensors[&of("mask")].to_vec2::<i64>().unwrap();
+        let logp = |part: &str| masked(&tensors, &of(part), &mask);
+        let (new, old, reference) = (logp("logp_new"), logp("logp_old"), logp("logp_ref"));
+        let advantages = tensors[&of("advantages")].to_vec1::<f32>().unwrap();
+        let rows = 0..new.len();
+        let completions: Vec<_> = rows
+            .map(|row| Completion {
+                new: &new[row],
+                old: &old[row],
+                reference: &reference[row],
+                advantage: f64::from(advantages[row]),
+            })
+            .collect();
+        let number = |key: &str| case[key].as_f64().unwrap();
+        for (ratio, loss, surrogate, clipped, gradient) in [
+            (
+                Ratio::Sequence,
+                "loss_seq",
+                "seq_surrogate_mean",
+                "fraction_seq_clipped",
+                "grad_loss_seq",
+            ),
+            (
+                Ratio::Token,
+                "loss_token",
+                "token_surrogate_mean_over_group",
+                "",
+                "grad_loss_token",
+            ),
+        ] {
+            let rule = Surrogate {
+                ratio,
+                clip_low: number("eps"),
+                clip_high: number("eps"),
+                kl: number("beta"),
+            };
+            let value = rule.value(&completions);
+            let what = |part: &str| format!("{name} {ratio:?} {part}");
+            assert_close(&what("loss"), &[value.loss], &[number(loss)]);
+            assert_close(&what("surrogate"), &[value.surrogate], &[number(surrogate)]);
+            assert_close(
+                &what("kl"),
+                &[value.kl],
+                &[number("kl_token_mean_over_group")],
+            );
+            if !clipped.is_empty() {
+                assert_close(&what("clipped"), &[value.clipped], &[number(clipped)]);
+            }
+            let expected = masked(&tensors, &of(gradient), &mask).concat();
+            let expected: Vec<f64> = expected.into_iter().map(f64::from).collect();
+            assert_close(&what("gradient"), &value.gradient, &expected);
+        }
+    }
+}
+
+#[test]
+fn levels_are_drawn_as_named() {
+    // The example of the paper's §5.2.
+    assert_eq!(structured_levels(900, 100, 5), [100, 300, 500, 700, 900]);
+    for example in 0..200 {
+        let mut stream = Key::new(3, Purpose::NoiseLevel).example(example).stream();
+        let mut draw = |levels: Levels| levels.draw(1000, 4, &mut stream);
+        let structured = draw(Levels::Structured);
+        assert!(structured.is_sorted() && structured[3] == 1000 && structured[0] < 1000);
+        let inside = draw(Levels::Inside);
+        assert!(inside.is_sorted() && inside[0] + inside[3] == 1000);
+        assert!(draw(Levels::Random).iter().all(|level| *level < 1000));
+        assert_eq!(draw(Levels::Full), [1000; 4]);
+    }
+}
+
+#[test]
+fn only_completions_are_noised() {
+    let mut row = Sequence::new(Task::Chat);
+    row.push(SpanKind::Frame, &[1]);
+    row.push(SpanKind::Prompt, &[2, 3, 4]);
+    row.push(SpanKind::Answer, &[5, 6, 7, 8]);
+    for example in 0..100 {
+        let mut stream = Key::new(3, Purpose::Corruption).example(example).stream();
+        for (level, count) in [(0, 1), (250, 1), (500, 2), (1000, 4)] {
+            let noised = noise(&row, 99, (level, 1000), 0.0, 2, &mut stream);
+            assert_eq!(noised.ids[..4], [1, 2, 3, 4]);
+            assert_eq!(noised.ids[8..], [99, 99]);
+            assert_eq!(noised.positions.len(), count);
+            for (position, target) in noised.positions.iter().zip(&noised.targets) {
+                assert_eq!((noised.ids[*position], row.ids[*position]), (99, *target));
+            }
+        }
+        // diffu-GRPO masks the prompt too, and scores the answer alone.
+        let noised = noise(&row, 99, (1000, 1000), 1.0, 0, &mut stream);
+        assert_eq!(noised.ids, [1, 99, 99, 99, 99, 99, 99, 99]);
+        assert_eq!(noised.targets, [5, 6, 7, 8]);
+    }
+}
+
+struct Broken(fn() -> f64);
+
+impl Grader for Broken {
+    fn name(&self) -> &str {
+        "broken"
+    }
+
+    fn grade(&self, _: Reply<'_>, _: Truth<'_>) -> f64 {
+        (self.0)()
+    }
+}
+
+#[test]
+fn a_grader_that_fails_gives_no_verdict() {
+    let graded = |grader: &dyn Grader| guarded(grader, Reply::Text("a"), Truth::Text("a"));
+    assert_eq!(graded(&Broken(|| 0.25)), Some(0.25));
+    assert_eq!(graded(&Broken(|| f64::NAN)), None);
+    assert_eq!(graded(&Broken(|| panic!("no verdict"))), None);
+}
+
+#[test]
+fn rewards_add_up_by_task() {
+    let example = Example {
+        key: 0,
+        name: "a".to_owned(),
+        source: "s".into(),
+        task: Task::Chat,
+        messages: Vec::new(),
+        prompt: "What is 2 + 2?".to_owned(),
+        thought: None,
+        answer: "4".to_owned(),
+        image: None,
+        weight: 1.0,
+    };
+    let rewards = Rewards::default();
+    for (reply, expected) in [
+        ("<think>2 + 2 = 4.</think>4", 2.5),
+        ("4", 2.0),
+        ("<think>so</think>5", 0.5),
+        ("5", 0.0),
+    ] {
+        let verdict = rewards.judge(&example, Reply::Text(reply)).unwrap();
+        assert_eq!(verdict.reward, expected, "{reply}");
+        assert_eq!(verdict.parts.len(), 2);
+    }
+    let none = Rewards {
+        chat: vec![Reward {
+            grader: GraderName::Plain,
+            weight: 3.0,
+        }],
+        ..rewards
+    };
+    assert_eq!(
+        none.judge(&example, Reply::Text("the 4.")).unwrap().reward,
+        3.0
+    );
+}
+
+#[test]
+fn a_run_stopped_within_a_group_goes_on_to_the_same_bits() {
+    let world = World::new();
+    let first = world.denoise("first", &["run.steps=2"]);
+    train(&first, Mode::Fresh);
+    // Groups last three steps; the stop is after the first or second of one.
+    for step in [1, 5] {
+        let name = |part: &str| format!("{part}{step}");
+        let whole = world.unigrpo(&name("whole"), "first/model", &[]);
+        let parts = world.unigrpo(&name("parts"), "first/model", &[]);
+        train(&whole, Mode::Fresh);
+        assert!(stopped_at(&parts, step).is_early);
+        train(&parts, Mode::Resume);
+        assert_eq!(metrics(&whole.run.out), metrics(&parts.run.out));
+    }
+    let one = world.unigrpo("one", "first/model", &["run.threads=1"]);
+    train(&one, Mode::Fresh);
+    assert_eq!(metrics(&one.run.out), metrics(&world.path("whole1")));
+    let lines = metrics(&one.run.out);
+    for name in [
+        "reward",
+        "reward_std",
+        "dead_groups",
+        "kl",
+        "clip_fraction",
+        "reward/plain",
+    ] {
+        assert!(
+            lines.iter().any(|line| line.get(name).is_some()),
+            "{name}: {lines:?}"
+        );
+    }
+}
+
+#[test]
+fn rewards_rise() {
+    let world = World::new();
+    let steps = [
+        "run.steps=200",
+        "lr.peak=1e-2",
+        "log.every=40",
+        "checkpoint.every=0",
+    ];
+    train(&world.denoise("first", &steps), Mode::Fresh);
+    let overrides = [
+        "run.steps=90",
+        "lr.peak=1e-3",
+        "log.every=15",
+        "checkpoint.every=0",
+        "objective.surrogate.kl=0.0",
+        "objective.temperature=1.0",
+    ];
+    let config = world.unigrpo("rl", "first/model", &overrides);
+    train(&config, Mode::Fresh);
+    let rewards: Vec<f64> = metrics(&config.run.out)
+        .iter()
+        .filter_map(|line| line["reward"].as_f64())
+        .collect();
+    let (first, last) = (rewards[0], rewards[rewards.len() - 1]);
+    assert!(last > first + 0.1, "{rewards:?}");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    let world = World::new();
+    train(&world.denoise("first", &["run.steps=1"]), Mode::Fresh);
+    for (setting, part) in [
+        ("objective.group=1", "objective.group"),
+        ("objective.updates=0", "objective.updates"),
+        ("batch.size={tokens=100}", "batch.size"),
+    ] {
+        let config = world.unigrpo("rl", "first/model", &[setting]);
+        let error = run(&config, options(Mode::Fresh), &Silent).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
+}
