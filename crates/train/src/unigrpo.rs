@@ -398,7 +398,7 @@ impl Network<EstimateBatch> for Policy {
                 name,
                 value,
                 weight,
-            })
+            });
         };
         tell("kl", value.kl);
         tell("clip_fraction", value.clipped);

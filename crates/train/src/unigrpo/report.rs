@@ -13,7 +13,7 @@ pub(super) fn metrics_of(groups: &[Vec<Completion>]) -> Vec<Metric> {
             name,
             value,
             weight,
-        })
+        });
     };
     for group in groups {
         let verdicts: Vec<_> = group.iter().filter_map(|c| c.verdict.as_ref()).collect();
