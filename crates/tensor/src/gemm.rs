@@ -1,9 +1,21 @@
-//! Matrix products in f32: the one file that knows the engine (`gemmkit`).
+//! Matrix products of f32 operands: the one place that knows the engines.
 //!
-//! The engine fixes its blocking from the shapes and the caches and reduces every element on one
+//! ```text
+//!   Precision::F32   gemmkit, f32 throughout
+//!   Precision::Bf16  operands rounded to bf16, sums in f32: tiles where the processor has them,
+//!                    else gemmkit on rounded copies
+//! ```
+//!
+//! The engines fix their blocking from the shapes and the caches and reduce every element on one
 //! worker, so the bits do not depend on the number of threads.
 
+#[cfg(target_arch = "x86_64")]
+mod tiles;
+
 use gemmkit::Parallelism;
+use half::bf16;
+
+use crate::precision::Precision;
 
 /// A matrix within a slice: any two strides, so a transpose costs nothing.
 #[derive(Clone, Copy)]
@@ -66,22 +78,28 @@ impl<'a> Matrix<'a> {
             ..self
         }
     }
+
+    /// Its elements rounded to bf16, row after row.
+    fn rounded(self) -> Vec<f32> {
+        let at = |r: usize, c: usize| self.data[r * self.row_stride + c * self.col_stride];
+        let rows = (0..self.rows).flat_map(|r| (0..self.cols).map(move |c| at(r, c)));
+        rows.map(|x| bf16::from_f32(x).to_f32()).collect()
+    }
 }
 
 /// `a · b`, row after row.
-pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
+pub(crate) fn product(precision: Precision, a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
     let len = a.rows * b.cols;
     let mut out = Vec::with_capacity(len);
     // SAFETY: the buffer holds a.rows rows of b.cols elements, is ours alone, and every element is
     // written before the length says so.
     unsafe {
         product_at(
+            precision,
             1.0,
-            a,
-            b,
+            (a, b),
             Into::Replace,
-            out.as_mut_ptr(),
-            b.cols,
+            (out.as_mut_ptr(), b.cols),
             Workers::Pool,
         );
         out.set_len(len);
@@ -91,9 +109,9 @@ pub(crate) fn product(a: Matrix<'_>, b: Matrix<'_>) -> Vec<f32> {
 
 /// `out = alpha · a · b`, or that added to it; `out` holds row after row.
 pub(crate) fn product_into(
+    precision: Precision,
     alpha: f32,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
+    (a, b): (Matrix<'_>, Matrix<'_>),
     into: Into,
     out: &mut [f32],
     workers: Workers,
@@ -103,7 +121,16 @@ pub(crate) fn product_into(
         "product does not fit its output"
     );
     // SAFETY: the slice is exclusive and large enough, as just checked.
-    unsafe { product_at(alpha, a, b, into, out.as_mut_ptr(), b.cols, workers) }
+    unsafe {
+        product_at(
+            precision,
+            alpha,
+            (a, b),
+            into,
+            (out.as_mut_ptr(), b.cols),
+            workers,
+        )
+    }
 }
 
 /// `out = alpha · a · b`, or that added to it, with rows of `out` `row_stride` elements apart.
@@ -112,12 +139,11 @@ pub(crate) fn product_into(
 /// `out` is valid for writes (and reads when adding) of a.rows rows of b.cols elements
 /// `row_stride ≥ b.cols` apart, and nobody else touches those elements meanwhile.
 pub(crate) unsafe fn product_at(
+    precision: Precision,
     alpha: f32,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
+    (a, b): (Matrix<'_>, Matrix<'_>),
     into: Into,
-    out: *mut f32,
-    row_stride: usize,
+    (out, row_stride): (*mut f32, usize),
     workers: Workers,
 ) {
     assert!(
@@ -127,13 +153,39 @@ pub(crate) unsafe fn product_at(
     if a.rows == 0 || b.cols == 0 {
         return;
     }
+    #[cfg(target_arch = "x86_64")]
+    if precision == Precision::Bf16 && a.cols > 0 && tiles::is_available() {
+        // SAFETY: the unit is there, `Matrix` was checked against its slice when made, and `out` is
+        // the caller's promise.
+        unsafe { tiles::product(alpha, a, b, into, (out, row_stride), workers) };
+        return;
+    }
+    if precision == Precision::Bf16 {
+        let (left, right) = (a.rounded(), b.rounded());
+        let pair = (
+            Matrix::new(&left, a.rows, a.cols),
+            Matrix::new(&right, b.rows, b.cols),
+        );
+        // SAFETY: the caller's promise.
+        unsafe {
+            product_at(
+                Precision::F32,
+                alpha,
+                pair,
+                into,
+                (out, row_stride),
+                workers,
+            )
+        };
+        return;
+    }
+    let parallelism = match workers {
+        Workers::Caller => Parallelism::Serial,
+        Workers::Pool => Parallelism::Rayon(0),
+    };
     let beta = match into {
         Into::Replace => 0.0,
         Into::Add => 1.0,
-    };
-    let workers = match workers {
-        Workers::Caller => Parallelism::Serial,
-        Workers::Pool => Parallelism::Rayon(0),
     };
     // SAFETY: `Matrix` was checked against its slice when made; `out` is the caller's promise and
     // cannot alias shared slices.
@@ -153,7 +205,7 @@ pub(crate) unsafe fn product_at(
             out,
             row_stride as isize,
             1,
-            workers,
+            parallelism,
         );
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //!   Rows, Want, Segment      packed batches: sequences laid end to end, never padded
 //!   ops::{linear, attention, …}   one function per operation, with backward
+//!   Precision                in what matrix products are computed
 //!   random::{Key, Stream}    every draw derives from (seed, step, example, purpose)
 //!   process::prepare         what a program calls first, for speed
 //! ```
@@ -18,9 +19,11 @@ mod gemm;
 mod kernels;
 pub mod ops;
 pub mod packed;
+pub mod precision;
 pub mod process;
 pub mod random;
 
 pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};
 pub use error::{Error, Result};
 pub use packed::{Rows, Segment, Want};
+pub use precision::Precision;

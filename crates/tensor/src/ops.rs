@@ -16,7 +16,7 @@ use crate::kernels::optimizer::{Blend, Moment, UpdateMoment, UpdateParam};
 use crate::kernels::picture::{PadBottomRight, UpsampleNearest2};
 use crate::kernels::rotary::{Rotary, Turn};
 use crate::packed::Segment;
-use crate::{Error, Result};
+use crate::{Error, Precision, Result};
 
 /// How many attention heads look, and how many are looked at (fewer in grouped-query attention).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,8 @@ pub fn linear(x: &Tensor, weight: &Tensor) -> Result<Tensor> {
     if !kernels::fit(&[x, weight]) {
         return composed::linear(x, weight);
     }
-    Ok(x.contiguous()?.apply_op2(&weight.contiguous()?, Linear)?)
+    Ok(x.contiguous()?
+        .apply_op2(&weight.contiguous()?, Linear(Precision::current()))?)
 }
 
 /// `residual + x · weightᵀ`: a linear layer into a residual stream, with one pass less over memory
@@ -55,7 +56,9 @@ pub fn add_linear(residual: &Tensor, x: &Tensor, weight: &Tensor) -> Result<Tens
         return composed::add_linear(residual, x, weight);
     }
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
-    Ok(residual.contiguous()?.apply_op3(&x, &weight, AddLinear)?)
+    Ok(residual
+        .contiguous()?
+        .apply_op3(&x, &weight, AddLinear(Precision::current()))?)
 }
 
 /// `silu(x · gateᵀ) · (x · upᵀ)`: [`swiglu`] with the two layers that feed it.
@@ -70,7 +73,7 @@ pub fn gated_linear(x: &Tensor, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
     }
     let (gate, up) = (gate.contiguous()?, up.contiguous()?);
     Ok(x.contiguous()?
-        .apply_op3(&gate, &up, GatedLinear::default())?)
+        .apply_op3(&gate, &up, GatedLinear::new(Precision::current()))?)
 }
 
 /// Root-mean-square normalisation over the last axis, then a gain.
@@ -157,6 +160,7 @@ pub fn attention(
         return composed::attention(q, k, v, heads, segments);
     }
     let op = Attention {
+        precision: Precision::current(),
         heads,
         segments: segments.to_vec(),
     };
@@ -196,7 +200,7 @@ pub fn nll(hidden: &Tensor, head: &Tensor, targets: &[u32]) -> Result<Tensor> {
     }
     Ok(hidden
         .contiguous()?
-        .apply_op2(&head.contiguous()?, Nll::new(targets))?)
+        .apply_op2(&head.contiguous()?, Nll::new(targets, Precision::current()))?)
 }
 
 /// Group normalisation with a gain and an offset per channel.
@@ -254,7 +258,12 @@ pub fn conv2d(
         return composed::conv2d(x, weight, bias, stride, padding);
     }
     let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
-    Ok(x.apply_op3(&weight, &bias, Conv { stride, padding })?)
+    let op = Conv {
+        precision: Precision::current(),
+        stride,
+        padding,
+    };
+    Ok(x.apply_op3(&weight, &bias, op)?)
 }
 
 /// `silu(group_norm(x))` in one pass over memory; see [`group_norm`].
@@ -372,7 +381,7 @@ pub fn orthogonalize(x: &Tensor) -> Result<Tensor> {
         return composed::orthogonalize(&x);
     }
     let x = x.contiguous()?;
-    let out = kernels::orthogonal::orthogonalize(&kernels::view(&x)?, rows, cols);
+    let out = kernels::orthogonal::orthogonalize(&*kernels::view(&x)?, rows, cols);
     Ok(Tensor::from_vec(out, (rows, cols), x.device())?)
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use mmada_data::SourceConfig;
 use mmada_diffusion::{Coefficients, Corruption};
 use mmada_model::Defaults;
+use mmada_tensor::Precision;
 use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::CheckpointConfig;
@@ -68,6 +69,9 @@ pub struct RunSection {
     /// Worker threads; 0 for one per core. Numbers do not depend on it.
     #[serde(default)]
     pub threads: usize,
+    /// In what the factors of matrix products are: mixed precision. Weights stay f32.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// Where weights, tokenizer and image tokenizer come from.

@@ -14,7 +14,7 @@ use std::path::Path;
 use mmada_nn::atomic;
 use mmada_tensor::candle::backprop::GradStore;
 use mmada_tensor::ops::{self, AdamwStep};
-use mmada_tensor::{Device, Tensor, Var};
+use mmada_tensor::{Device, Precision, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -229,9 +229,11 @@ impl Optimizer {
             1.0
         };
         self.step += 1;
+        let precision = Precision::current();
         let moves = self.slots.par_iter().zip(&gradients.sums);
         moves.try_for_each(|(slot, grad)| match grad {
-            Some(grad) => self.move_along(slot, &grad.contiguous()?, lr * slot.lr_scale, scale),
+            Some(grad) => precision
+                .scope(|| self.move_along(slot, &grad.contiguous()?, lr * slot.lr_scale, scale)),
             None => Ok(()),
         })?;
         self.update_averages()?;

@@ -224,12 +224,16 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 .collect::<Result<_>>()?;
             self.clock.data += fetching.elapsed().as_secs_f64();
             let network = self.objective.network();
-            let passes = self.workers.map(&batches, |batch| -> Result<_> {
+            let pass = |batch: &O::Batch| -> Result<_> {
                 let loss = network.loss(batch)?;
                 let value = f64::from(loss.total.to_scalar::<f32>()?);
                 let scaled = (&loss.total / accumulate as f64)?;
                 Ok((loss, value, scaled.backward()?))
-            });
+            };
+            let precision = self.config.run.precision;
+            let passes = self
+                .workers
+                .map(&batches, |batch| precision.scope(|| pass(batch)));
             for pass in passes {
                 let (loss, value, grads) = pass?;
                 if !value.is_finite() {
@@ -253,7 +257,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
             }
         }
         let lr = self.config.lr.at(self.state.step, self.config.run.steps);
-        let norm = self.optimizer.step(&gradients, lr)?;
+        let precision = self.config.run.precision;
+        let norm = precision.scope(|| self.optimizer.step(&gradients, lr))?;
         self.state.meter.add("grad_norm", norm, 1.0);
         self.state.step += 1;
         self.clock.steps += 1;

@@ -7,6 +7,7 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 
 use super::math::{multiversion, sigmoid};
 use super::{PIECE, for_each_pair, for_each_piece, output, slice, view};
+use crate::Precision;
 use crate::gemm::{Into, Matrix, Workers, product, product_into};
 
 /// gate and up of one shape, result alike.
@@ -87,10 +88,19 @@ impl CustomOp2 for Swiglu {
 }
 
 /// x `[r, d]`, gate and up weights `[m, d]`, to `[r, m]`.
-#[derive(Default)]
 pub(crate) struct GatedLinear {
+    precision: Precision,
     /// What the two layers gave in the forward pass.
     layers: OnceLock<(Vec<f32>, Vec<f32>)>,
+}
+
+impl GatedLinear {
+    pub(crate) fn new(precision: Precision) -> Self {
+        Self {
+            precision,
+            layers: OnceLock::new(),
+        }
+    }
 }
 
 impl CustomOp3 for GatedLinear {
@@ -109,8 +119,16 @@ impl CustomOp3 for GatedLinear {
     ) -> Result<(CpuStorage, Shape)> {
         let ((r, d), (m, _)) = (x_layout.shape().dims2()?, gate_layout.shape().dims2()?);
         let x = Matrix::new(slice(x, x_layout)?, r, d);
-        let gate = product(x, Matrix::new(slice(gate, gate_layout)?, m, d).t());
-        let up = product(x, Matrix::new(slice(up, up_layout)?, m, d).t());
+        let gate = product(
+            self.precision,
+            x,
+            Matrix::new(slice(gate, gate_layout)?, m, d).t(),
+        );
+        let up = product(
+            self.precision,
+            x,
+            Matrix::new(slice(up, up_layout)?, m, d).t(),
+        );
         let out = activate(&gate, &up);
         // An operation runs forward once; were it run again, the numbers would be the same.
         let _ = self.layers.set((gate, up));
@@ -135,19 +153,26 @@ impl CustomOp3 for GatedLinear {
         let mut results = (None, None, None);
         if x.track_op() {
             let (gate, up) = (view(gate)?, view(up)?);
-            let mut dx = product(dgates, Matrix::new(&gate, m, d));
+            let mut dx = product(self.precision, dgates, Matrix::new(&gate, m, d));
             let up = Matrix::new(&up, m, d);
-            product_into(1.0, dups, up, Into::Add, &mut dx, Workers::Pool);
+            product_into(
+                self.precision,
+                1.0,
+                (dups, up),
+                Into::Add,
+                &mut dx,
+                Workers::Pool,
+            );
             results.0 = Some(Tensor::from_vec(dx, (r, d), x.device())?);
         }
         let xs = view(x)?;
         let xs = Matrix::new(&xs, r, d);
         if gate.track_op() {
-            let dgate = product(dgates.t(), xs);
+            let dgate = product(self.precision, dgates.t(), xs);
             results.1 = Some(Tensor::from_vec(dgate, (m, d), x.device())?);
         }
         if up.track_op() {
-            let dup = product(dups.t(), xs);
+            let dup = product(self.precision, dups.t(), xs);
             results.2 = Some(Tensor::from_vec(dup, (m, d), x.device())?);
         }
         Ok(results)

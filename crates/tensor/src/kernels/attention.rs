@@ -18,6 +18,7 @@ use rayon::prelude::*;
 
 use super::math::{dot, multiversion, softmax_row};
 use super::{Shared, output, slice, view};
+use crate::Precision;
 use crate::gemm::{Into, Matrix, Workers, product_at, product_into};
 use crate::ops::Heads;
 use crate::packed::Segment;
@@ -27,6 +28,7 @@ const TILE_ELEMENTS: usize = 64 * 1024;
 
 /// q `[rq, heads·c]`, k and v `[rk, hkv·c]` to `[rq, heads·c]`.
 pub(crate) struct Attention {
+    pub(crate) precision: Precision,
     pub(crate) heads: Heads,
     /// Checked: queries cover the rows of q in order, keys lie within k and are not empty unless
     /// the queries are.
@@ -36,6 +38,7 @@ pub(crate) struct Attention {
 /// Row widths and the scale.
 #[derive(Clone, Copy)]
 struct Geometry {
+    precision: Precision,
     c: usize,
     query_width: usize,
     key_width: usize,
@@ -78,6 +81,7 @@ impl Attention {
     fn geometry(&self, query_width: usize, key_width: usize) -> Geometry {
         let c = query_width / self.heads.query;
         Geometry {
+            precision: self.precision,
             c,
             query_width,
             key_width,
@@ -109,19 +113,19 @@ impl Attention {
                 let q = head_of(q, tile.clone(), head, g.c, g.query_width);
                 let k = head_of(k, segment.keys.clone(), key_head, g.c, g.key_width);
                 let v = head_of(v, segment.keys.clone(), key_head, g.c, g.key_width);
-                let p = probabilities(q, k, tile.len(), l, g.scale, scores);
+                let p = probabilities((q, k), (tile.len(), l), g, scores);
                 let p = Matrix::new(p, tile.len(), l);
                 // SAFETY: each (tile, head) is one task, so its rows and columns of `out` are
                 // written by nobody else; `out` outlives the tasks.
                 unsafe {
                     let out = shared.at(tile.start * g.query_width + head * g.c);
+                    let out = (out, g.query_width);
                     product_at(
+                        g.precision,
                         1.0,
-                        p,
-                        v,
+                        (p, v),
                         Into::Replace,
                         out,
-                        g.query_width,
                         Workers::Caller,
                     );
                 }
@@ -222,18 +226,23 @@ struct Places {
 
 /// softmax(q · kᵀ · scale) in the buffer.
 fn probabilities<'a>(
-    q: Matrix<'_>,
-    k: Matrix<'_>,
-    rows: usize,
-    l: usize,
-    scale: f32,
+    (q, k): (Matrix<'_>, Matrix<'_>),
+    (rows, l): (usize, usize),
+    g: Geometry,
     buffer: &'a mut Vec<f32>,
 ) -> &'a [f32] {
     if buffer.len() < rows * l {
         buffer.resize(rows * l, 0.0);
     }
     let scores = &mut buffer[..rows * l];
-    product_into(scale, q, k.t(), Into::Replace, scores, Workers::Caller);
+    product_into(
+        g.precision,
+        g.scale,
+        (q, k.t()),
+        Into::Replace,
+        scores,
+        Workers::Caller,
+    );
     for row in scores.chunks_exact_mut(l) {
         softmax_row(row);
     }
@@ -272,12 +281,19 @@ fn backward_tile(
     let k = head_of(given.k, segment.keys.clone(), *key_head, c, g.key_width);
     let v = head_of(given.v, segment.keys.clone(), *key_head, c, g.key_width);
     let grad = head_of(given.grad, queries.clone(), *head, c, g.query_width);
-    let p = probabilities(q, k, rows, l, g.scale, &mut scratch.p);
+    let p = probabilities((q, k), (rows, l), g, &mut scratch.p);
     if scratch.dp.len() < rows * l {
         scratch.dp.resize(rows * l, 0.0);
     }
     let dp = &mut scratch.dp[..rows * l];
-    product_into(1.0, grad, v.t(), Into::Replace, dp, Workers::Caller);
+    product_into(
+        g.precision,
+        1.0,
+        (grad, v.t()),
+        Into::Replace,
+        dp,
+        Workers::Caller,
+    );
     score_gradients(given, g, tile, p, dp);
     let (p, ds) = (Matrix::new(p, rows, l), Matrix::new(dp, rows, l));
     let at_queries = queries.start * g.query_width + head * c;
@@ -288,33 +304,13 @@ fn backward_tile(
     unsafe {
         let dq = places.dq.at(at_queries);
         let (dk, dv) = (places.dk.at(at_keys), places.dv.at(at_keys));
-        product_at(
-            g.scale,
-            ds,
-            k,
-            Into::Replace,
-            dq,
-            g.query_width,
-            Workers::Caller,
-        );
-        product_at(
-            g.scale,
-            ds.t(),
-            q,
-            Into::Add,
-            dk,
-            g.key_width,
-            Workers::Caller,
-        );
-        product_at(
-            1.0,
-            p.t(),
-            grad,
-            Into::Add,
-            dv,
-            g.key_width,
-            Workers::Caller,
-        );
+        let (dq, dk, dv) = ((dq, g.query_width), (dk, g.key_width), (dv, g.key_width));
+        let multiply = |scale, pair, into, out| {
+            product_at(g.precision, scale, pair, into, out, Workers::Caller);
+        };
+        multiply(g.scale, (ds, k), Into::Replace, dq);
+        multiply(g.scale, (ds.t(), q), Into::Add, dk);
+        multiply(1.0, (p.t(), grad), Into::Add, dv);
     }
 }
 

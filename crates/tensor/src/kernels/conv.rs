@@ -14,6 +14,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::{Shared, math, output, slice, sum_in_order, view};
+use crate::Precision;
 use crate::gemm::{Into, Matrix, Workers, product_at, product_into};
 
 /// Elements of the columns of one tile: 2 MiB.
@@ -25,6 +26,7 @@ const WEIGHT_PARTIALS: usize = 8;
 /// x `[b, in, height, width]`, weight `[out, in, k, k]`, bias `[out]`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Conv {
+    pub(crate) precision: Precision,
     pub(crate) stride: usize,
     /// Zeros on every side.
     pub(crate) padding: usize,
@@ -99,7 +101,9 @@ impl Taps {
 impl Walk {
     /// Whether the columns are the source itself.
     fn is_pointwise(&self) -> bool {
-        let Conv { stride, padding } = self.taps.conv();
+        let Conv {
+            stride, padding, ..
+        } = self.taps.conv();
         self.k == 1 && stride == 1 && padding == 0
     }
 
@@ -190,6 +194,7 @@ impl Walk {
     ) -> Vec<f32> {
         let mut out = vec![0f32; batch * self.target.len()];
         let shared = Shared::new(&mut out);
+        let precision = self.taps.conv().precision;
         let weight = Matrix::new(weight, self.target.channels, self.depth());
         self.tiles(batch)
             .into_par_iter()
@@ -207,16 +212,8 @@ impl Walk {
                 let stride = self.target.pixels();
                 // SAFETY: as above; the rows of the product are the tile's pixels in each channel.
                 unsafe {
-                    let out = shared.at(start);
-                    product_at(
-                        1.0,
-                        weight,
-                        columns,
-                        Into::Add,
-                        out,
-                        stride,
-                        Workers::Caller,
-                    );
+                    let (pair, out) = ((weight, columns), (shared.at(start), stride));
+                    product_at(precision, 1.0, pair, Into::Add, out, Workers::Caller);
                 }
             });
         out
@@ -225,6 +222,7 @@ impl Walk {
     /// `Σ grad · columnsᵀ` over a batch: the gradient of the weight, `[target channels, depth]`.
     fn weight_gradient(&self, batch: usize, source: &[f32], grad: &[f32]) -> Vec<f32> {
         let tiles = self.tiles(batch);
+        let precision = self.taps.conv().precision;
         let len = self.target.channels * self.depth();
         let per_partial = tiles.len().div_ceil(WEIGHT_PARTIALS).max(1);
         let partials = tiles
@@ -240,14 +238,8 @@ impl Walk {
                     let stride = self.target.pixels();
                     let grad =
                         Matrix::strided(&grad[start..], self.target.channels, pixels, stride);
-                    product_into(
-                        1.0,
-                        grad,
-                        columns.t(),
-                        Into::Add,
-                        &mut total,
-                        Workers::Caller,
-                    );
+                    let (pair, out) = ((grad, columns.t()), &mut total);
+                    product_into(precision, 1.0, pair, Into::Add, out, Workers::Caller);
                 }
                 total
             })

@@ -3,10 +3,11 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::{output, slice, view};
+use crate::Precision;
 use crate::gemm::{Into, Matrix, Workers, product, product_into};
 
 /// x `[r, in]`, weight `[out, in]` to `[r, out]`.
-pub(crate) struct Linear;
+pub(crate) struct Linear(pub(crate) Precision);
 
 impl CustomOp2 for Linear {
     fn name(&self) -> &'static str {
@@ -24,7 +25,7 @@ impl CustomOp2 for Linear {
         let (width_out, _) = weight_layout.shape().dims2()?;
         let x = Matrix::new(slice(x, x_layout)?, r, width_in);
         let weight = Matrix::new(slice(weight, weight_layout)?, width_out, width_in);
-        output(product(x, weight.t()), (r, width_out))
+        output(product(self.0, x, weight.t()), (r, width_out))
     }
 
     fn bwd(
@@ -34,12 +35,12 @@ impl CustomOp2 for Linear {
         _: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        gradients(x, weight, &grad.contiguous()?)
+        gradients(self.0, x, weight, &grad.contiguous()?)
     }
 }
 
 /// residual `[r, out]`, x `[r, in]`, weight `[out, in]` to `residual + x · weightᵀ`.
-pub(crate) struct AddLinear;
+pub(crate) struct AddLinear(pub(crate) Precision);
 
 impl CustomOp3 for AddLinear {
     fn name(&self) -> &'static str {
@@ -60,7 +61,8 @@ impl CustomOp3 for AddLinear {
         let x = Matrix::new(slice(x, x_layout)?, r, width_in);
         let weight = Matrix::new(slice(weight, weight_layout)?, width_out, width_in);
         let mut out = slice(residual, residual_layout)?.to_vec();
-        product_into(1.0, x, weight.t(), Into::Add, &mut out, Workers::Pool);
+        let pair = (x, weight.t());
+        product_into(self.0, 1.0, pair, Into::Add, &mut out, Workers::Pool);
         output(out, (r, width_out))
     }
 
@@ -73,13 +75,14 @@ impl CustomOp3 for AddLinear {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let (dx, dweight) = gradients(x, weight, &grad)?;
+        let (dx, dweight) = gradients(self.0, x, weight, &grad)?;
         Ok((Some(grad), dx, dweight))
     }
 }
 
 /// The gradients of x and weight; none for what is frozen.
 fn gradients(
+    precision: Precision,
     x: &Tensor,
     weight: &Tensor,
     grad: &Tensor,
@@ -91,12 +94,12 @@ fn gradients(
     let mut results = (None, None);
     if x.track_op() {
         let weight = view(weight)?;
-        let dx = product(grad, Matrix::new(&weight, width_out, width_in));
+        let dx = product(precision, grad, Matrix::new(&weight, width_out, width_in));
         results.0 = Some(Tensor::from_vec(dx, (r, width_in), x.device())?);
     }
     if weight.track_op() {
         let x = view(x)?;
-        let dweight = product(grad.t(), Matrix::new(&x, r, width_in));
+        let dweight = product(precision, grad.t(), Matrix::new(&x, r, width_in));
         results.1 = Some(Tensor::from_vec(
             dweight,
             (width_out, width_in),

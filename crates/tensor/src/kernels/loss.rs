@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use super::math::{exp, max_of, multiversion, sum_of};
 use super::{output, slice, view};
+use crate::Precision;
 use crate::gemm::{Into, Matrix, Workers, product_into};
 
 /// Logits held at once: 8 MiB, which stays in the last-level cache.
@@ -22,6 +23,7 @@ const CHUNK_ELEMENTS: usize = 2 * 1024 * 1024;
 
 /// hidden `[r, d]`, head `[v, d]` to the negative log-likelihood `[r]` of `targets`.
 pub(crate) struct Nll {
+    precision: Precision,
     targets: Vec<u32>,
     normalisers: OnceLock<Vec<Normaliser>>,
 }
@@ -57,8 +59,9 @@ fn rows_per_chunk(v: usize) -> usize {
 
 impl Nll {
     /// The loss of these targets, all below the size of the vocabulary.
-    pub(crate) fn new(targets: &[u32]) -> Self {
+    pub(crate) fn new(targets: &[u32], precision: Precision) -> Self {
         Self {
+            precision,
             targets: targets.to_vec(),
             normalisers: OnceLock::new(),
         }
@@ -91,7 +94,14 @@ impl CustomOp2 for Nll {
         for (hidden, targets) in chunks {
             let logits = &mut logits[..targets.len() * v];
             let hidden = Matrix::new(hidden, targets.len(), d);
-            product_into(1.0, hidden, head, Into::Replace, logits, Workers::Pool);
+            product_into(
+                self.precision,
+                1.0,
+                (hidden, head),
+                Into::Replace,
+                logits,
+                Workers::Pool,
+            );
             let found: Vec<(Normaliser, f32)> = logits
                 .par_chunks_exact(v)
                 .zip(targets)
@@ -132,7 +142,15 @@ impl CustomOp2 for Nll {
             let n = chunk.len();
             let logits = &mut logits[..n * v];
             let hidden = Matrix::new(&hiddens[start * d..chunk.end * d], n, d);
-            product_into(1.0, hidden, heads.t(), Into::Replace, logits, Workers::Pool);
+            let pair = (hidden, heads.t());
+            product_into(
+                self.precision,
+                1.0,
+                pair,
+                Into::Replace,
+                logits,
+                Workers::Pool,
+            );
             logits
                 .par_chunks_exact_mut(v)
                 .zip(&normalisers[chunk.clone()])
@@ -145,17 +163,12 @@ impl CustomOp2 for Nll {
             let dlogits = Matrix::new(logits, n, v);
             if !dhidden.is_empty() {
                 let out = &mut dhidden[start * d..chunk.end * d];
-                product_into(1.0, dlogits, heads, Into::Replace, out, Workers::Pool);
+                let pair = (dlogits, heads);
+                product_into(self.precision, 1.0, pair, Into::Replace, out, Workers::Pool);
             }
             if !dhead.is_empty() {
-                product_into(
-                    1.0,
-                    dlogits.t(),
-                    hidden,
-                    Into::Add,
-                    &mut dhead,
-                    Workers::Pool,
-                );
+                let (pair, out) = ((dlogits.t(), hidden), &mut dhead);
+                product_into(self.precision, 1.0, pair, Into::Add, out, Workers::Pool);
             }
         }
         let gradient = |tensor: &Tensor, data: Vec<f32>| -> Result<Option<Tensor>> {

@@ -1,6 +1,7 @@
 //! The Newton–Schulz iteration that makes the singular values of a matrix nearly one.
 
 use super::math;
+use crate::Precision;
 use crate::gemm::{Into, Matrix, Workers, product_into};
 
 /// Coefficients of the odd polynomial `aσ + bσ³ + cσ⁵` that drives every singular value in (0, 1]
@@ -21,15 +22,26 @@ pub(crate) fn orthogonalize(x: &[f32], rows: usize, cols: usize) -> Vec<f32> {
         let wide = rows <= cols;
         let m = Matrix::new(&x, rows, cols);
         let (left, right) = if wide { (m, m.t()) } else { (m.t(), m) };
-        product_into(1.0, left, right, Into::Replace, &mut gram, Workers::Caller);
+        multiply(1.0, (left, right), Into::Replace, &mut gram);
         let mut inner: Vec<f32> = gram.iter().map(|g| B * g).collect();
         let g = Matrix::new(&gram, side, side);
-        product_into(C, g, g, Into::Add, &mut inner, Workers::Caller);
+        multiply(C, (g, g), Into::Add, &mut inner);
         let mut next: Vec<f32> = x.iter().map(|x| A * x).collect();
         let inner = Matrix::new(&inner, side, side);
         let (left, right) = if wide { (inner, m) } else { (m, inner) };
-        product_into(1.0, left, right, Into::Add, &mut next, Workers::Caller);
+        multiply(1.0, (left, right), Into::Add, &mut next);
         x = next;
     }
     x
+}
+
+fn multiply(alpha: f32, pair: (Matrix<'_>, Matrix<'_>), into: Into, out: &mut [f32]) {
+    product_into(
+        Precision::current(),
+        alpha,
+        pair,
+        into,
+        out,
+        Workers::Caller,
+    );
 }

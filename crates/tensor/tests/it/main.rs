@@ -7,6 +7,7 @@ mod loss;
 mod optimizer;
 mod packed;
 mod pictures;
+mod precision;
 mod random;
 mod support;
 mod threads;

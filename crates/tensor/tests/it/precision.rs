@@ -1,0 +1,84 @@
+//! Products in bf16 against naive ones of rounded factors, on odd shapes, and what a scope covers.
+
+use half::bf16;
+use mmada_tensor::ops;
+use mmada_tensor::{Precision, Tensor};
+
+use crate::support::{assert_close, normal, numbers, run};
+
+fn rounded(x: &Tensor) -> Vec<f64> {
+    let round = |x: f32| f64::from(bf16::from_f32(x).to_f32());
+    numbers(x).into_iter().map(round).collect()
+}
+
+/// `x · weightᵀ` of rounded factors.
+fn naive(x: &Tensor, weight: &Tensor) -> Vec<f32> {
+    let ((r, d), (out, _)) = (x.dims2().unwrap(), weight.dims2().unwrap());
+    let (x, weight) = (rounded(x), rounded(weight));
+    let dot =
+        |i: usize, j: usize| -> f64 { (0..d).map(|k| x[i * d + k] * weight[j * d + k]).sum() };
+    (0..r)
+        .flat_map(|i| (0..out).map(move |j| (i, j)))
+        .map(|(i, j)| dot(i, j) as f32)
+        .collect()
+}
+
+#[test]
+fn products_are_those_of_rounded_factors() {
+    for (r, d, out) in [
+        (1, 1, 1),
+        (16, 32, 16),
+        (17, 33, 15),
+        (32, 64, 32),
+        (33, 192, 47),
+        (64, 31, 96),
+        (3, 4100, 5),
+        (100, 257, 130),
+    ] {
+        let (x, weight) = (normal(1, &[r, d]), normal(2, &[out, d]));
+        let got = Precision::Bf16.scope(|| ops::linear(&x, &weight).unwrap());
+        let what = format!("{r}×{d}×{out}");
+        assert_close(&what, 1e-5, &numbers(&got), &naive(&x, &weight));
+        let residual = normal(3, &[r, out]);
+        let got = Precision::Bf16.scope(|| ops::add_linear(&residual, &x, &weight).unwrap());
+        let sum: Vec<f32> = naive(&x, &weight)
+            .iter()
+            .zip(numbers(&residual))
+            .map(|(a, b)| a + b)
+            .collect();
+        assert_close(&what, 1e-5, &numbers(&got), &sum);
+    }
+}
+
+#[test]
+fn gradients_are_near_those_of_f32() {
+    let inputs = [normal(1, &[70, 200]), normal(2, &[90, 200])];
+    let f = |t: &[Tensor]| ops::linear(&t[0], &t[1]);
+    let exact = run(&inputs, &f);
+    let rounded = Precision::Bf16.scope(|| run(&inputs, &f));
+    for (exact, rounded) in exact.iter().zip(&rounded) {
+        assert_ne!(exact, rounded);
+        assert_close("bf16", 2e-2, rounded, exact);
+    }
+    let targets: Vec<u32> = (0..70).collect();
+    let f = |t: &[Tensor]| ops::nll(&t[0], &t[1], &targets);
+    let inputs = [normal(1, &[70, 48]), (normal(2, &[500, 48]) * 0.1).unwrap()];
+    let exact = run(&inputs, &f);
+    let rounded = Precision::Bf16.scope(|| run(&inputs, &f));
+    for (exact, rounded) in exact.iter().zip(&rounded) {
+        assert_close("nll", 2e-2, rounded, exact);
+    }
+}
+
+#[test]
+fn a_scope_ends_with_its_work() {
+    assert_eq!(Precision::current(), Precision::F32);
+    Precision::Bf16.scope(|| {
+        assert_eq!(Precision::current(), Precision::Bf16);
+        Precision::F32.scope(|| assert_eq!(Precision::current(), Precision::F32));
+        assert_eq!(Precision::current(), Precision::Bf16);
+        let outside = std::thread::spawn(Precision::current).join().unwrap();
+        assert_eq!(outside, Precision::F32);
+    });
+    assert_eq!(Precision::current(), Precision::F32);
+}
