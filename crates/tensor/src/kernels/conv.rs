@@ -13,12 +13,12 @@ use std::ops::Range;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{Shared, math, output, slice, sum_in_order, view};
+use super::{Shared, math, output, slice, sum_in_order, view, with_scratch};
 use crate::Precision;
 use crate::gemm::{Into, Matrix, Workers, product_at, product_into};
 
-/// Elements of the columns of one tile: 2 MiB.
-const TILE_ELEMENTS: usize = 512 * 1024;
+/// Elements of the columns of one tile: 256 KiB, which stays in a core's own cache.
+const TILE_ELEMENTS: usize = 64 * 1024;
 
 /// Partial sums of the weight gradient.
 const WEIGHT_PARTIALS: usize = 8;
@@ -126,12 +126,20 @@ impl Walk {
             .collect()
     }
 
+    /// Elements of the buffer that [`Walk::columns`] needs.
+    fn columns_len(&self, rows: &Range<usize>) -> usize {
+        match self.is_pointwise() {
+            true => 0,
+            false => self.depth() * rows.len() * self.target.width,
+        }
+    }
+
     /// The columns of a tile of one picture, `[depth, pixels]`.
     fn columns<'a>(
         &self,
         source: &'a [f32],
         rows: Range<usize>,
-        buffer: &'a mut Vec<f32>,
+        buffer: &'a mut [f32],
     ) -> Matrix<'a> {
         let pixels = rows.len() * self.target.width;
         if self.is_pointwise() {
@@ -139,19 +147,15 @@ impl Walk {
             let stride = self.source.pixels();
             return Matrix::strided(&source[start..], self.depth(), pixels, stride);
         }
-        let len = self.depth() * pixels;
-        if buffer.len() < len {
-            buffer.resize(len, 0.0);
-        }
         let (k, plane) = (self.k, self.source.pixels());
-        for (row, out) in buffer[..len].chunks_exact_mut(pixels).enumerate() {
+        for (row, out) in buffer.chunks_exact_mut(pixels).enumerate() {
             let source = &source[row / (k * k) * plane..][..plane];
             let tap = (row / k % k, row % k);
             for (y, out) in rows.clone().zip(out.chunks_exact_mut(self.target.width)) {
                 self.column_row(source, y, tap, out);
             }
         }
-        Matrix::new(&buffer[..len], self.depth(), pixels)
+        Matrix::new(buffer, self.depth(), pixels)
     }
 
     /// What one tap reads for one row of targets.
@@ -199,22 +203,25 @@ impl Walk {
         self.tiles(batch)
             .into_par_iter()
             .with_max_len(1)
-            .for_each_init(Vec::new, |buffer, (picture, rows)| {
+            .for_each(|(picture, rows)| {
                 let pixels = rows.len() * self.target.width;
                 let start = picture * self.target.len() + rows.start * self.target.width;
                 let source = &source[picture * self.source.len()..][..self.source.len()];
-                let columns = self.columns(source, rows, buffer);
                 for (channel, &bias) in bias.unwrap_or(&[]).iter().enumerate() {
                     let start = start + channel * self.target.pixels();
                     // SAFETY: tiles are disjoint in every channel; `out` outlives the tasks.
                     unsafe { shared.slice(start..start + pixels) }.fill(bias);
                 }
                 let stride = self.target.pixels();
-                // SAFETY: as above; the rows of the product are the tile's pixels in each channel.
-                unsafe {
-                    let (pair, out) = ((weight, columns), (shared.at(start), stride));
-                    product_at(precision, 1.0, pair, Into::Add, out, Workers::Caller);
-                }
+                with_scratch(self.columns_len(&rows), |buffer| {
+                    let columns = self.columns(source, rows, buffer);
+                    // SAFETY: as above; the rows of the product are the tile's pixels in each
+                    // channel.
+                    unsafe {
+                        let (pair, out) = ((weight, columns), (shared.at(start), stride));
+                        product_at(precision, 1.0, pair, Into::Add, out, Workers::Caller);
+                    }
+                });
             });
         out
     }
@@ -229,17 +236,18 @@ impl Walk {
             .par_chunks(per_partial)
             .map(|tiles| {
                 let mut total = vec![0f32; len];
-                let mut buffer = Vec::new();
                 for (picture, rows) in tiles {
                     let pixels = rows.len() * self.target.width;
                     let source = &source[picture * self.source.len()..][..self.source.len()];
-                    let columns = self.columns(source, rows.clone(), &mut buffer);
                     let start = picture * self.target.len() + rows.start * self.target.width;
                     let stride = self.target.pixels();
                     let grad =
                         Matrix::strided(&grad[start..], self.target.channels, pixels, stride);
-                    let (pair, out) = ((grad, columns.t()), &mut total);
-                    product_into(precision, 1.0, pair, Into::Add, out, Workers::Caller);
+                    with_scratch(self.columns_len(rows), |buffer| {
+                        let columns = self.columns(source, rows.clone(), buffer);
+                        let (pair, out) = ((grad, columns.t()), &mut total);
+                        product_into(precision, 1.0, pair, Into::Add, out, Workers::Caller);
+                    });
                 }
                 total
             })
