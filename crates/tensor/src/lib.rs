@@ -22,6 +22,7 @@ pub mod packed;
 pub mod precision;
 pub mod process;
 pub mod random;
+mod scratch;
 
 pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};
 pub use error::{Error, Result};

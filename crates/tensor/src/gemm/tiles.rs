@@ -1,7 +1,7 @@
 //! Products of bf16 matrices on the tile unit of recent Intel processors (AMX), summed in f32.
 //!
 //! ```text
-//!   a, f32, any strides ──round, pack──▶ panels of 32 rows      ┐
+//!   a, f32, rows or columns ──round, pack──▶ panels of 32 rows      ┐
 //!                                                               ├─▶ 2 × 2 tiles of sums ──▶ out
 //!   b, f32, any strides ──round, pack──▶ panels of 32 columns   ┘
 //! ```
@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-use super::{Into, Matrix, Workers};
+use super::{Factor, Into, Matrix, Workers};
 use pack::{Line, Operand, Side, pack};
 
 /// Rows of a tile, and columns of a tile of sums.
@@ -95,13 +95,12 @@ thread_local! {
 /// least; `out` as in [`super::product_at`].
 pub(super) unsafe fn product(
     alpha: f32,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
+    (a, b): (Matrix<'_>, Factor<'_>),
     into: Into,
     (out, row_stride): (*mut f32, usize),
     workers: Workers,
 ) {
-    let work = a.rows * a.cols * b.cols;
+    let work = a.rows * a.cols * b.cols();
     let is_shared = workers == Workers::Pool && work > SMALL && rayon::current_num_threads() > 1;
     let (mut left, mut right) = BUFFERS.take();
     let (a, b) = (Operand::left(a), Operand::right(b));
