@@ -7,6 +7,9 @@
 //!           x += ff_out( silu(ff_proj n) · up_proj n )                                   n = ff_norm x
 //! ```
 //!
+//! After the last block nobody looks at rows that are not wanted, so there only keys and values are
+//! made of them: what the wanted rows see.
+//!
 //! Fields are named like the published weights (`model.transformer.blocks.0.q_proj.weight`).
 //! Letters: r packed rows, n wanted rows, d width, h heads, c width of a head, m hidden width of
 //! the feed-forward part, v vocabulary.
@@ -57,6 +60,23 @@ struct Block {
 struct Angles {
     cos: Tensor,
     sin: Tensor,
+}
+
+/// What the blocks of one forward share.
+struct Pass {
+    angles: Angles,
+    /// Who attends to whom; no segment is without queries.
+    segments: Vec<Segment>,
+}
+
+/// The rows that are still looked at after a block.
+struct Chosen {
+    /// Their indices, `[n]`, rising.
+    index: Tensor,
+    /// Their angles.
+    angles: Angles,
+    /// Their share of every segment.
+    segments: Vec<Segment>,
 }
 
 impl Transformer {
@@ -180,9 +200,18 @@ impl Transformer {
             let shape = (0, self.cfg.d_model);
             return Ok(Tensor::zeros(shape, self.wte.dtype(), self.device())?);
         }
-        let x = self.residual(rows, segments, &mut |_, _| Ok(()))?;
-        let wanted: Vec<u32> = wanted.iter().map(|row| *row as u32).collect();
-        let x = x.index_select(&Tensor::new(wanted, self.device())?, 0)?;
+        let mut looked_at = wanted.to_vec();
+        looked_at.sort_unstable();
+        looked_at.dedup();
+        let x = self.residual(rows, segments, Some(&looked_at), &mut |_, _| Ok(()))?;
+        let x = match looked_at == wanted {
+            true => x,
+            false => {
+                let place = |row| looked_at.partition_point(|other| other < row) as u32;
+                let places: Vec<u32> = wanted.iter().map(place).collect();
+                x.index_select(&Tensor::new(places, self.device())?, 0)?
+            }
+        };
         self.norm(&x, &self.ln_f)
     }
 
@@ -247,17 +276,19 @@ impl Transformer {
         segments: &[Segment],
         visit: &mut dyn FnMut(Probe, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
-        let x = self.residual(rows, segments, visit)?;
+        let x = self.residual(rows, segments, None, visit)?;
         let x = self.norm(&x, &self.ln_f)?;
         visit(Probe::FinalNorm, &x)?;
         Ok(x)
     }
 
-    /// The residual stream after the last block, `[r, d]`.
+    /// The residual stream after the last block: of every row, `[r, d]`, or of those looked at
+    /// (rising, at least one), `[n, d]`.
     fn residual(
         &self,
         rows: &Rows,
         segments: &[Segment],
+        looked_at: Option<&[usize]>,
         visit: &mut dyn FnMut(Probe, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
         self.check_rows(rows)?;
@@ -268,12 +299,21 @@ impl Transformer {
             .cloned()
             .collect();
         check_segments(rows.len(), &segments)?;
-        let angles = self.angles(&rows.positions)?;
+        let pass = Pass {
+            angles: self.angles(&rows.positions)?,
+            segments,
+        };
+        let chosen = match looked_at {
+            Some(looked_at) if looked_at.len() < rows.len() => Some(pass.choose(looked_at)?),
+            _ => None,
+        };
         let ids = Tensor::new(rows.ids.as_slice(), self.device())?;
         let mut x = self.wte.index_select(&ids, 0)?;
         visit(Probe::Embedding, &x)?;
         for (index, block) in self.blocks.iter().enumerate() {
-            x = self.block(block, &x, &angles, &segments)?;
+            let is_last = index + 1 == self.blocks.len();
+            let chosen = chosen.as_ref().filter(|_| is_last);
+            x = self.block(block, &x, &pass, chosen)?;
             visit(Probe::Block(index), &x)?;
         }
         Ok(x)
@@ -283,21 +323,32 @@ impl Transformer {
         &self,
         block: &Block,
         x: &Tensor,
-        angles: &Angles,
-        segments: &[Segment],
+        pass: &Pass,
+        chosen: Option<&Chosen>,
     ) -> Result<Tensor> {
         let heads = Heads {
             query: self.cfg.n_heads,
             key_value: self.cfg.n_kv_heads,
         };
         let n = self.norm(x, &block.attn_norm)?;
-        let q = ops::linear(&n, &block.q_proj)?;
         let k = ops::linear(&n, &block.k_proj)?;
         let v = ops::linear(&n, &block.v_proj)?;
-        let q = ops::rotary(&q, &angles.cos, &angles.sin, heads.query)?;
-        let k = ops::rotary(&k, &angles.cos, &angles.sin, heads.key_value)?;
+        let k = pass.angles.turn(&k, heads.key_value)?;
+
+        let (x, n, angles, segments) = match chosen {
+            None => (x.clone(), n, &pass.angles, &pass.segments),
+            Some(Chosen {
+                index,
+                angles,
+                segments,
+            }) => {
+                let (x, n) = (x.index_select(index, 0)?, n.index_select(index, 0)?);
+                (x, n, angles, segments)
+            }
+        };
+        let q = angles.turn(&ops::linear(&n, &block.q_proj)?, heads.query)?;
         let mixed = ops::attention(&q, &k, &v, heads, segments)?;
-        let x = ops::add_linear(x, &mixed, &block.attn_out)?;
+        let x = ops::add_linear(&x, &mixed, &block.attn_out)?;
 
         let n = self.norm(&x, &block.ff_norm)?;
         let hidden = ops::gated_linear(&n, &block.ff_proj, &block.up_proj)?;
@@ -362,6 +413,40 @@ impl Transformer {
             }
             None => Ok(()),
         }
+    }
+}
+
+impl Angles {
+    /// Turns the heads of every row by its position.
+    fn turn(&self, x: &Tensor, heads: usize) -> Result<Tensor> {
+        Ok(ops::rotary(x, &self.cos, &self.sin, heads)?)
+    }
+}
+
+impl Pass {
+    /// The part of the pass that belongs to some rows, rising.
+    fn choose(&self, rows: &[usize]) -> Result<Chosen> {
+        let index: Vec<u32> = rows.iter().map(|row| *row as u32).collect();
+        let index = Tensor::new(index, self.angles.cos.device())?;
+        let mut segments = Vec::with_capacity(self.segments.len());
+        for segment in &self.segments {
+            let start = rows.partition_point(|row| *row < segment.queries.start);
+            let end = rows.partition_point(|row| *row < segment.queries.end);
+            if start < end {
+                segments.push(Segment {
+                    queries: start..end,
+                    keys: segment.keys.clone(),
+                });
+            }
+        }
+        Ok(Chosen {
+            angles: Angles {
+                cos: self.angles.cos.index_select(&index, 0)?,
+                sin: self.angles.sin.index_select(&index, 0)?,
+            },
+            index,
+            segments,
+        })
     }
 }
 

@@ -182,6 +182,33 @@ proptest! {
 }
 
 #[test]
+fn wanted_rows_are_those_of_all_rows_and_so_are_their_gradients() {
+    let cfg = Config::new(&small_sizes()).unwrap();
+    let (params, model) = Transformer::init(&cfg, 5, &Device::Cpu).unwrap();
+    let rows = Rows::pack([vec![1u32, 2, 3, 4, 5], vec![9, 8], vec![7, 7, 6]]);
+    let every: Vec<usize> = (0..rows.len()).collect();
+    for wanted in [&every[..], &[8, 0, 3, 0], &[1], &[5, 6]] {
+        let index: Vec<u32> = wanted.iter().map(|row| *row as u32).collect();
+        let index = Tensor::new(index, &Device::Cpu).unwrap();
+        let all = model.hidden(&rows).unwrap();
+        let all = all.index_select(&index, 0).unwrap();
+        let few = model.hidden_of(&rows, wanted).unwrap();
+        assert_close("hidden", &few, &all, 2e-6);
+        let loss = |x: &Tensor| x.sqr().unwrap().narrow(1, 0, 7).unwrap().sum_all().unwrap();
+        let (few, all) = (
+            loss(&few).backward().unwrap(),
+            loss(&all).backward().unwrap(),
+        );
+        for (name, param) in params.iter() {
+            match (few.get(param), all.get(param)) {
+                (Some(few), Some(all)) => assert_close(name, few, all, 2e-5),
+                (few, all) => assert_eq!(few.is_some(), all.is_some(), "{name}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn attention_reaches_as_far_as_its_segment() {
     let (_, model) = small_model();
     let rows = Rows::pack([vec![1u32, 2, 3], vec![9, 8]]);
