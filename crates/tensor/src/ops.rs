@@ -395,6 +395,14 @@ pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
     Ok(kernels::math::sum_of_squares(&elements))
 }
 
+/// Turns a row of logits, on the host, into their unnormalised probabilities `exp(x - largest)`,
+/// and returns the largest logit and the sum of the row: all that a sampler asks of a
+/// distribution, in two passes of f32. Logits of minus infinity become 0; infinity and NaN come
+/// back in the results.
+pub fn exponentials(row: &mut [f32]) -> (f32, f64) {
+    kernels::math::exponentials(row)
+}
+
 fn fused_group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, op: GroupNorm) -> Result<Tensor> {
     let (x, weight, bias) = (x.contiguous()?, weight.contiguous()?, bias.contiguous()?);
     Ok(x.apply_op3(&weight, &bias, op)?)
