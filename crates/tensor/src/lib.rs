@@ -25,5 +25,5 @@ pub mod random;
 
 pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};
 pub use error::{Error, Result};
-pub use packed::{Rows, Segment, Want};
+pub use packed::{Recall, Rows, Segment, Want};
 pub use precision::Precision;

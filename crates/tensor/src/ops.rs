@@ -11,6 +11,7 @@ use crate::kernels::attention::Attention;
 use crate::kernels::conv::Conv;
 use crate::kernels::linear::{AddLinear, Linear};
 use crate::kernels::loss::Nll;
+use crate::kernels::memory::PutRows;
 use crate::kernels::norm::{GroupNorm, RmsNorm, Then};
 use crate::kernels::optimizer::{Blend, Moment, UpdateMoment, UpdateParam};
 use crate::kernels::picture::{PadBottomRight, UpsampleNearest2};
@@ -367,6 +368,26 @@ pub fn blend(x: &Tensor, y: &Tensor, keep: f64, share: f64) -> Result<()> {
     }
     let (keep, share) = (keep as f32, share as f32);
     Ok(x.inplace_op2(&y.contiguous()?, &Blend { keep, share })?)
+}
+
+/// Overwrites rows of `x` in place: row i of `rows` becomes row `places[i]` of `x`. Carries no
+/// gradient.
+///
+/// # Shapes
+/// x `[capacity, width]` and contiguous, rows `[places.len(), width]`; their storages must differ.
+///
+/// # Errors
+/// When shapes differ, a place lies beyond the capacity or is named twice.
+pub fn put_rows(x: &Tensor, rows: &Tensor, places: &[usize]) -> Result<()> {
+    check::put_rows(x, rows, places)?;
+    if places.is_empty() {
+        return Ok(());
+    }
+    let rows = rows.detach().contiguous()?;
+    if !kernels::fit(&[x, &rows]) {
+        return composed::put_rows(x, &rows, places);
+    }
+    Ok(x.inplace_op2(&rows, &PutRows { places })?)
 }
 
 /// A matrix of the same singular vectors whose singular values are near one: the direction of a

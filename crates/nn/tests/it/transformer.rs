@@ -53,10 +53,7 @@ fn runs(rows: &Rows, is_valid: &[Vec<i64>]) -> Vec<Segment> {
         for run in is_valid.chunk_by(|a, b| a == b) {
             let range = start..start + run.len();
             start = range.end;
-            segments.push(Segment {
-                queries: range.clone(),
-                keys: range,
-            });
+            segments.push(Segment::new(range.clone(), range));
         }
     }
     segments
@@ -212,10 +209,7 @@ fn wanted_rows_are_those_of_all_rows_and_so_are_their_gradients() {
 fn attention_reaches_as_far_as_its_segment() {
     let (_, model) = small_model();
     let rows = Rows::pack([vec![1u32, 2, 3], vec![9, 8]]);
-    let joined = [Segment {
-        queries: 0..5,
-        keys: 0..5,
-    }];
+    let joined = [Segment::new(0..5, 0..5)];
     let apart = common::values(&model.hidden(&rows).unwrap());
     let joined = common::values(&model.hidden_segments(&rows, &joined).unwrap());
     let differs = apart.iter().zip(&joined).any(|(a, b)| (a - b).abs() > 1e-2);
@@ -309,14 +303,8 @@ fn what_does_not_fit_the_model_is_a_typed_error() {
     let rows = Rows::pack([[1u32, 2, 3]]);
     let long = Rows::pack([vec![0u32; 25]]);
     let whole = rows.segments();
-    let short = [Segment {
-        queries: 0..2,
-        keys: 0..2,
-    }];
-    let beyond = [Segment {
-        queries: 0..3,
-        keys: 0..4,
-    }];
+    let short = [Segment::new(0..2, 0..2)];
+    let beyond = [Segment::new(0..3, 0..4)];
     let mut uneven = rows.clone();
     uneven.positions.pop();
     let want = |rows: Vec<usize>, ids| Want { rows, vocab: ids };
