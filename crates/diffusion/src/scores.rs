@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use mmada_tensor::ops::exponentials;
+
 use crate::guidance::combine;
 
 /// Logits of a whole forward, on the host.
@@ -49,22 +51,51 @@ pub(crate) struct Proposal {
     pub(crate) order: f64,
 }
 
-/// The largest entry and the sum of `exp(entry − largest)`; `None` where either is not finite.
-pub(crate) fn normaliser(row: &[f32]) -> Option<(f32, f64)> {
-    let largest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f64 = row.iter().map(|&entry| weight(entry, largest)).sum();
-    (largest.is_finite() && sum.is_finite()).then_some((largest, sum))
+/// The distribution over one row: unnormalised probabilities in place of its logits.
+pub(crate) struct Odds<'a> {
+    weights: &'a [f32],
+    sum: f64,
 }
 
-/// Unnormalised probability, in f64: confidences near 1 must stay apart.
-pub(crate) fn weight(entry: f32, largest: f32) -> f64 {
-    (f64::from(entry) - f64::from(largest)).exp()
+impl<'a> Odds<'a> {
+    /// Of a row of logits; `None` where one of them is infinite or no number.
+    pub(crate) fn of(row: &'a mut [f32]) -> Option<Self> {
+        let (largest, sum) = exponentials(row);
+        (largest.is_finite() && sum.is_finite()).then_some(Self { weights: row, sum })
+    }
+
+    /// Probability of an entry. The sum is in f64 and the largest entry counts exactly 1 in it, so
+    /// probabilities near 1 stay apart.
+    pub(crate) fn probability(&self, index: usize) -> f64 {
+        f64::from(self.weights[index]) / self.sum
+    }
+
+    /// How many partial sums of the probabilities are at most `u`, but never past the last entry
+    /// that has probability. Probabilities are f32 and partial sums f64, as in the original.
+    pub(crate) fn inverse_cdf(&self, u: f64) -> usize {
+        let inverse = (1.0 / self.sum) as f32;
+        let (mut sum, mut last_possible) = (0.0, 0);
+        for (index, weight) in self.weights.iter().enumerate() {
+            let probability = weight * inverse;
+            sum += f64::from(probability);
+            if sum > u {
+                return index;
+            }
+            if probability > 0.0 {
+                last_possible = index;
+            }
+        }
+        last_possible
+    }
 }
 
 /// Index of the first largest entry.
-pub(crate) fn argmax(row: impl IntoIterator<Item = f64>) -> usize {
-    let mut best = (0, f64::NEG_INFINITY);
-    for (index, entry) in row.into_iter().enumerate() {
+pub(crate) fn argmax<T: PartialOrd>(row: impl IntoIterator<Item = T>) -> usize {
+    let mut row = row.into_iter().enumerate();
+    let Some(mut best) = row.next() else {
+        return 0;
+    };
+    for (index, entry) in row {
         if entry > best.1 {
             best = (index, entry);
         }

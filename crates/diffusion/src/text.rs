@@ -5,7 +5,7 @@ use mmada_tensor::random::Purpose;
 
 use crate::noise::{Dice, gumbel};
 use crate::plan::{Commit, TextPlan};
-use crate::scores::{Proposal, Scores, argmax, normaliser, weight};
+use crate::scores::{Odds, Proposal, Scores, argmax};
 
 /// One proposal per position, or the position whose logits are not finite.
 ///
@@ -28,15 +28,15 @@ pub(crate) fn propose(
         for id in plan.allowed.banned.iter().filter(|id| ids.contains(id)) {
             row[(id - ids.start) as usize] = f32::NEG_INFINITY;
         }
-        let (largest, sum) = normaliser(&row).ok_or(position)?;
         let best = if temperature > 0.0 {
             dice.fill(position, Purpose::Token, &mut uniforms);
             let noisy = row.iter().zip(&uniforms);
             argmax(noisy.map(|(&logit, &u)| f64::from(logit) + temperature * gumbel(u)))
         } else {
-            argmax(row.iter().map(|&logit| f64::from(logit)))
+            argmax(&row)
         };
-        let confidence = weight(row[best], largest) / sum;
+        let odds = Odds::of(&mut row).ok_or(position)?;
+        let confidence = odds.probability(best);
         let order = match plan.commit {
             Commit::LowConfidence => confidence,
             Commit::Random => dice.one(position, Purpose::Position),

@@ -4,11 +4,13 @@
 //!   Params        named tensors of one model, frozen or trainable; Hugging Face safetensors
 //!   config        the sizes in config.json
 //!   transformer   the bidirectional transformer of LLaDA and MMaDA
+//!   cache         keys and values that outlive a forward
 //!   magvit        the image tokenizer MAGVIT-v2, with its quantiser
 //!   atomic        files that appear whole or not at all
 //! ```
 
 pub mod atomic;
+pub mod cache;
 pub mod config;
 pub mod error;
 pub mod magvit;
@@ -17,6 +19,7 @@ pub mod quantizer;
 pub mod transformer;
 mod weight_files;
 
+pub use cache::Cache;
 pub use config::{Config, Sizes};
 pub use error::{Error, Result};
 pub use magvit::ImageTokenizer;

@@ -7,16 +7,24 @@
 //!           x += ff_out( silu(ff_proj n) · up_proj n )                                   n = ff_norm x
 //! ```
 //!
+//! After the last block nobody looks at rows that are not wanted, so there only keys and values are
+//! made of them: what the wanted rows see.
+//!
 //! Fields are named like the published weights (`model.transformer.blocks.0.q_proj.weight`).
 //! Letters: r packed rows, n wanted rows, d width, h heads, c width of a head, m hidden width of
 //! the feed-forward part, v vocabulary.
 
+mod pass;
+
+use std::ops::Range;
+
 use mmada_tensor::ops::{self, Heads};
 use mmada_tensor::random::{Key, Purpose};
-use mmada_tensor::{DType, Device, Rows, Segment, Tensor, Want};
+use mmada_tensor::{DType, Device, Recall, Rows, Segment, Tensor, Want};
 
+use self::pass::{Angles, Chosen, Pass, check_segments, check_wanted};
 pub use crate::config::{Architecture, Config, Sizes};
-use crate::{Error, Init, Mode, Params, Result};
+use crate::{Cache, Error, Init, Mode, Params, Result};
 
 /// Where the residual stream can be looked at; see [`Transformer::trace`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,12 +59,6 @@ struct Block {
     ff_proj: Tensor,
     up_proj: Tensor,
     ff_out: Tensor,
-}
-
-/// Cosines and sines of the rows' rotary angles, `[r, c/2]`, f32.
-struct Angles {
-    cos: Tensor,
-    sin: Tensor,
 }
 
 impl Transformer {
@@ -134,6 +136,11 @@ impl Transformer {
         &self.cfg
     }
 
+    /// What its embeddings, and so its hidden states, are in.
+    pub fn dtype(&self) -> DType {
+        self.wte.dtype()
+    }
+
     /// Where its tensors live.
     pub fn device(&self) -> &Device {
         self.wte.device()
@@ -172,17 +179,28 @@ impl Transformer {
         segments: &[Segment],
         wanted: &[usize],
     ) -> Result<Tensor> {
-        if let Some(row) = wanted.iter().find(|row| **row >= rows.len()) {
-            let expected = format!("an index below {}", rows.len());
-            return Err(Error::input("wanted row", expected, row));
-        }
+        check_wanted(rows, wanted)?;
         if wanted.is_empty() {
             let shape = (0, self.cfg.d_model);
-            return Ok(Tensor::zeros(shape, self.wte.dtype(), self.device())?);
+            return Ok(Tensor::zeros(shape, self.dtype(), self.device())?);
         }
-        let x = self.residual(rows, segments, &mut |_, _| Ok(()))?;
-        let wanted: Vec<u32> = wanted.iter().map(|row| *row as u32).collect();
-        let x = x.index_select(&Tensor::new(wanted, self.device())?, 0)?;
+        self.wanted_hidden(rows, &self.pass(rows, segments)?, wanted)
+    }
+
+    /// The final hidden states of at least one wanted row.
+    fn wanted_hidden(&self, rows: &Rows, pass: &Pass, wanted: &[usize]) -> Result<Tensor> {
+        let mut looked_at = wanted.to_vec();
+        looked_at.sort_unstable();
+        looked_at.dedup();
+        let x = self.residual(rows, pass, Some(&looked_at), &mut |_, _| Ok(()))?;
+        let x = match looked_at == wanted {
+            true => x,
+            false => {
+                let place = |row| looked_at.partition_point(|other| other < row) as u32;
+                let places: Vec<u32> = wanted.iter().map(place).collect();
+                x.index_select(&Tensor::new(places, self.device())?, 0)?
+            }
+        };
         self.norm(&x, &self.ln_f)
     }
 
@@ -201,24 +219,51 @@ impl Transformer {
         segments: &[Segment],
         want: &Want,
     ) -> Result<Tensor> {
-        let (start, end) = (want.vocab.start, want.vocab.end);
-        if start >= end || end > self.cfg.embedding_size {
-            let expected = format!("a non-empty part of 0..{}", self.cfg.embedding_size);
-            return Err(Error::input(
-                "wanted ids",
-                expected,
-                format!("{start}..{end}"),
-            ));
-        }
+        self.check_vocab(&want.vocab)?;
         if want.rows.is_empty() {
-            return Ok(Tensor::zeros((0, end - start), DType::F32, self.device())?);
+            let shape = (0, want.vocab.len());
+            return Ok(Tensor::zeros(shape, DType::F32, self.device())?);
         }
         let hidden = self.hidden_of_segments(rows, segments, &want.rows)?;
-        let head = match end - start == self.cfg.embedding_size {
-            true => self.head.clone(),
-            false => self.head.narrow(0, start, end - start)?,
+        self.vocab_logits(&hidden, &want.vocab)
+    }
+
+    /// As [`Transformer::logits`], where `rows` are the active rows of longer sequences: they see
+    /// the keys and values that `cache` remembers of the other rows, and theirs are remembered.
+    /// With all rows active this is a full forward. Rows that were never active must not be seen.
+    ///
+    /// # Errors
+    /// Also for places and keys that the recall has no room for.
+    pub fn logits_recalled(
+        &self,
+        rows: &Rows,
+        recall: &Recall,
+        cache: &mut Cache,
+        want: &Want,
+    ) -> Result<Tensor> {
+        self.check_vocab(&want.vocab)?;
+        check_wanted(rows, &want.rows)?;
+        cache.fit(self, recall)?;
+        let pass = Pass {
+            memory: Some((&*cache, &recall.places)),
+            ..self.pass_over(rows, &recall.segments, recall.capacity)?
         };
-        Ok(ops::linear(&hidden, &head)?.to_dtype(DType::F32)?)
+        if want.rows.is_empty() {
+            self.residual(rows, &pass, None, &mut |_, _| Ok(()))?;
+            let shape = (0, want.vocab.len());
+            return Ok(Tensor::zeros(shape, DType::F32, self.device())?);
+        }
+        let hidden = self.wanted_hidden(rows, &pass, &want.rows)?;
+        self.vocab_logits(&hidden, &want.vocab)
+    }
+
+    /// Logits over a part of the vocabulary.
+    fn vocab_logits(&self, hidden: &Tensor, vocab: &Range<usize>) -> Result<Tensor> {
+        let head = match vocab.len() == self.cfg.embedding_size {
+            true => self.head.clone(),
+            false => self.head.narrow(0, vocab.start, vocab.len())?,
+        };
+        Ok(ops::linear(hidden, &head)?.to_dtype(DType::F32)?)
     }
 
     /// Negative log-likelihood of each wanted row's target under the softmax over the whole
@@ -247,19 +292,19 @@ impl Transformer {
         segments: &[Segment],
         visit: &mut dyn FnMut(Probe, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
-        let x = self.residual(rows, segments, visit)?;
+        let x = self.residual(rows, &self.pass(rows, segments)?, None, visit)?;
         let x = self.norm(&x, &self.ln_f)?;
         visit(Probe::FinalNorm, &x)?;
         Ok(x)
     }
 
-    /// The residual stream after the last block, `[r, d]`.
-    fn residual(
-        &self,
-        rows: &Rows,
-        segments: &[Segment],
-        visit: &mut dyn FnMut(Probe, &Tensor) -> Result<()>,
-    ) -> Result<Tensor> {
+    /// A forward without memory: keys are the rows themselves.
+    fn pass(&self, rows: &Rows, segments: &[Segment]) -> Result<Pass<'static>> {
+        self.pass_over(rows, segments, rows.len())
+    }
+
+    /// A forward whose segments see `keys` rows.
+    fn pass_over(&self, rows: &Rows, segments: &[Segment], keys: usize) -> Result<Pass<'static>> {
         self.check_rows(rows)?;
         // A sequence without rows has nothing to attend to.
         let segments: Vec<Segment> = segments
@@ -267,13 +312,34 @@ impl Transformer {
             .filter(|s| !s.queries.is_empty())
             .cloned()
             .collect();
-        check_segments(rows.len(), &segments)?;
-        let angles = self.angles(&rows.positions)?;
+        check_segments(rows.len(), keys, &segments)?;
+        Ok(Pass {
+            angles: Angles::of(&self.cfg, &rows.positions, self.device())?,
+            segments,
+            memory: None,
+        })
+    }
+
+    /// The residual stream after the last block: of every row, `[r, d]`, or of those looked at
+    /// (rising, at least one), `[n, d]`.
+    fn residual(
+        &self,
+        rows: &Rows,
+        pass: &Pass,
+        looked_at: Option<&[usize]>,
+        visit: &mut dyn FnMut(Probe, &Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
+        let chosen = match looked_at {
+            Some(looked_at) if looked_at.len() < rows.len() => Some(pass.choose(looked_at)?),
+            _ => None,
+        };
         let ids = Tensor::new(rows.ids.as_slice(), self.device())?;
         let mut x = self.wte.index_select(&ids, 0)?;
         visit(Probe::Embedding, &x)?;
-        for (index, block) in self.blocks.iter().enumerate() {
-            x = self.block(block, &x, &angles, &segments)?;
+        for index in 0..self.blocks.len() {
+            let is_last = index + 1 == self.blocks.len();
+            let chosen = chosen.as_ref().filter(|_| is_last);
+            x = self.block(index, &x, pass, chosen)?;
             visit(Probe::Block(index), &x)?;
         }
         Ok(x)
@@ -281,23 +347,39 @@ impl Transformer {
 
     fn block(
         &self,
-        block: &Block,
+        index: usize,
         x: &Tensor,
-        angles: &Angles,
-        segments: &[Segment],
+        pass: &Pass,
+        chosen: Option<&Chosen>,
     ) -> Result<Tensor> {
+        let block = &self.blocks[index];
         let heads = Heads {
             query: self.cfg.n_heads,
             key_value: self.cfg.n_kv_heads,
         };
         let n = self.norm(x, &block.attn_norm)?;
-        let q = ops::linear(&n, &block.q_proj)?;
         let k = ops::linear(&n, &block.k_proj)?;
         let v = ops::linear(&n, &block.v_proj)?;
-        let q = ops::rotary(&q, &angles.cos, &angles.sin, heads.query)?;
-        let k = ops::rotary(&k, &angles.cos, &angles.sin, heads.key_value)?;
+        let k = pass.angles.turn(&k, heads.key_value)?;
+        let (k, v) = match pass.memory {
+            None => (k, v),
+            Some((cache, places)) => cache.put(index, &k, &v, places)?,
+        };
+
+        let (x, n, angles, segments) = match chosen {
+            None => (x.clone(), n, &pass.angles, &pass.segments),
+            Some(Chosen {
+                index,
+                angles,
+                segments,
+            }) => {
+                let (x, n) = (x.index_select(index, 0)?, n.index_select(index, 0)?);
+                (x, n, angles, segments)
+            }
+        };
+        let q = angles.turn(&ops::linear(&n, &block.q_proj)?, heads.query)?;
         let mixed = ops::attention(&q, &k, &v, heads, segments)?;
-        let x = ops::add_linear(x, &mixed, &block.attn_out)?;
+        let x = ops::add_linear(&x, &mixed, &block.attn_out)?;
 
         let n = self.norm(&x, &block.ff_norm)?;
         let hidden = ops::gated_linear(&n, &block.ff_proj, &block.up_proj)?;
@@ -306,29 +388,6 @@ impl Transformer {
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {
         Ok(ops::rms_norm(x, weight, self.cfg.rms_norm_eps)?)
-    }
-
-    /// Every step in f32, as the original's `rope_full_precision` does (modeling_llada.py).
-    fn angles(&self, positions: &[u32]) -> Result<Angles> {
-        let c = self.cfg.head_width();
-        let theta = self.cfg.rope_theta as f32;
-        let frequencies: Vec<f32> = (0..c / 2)
-            .map(|i| 1.0 / theta.powf((2 * i) as f32 / c as f32))
-            .collect();
-        let mut cos = Vec::with_capacity(positions.len() * c / 2);
-        let mut sin = Vec::with_capacity(positions.len() * c / 2);
-        for position in positions {
-            for frequency in &frequencies {
-                let (s, c) = (*position as f32 * frequency).sin_cos();
-                cos.push(c);
-                sin.push(s);
-            }
-        }
-        let shape = (positions.len(), c / 2);
-        Ok(Angles {
-            cos: Tensor::from_vec(cos, shape, self.device())?,
-            sin: Tensor::from_vec(sin, shape, self.device())?,
-        })
     }
 
     fn check_rows(&self, rows: &Rows) -> Result<()> {
@@ -351,6 +410,14 @@ impl Transformer {
             )),
             _ => Ok(()),
         }
+    }
+
+    fn check_vocab(&self, vocab: &Range<usize>) -> Result<()> {
+        if vocab.start < vocab.end && vocab.end <= self.cfg.embedding_size {
+            return Ok(());
+        }
+        let expected = format!("a non-empty part of 0..{}", self.cfg.embedding_size);
+        Err(Error::input("wanted ids", expected, format!("{vocab:?}")))
     }
 
     fn check_ids(&self, what: &str, ids: &[u32]) -> Result<()> {
@@ -378,23 +445,6 @@ fn refuse_further_blocks(cfg: &Config, params: &Params) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-/// Attention relies on query ranges that follow each other and on keys that exist.
-fn check_segments(r: usize, segments: &[Segment]) -> Result<()> {
-    let mut next = 0;
-    for Segment { queries, keys } in segments {
-        if queries.start != next || keys.is_empty() || keys.end > r {
-            let expected = format!("queries from {next} on and keys within 0..{r}");
-            let got = format!("queries {queries:?} and keys {keys:?}");
-            return Err(Error::input("attention segment", expected, got));
-        }
-        next = queries.end;
-    }
-    if next != r {
-        return Err(Error::input("rows covered by attention segments", r, next));
-    }
-    Ok(())
 }
 
 fn name(part: &str) -> String {

@@ -81,7 +81,8 @@ pub(crate) fn attention(
         ));
     }
     let mut covered = 0;
-    for Segment { queries, keys } in segments {
+    for segment in segments {
+        let Segment { queries, keys, .. } = segment;
         if queries.start != covered || queries.end < queries.start || queries.end > query_rows {
             let expected = format!("queries that start at row {covered}, within {query_rows}");
             return Err(Error::shape(
@@ -99,6 +100,14 @@ pub(crate) fn attention(
                 format!("{keys:?}"),
             ));
         }
+        if let Some(hidden) = segment.hidden.filter(|_| !queries.is_empty()) {
+            let is_within = keys.start <= hidden && hidden + queries.len() <= keys.end;
+            if !is_within || keys.len() < 2 {
+                let expected = format!("hidden keys within {keys:?}, which are two or more");
+                let got = format!("{hidden} and on for {} queries", queries.len());
+                return Err(Error::shape("attention segments", expected, got));
+            }
+        }
         covered = queries.end;
     }
     if covered != query_rows {
@@ -108,6 +117,19 @@ pub(crate) fn attention(
             expected,
             format!("{covered} covered"),
         ));
+    }
+    Ok(())
+}
+
+pub(crate) fn put_rows(x: &Tensor, rows: &Tensor, places: &[usize]) -> Result<()> {
+    let (capacity, width) = x.dims2()?;
+    same_shape("put_rows rows", rows, &[places.len(), width])?;
+    let mut is_taken = vec![false; capacity];
+    for &place in places {
+        if place >= capacity || std::mem::replace(&mut is_taken[place], true) {
+            let expected = format!("different rows below {capacity}");
+            return Err(Error::shape("put_rows places", expected, place));
+        }
     }
     Ok(())
 }

@@ -81,7 +81,18 @@ pub fn attention(
         let q = split(q, &segment.queries, heads.query)?;
         let k = spread(split(k, &segment.keys, heads.key_value)?)?;
         let v = spread(split(v, &segment.keys, heads.key_value)?)?;
-        let scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
+        let mut scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
+        if segment.hidden.is_some() {
+            let (rows, l) = (segment.queries.len(), segment.keys.len());
+            let mut offsets = vec![0f32; rows * l];
+            for (query, offsets) in segment.queries.clone().zip(offsets.chunks_exact_mut(l)) {
+                if let Some(key) = segment.hidden_from(query) {
+                    offsets[key - segment.keys.start] = f32::NEG_INFINITY;
+                }
+            }
+            let offsets = Tensor::from_vec(offsets, (1, rows, l), scores.device())?;
+            scores = scores.broadcast_add(&offsets.to_dtype(scores.dtype())?)?;
+        }
         let mixed = softmax(&scores)?.matmul(&v)?;
         let rows = segment.queries.len();
         outputs.push(
@@ -201,6 +212,14 @@ pub fn blend(x: &Tensor, y: &Tensor, keep: f64, share: f64) -> Result<()> {
     let new = ((x.detach() * keep)? + (y.detach() * share)?)?;
     Ok(x.flatten_all()?
         .slice_set(&new.flatten_all()?.contiguous()?, 0, 0)?)
+}
+
+/// See [`crate::ops::put_rows`].
+pub fn put_rows(x: &Tensor, rows: &Tensor, places: &[usize]) -> Result<()> {
+    for (row, place) in places.iter().enumerate() {
+        x.slice_set(&rows.narrow(0, row, 1)?.contiguous()?, 0, *place)?;
+    }
+    Ok(())
 }
 
 /// See [`crate::ops::orthogonalize`].

@@ -14,6 +14,7 @@ pub(crate) mod conv;
 pub(crate) mod linear;
 pub(crate) mod loss;
 pub(crate) mod math;
+pub(crate) mod memory;
 pub(crate) mod norm;
 pub(crate) mod optimizer;
 pub(crate) mod orthogonal;
@@ -41,6 +42,17 @@ pub(crate) fn slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a 
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&data[start..end]),
         None => Err(Error::RequiresContiguous { op: "fused kernel" }.bt()),
+    }
+}
+
+/// The elements of a tensor that is changed in place.
+pub(crate) fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        return Err(Error::RequiresContiguous { op: "fused kernel" }.bt());
+    };
+    match storage {
+        CpuStorage::F32(data) => Ok(&mut data[start..end]),
+        _ => candle_core::bail!("fused kernel in place: expected f32"),
     }
 }
 

@@ -26,5 +26,5 @@ mod scratch;
 
 pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};
 pub use error::{Error, Result};
-pub use packed::{Rows, Segment, Want};
+pub use packed::{Recall, Rows, Segment, Want};
 pub use precision::Precision;

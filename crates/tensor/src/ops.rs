@@ -11,6 +11,7 @@ use crate::kernels::attention::Attention;
 use crate::kernels::conv::Conv;
 use crate::kernels::linear::{AddLinear, Linear};
 use crate::kernels::loss::Nll;
+use crate::kernels::memory::PutRows;
 use crate::kernels::norm::{GroupNorm, RmsNorm, Then};
 use crate::kernels::optimizer::{Blend, Moment, UpdateMoment, UpdateParam};
 use crate::kernels::picture::{PadBottomRight, UpsampleNearest2};
@@ -369,6 +370,26 @@ pub fn blend(x: &Tensor, y: &Tensor, keep: f64, share: f64) -> Result<()> {
     Ok(x.inplace_op2(&y.contiguous()?, &Blend { keep, share })?)
 }
 
+/// Overwrites rows of `x` in place: row i of `rows` becomes row `places[i]` of `x`. Carries no
+/// gradient.
+///
+/// # Shapes
+/// x `[capacity, width]` and contiguous, rows `[places.len(), width]`; their storages must differ.
+///
+/// # Errors
+/// When shapes differ, a place lies beyond the capacity or is named twice.
+pub fn put_rows(x: &Tensor, rows: &Tensor, places: &[usize]) -> Result<()> {
+    check::put_rows(x, rows, places)?;
+    if places.is_empty() {
+        return Ok(());
+    }
+    let rows = rows.detach().contiguous()?;
+    if !kernels::fit(&[x, &rows]) {
+        return composed::put_rows(x, &rows, places);
+    }
+    Ok(x.inplace_op2(&rows, &PutRows { places })?)
+}
+
 /// A matrix of the same singular vectors whose singular values are near one: the direction of a
 /// Muon step (Jordan et al. 2024). Carries no gradient.
 ///
@@ -393,6 +414,14 @@ pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
     let x = x.contiguous()?;
     let elements = kernels::view(&x)?;
     Ok(kernels::math::sum_of_squares(&elements))
+}
+
+/// Turns a row of logits, on the host, into their unnormalised probabilities `exp(x - largest)`,
+/// and returns the largest logit and the sum of the row: all that a sampler asks of a
+/// distribution, in two passes of f32. Logits of minus infinity become 0; infinity and NaN come
+/// back in the results.
+pub fn exponentials(row: &mut [f32]) -> (f32, f64) {
+    kernels::math::exponentials(row)
 }
 
 fn fused_group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, op: GroupNorm) -> Result<Tensor> {

@@ -39,6 +39,54 @@ pub struct Segment {
     pub queries: Range<usize>,
     /// Rows of the key and value tensors.
     pub keys: Range<usize>,
+    /// Keys that single queries do not see: from the first query this key is hidden, from the
+    /// second the next, and so on. A query that stands in for a token must not see the token.
+    pub hidden: Option<usize>,
+}
+
+/// Packed rows as the active rows of longer sequences, whose other keys and values are remembered
+/// from earlier forwards.
+///
+/// ```text
+///   packed rows    │ 4 5 │ 2 3 4 │            what is computed
+///                     ▼ places ▼
+///   memory         │ 0 1 2 3 4 5 │ 0 1 2 3 4 │  keys and values of two sequences
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Recall {
+    /// Rows of the memory.
+    pub capacity: usize,
+    /// The row of the memory that each packed row is written to, each once.
+    pub places: Vec<usize>,
+    /// Queries are packed rows, keys are rows of the memory.
+    pub segments: Vec<Segment>,
+}
+
+impl Segment {
+    /// Every query sees every key.
+    pub fn new(queries: Range<usize>, keys: Range<usize>) -> Self {
+        let hidden = None;
+        Self {
+            queries,
+            keys,
+            hidden,
+        }
+    }
+
+    /// The segment of some of its queries, which are `queries` among those that remain, and were
+    /// `skipped` queries after the first.
+    pub fn part(&self, skipped: usize, queries: Range<usize>) -> Self {
+        Self {
+            queries,
+            keys: self.keys.clone(),
+            hidden: self.hidden.map(|key| key + skipped),
+        }
+    }
+
+    /// The hidden key of a query of this segment.
+    pub fn hidden_from(&self, query: usize) -> Option<usize> {
+        self.hidden.map(|key| key + query - self.queries.start)
+    }
 }
 
 impl Rows {
@@ -75,10 +123,7 @@ impl Rows {
     pub fn segments(&self) -> Vec<Segment> {
         self.sequences
             .iter()
-            .map(|s| Segment {
-                queries: s.clone(),
-                keys: s.clone(),
-            })
+            .map(|s| Segment::new(s.clone(), s.clone()))
             .collect()
     }
 }

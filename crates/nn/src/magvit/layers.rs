@@ -180,10 +180,7 @@ impl AttnBlock {
             .reshape((b * positions, c))?;
         let segments: Vec<Segment> = (0..b)
             .map(|i| i * positions..(i + 1) * positions)
-            .map(|rows| Segment {
-                queries: rows.clone(),
-                keys: rows,
-            })
+            .map(|rows| Segment::new(rows.clone(), rows))
             .collect();
         let heads = Heads {
             query: 1,

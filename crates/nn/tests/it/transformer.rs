@@ -53,10 +53,7 @@ fn runs(rows: &Rows, is_valid: &[Vec<i64>]) -> Vec<Segment> {
         for run in is_valid.chunk_by(|a, b| a == b) {
             let range = start..start + run.len();
             start = range.end;
-            segments.push(Segment {
-                queries: range.clone(),
-                keys: range,
-            });
+            segments.push(Segment::new(range.clone(), range));
         }
     }
     segments
@@ -182,13 +179,37 @@ proptest! {
 }
 
 #[test]
+fn wanted_rows_are_those_of_all_rows_and_so_are_their_gradients() {
+    let cfg = Config::new(&small_sizes()).unwrap();
+    let (params, model) = Transformer::init(&cfg, 5, &Device::Cpu).unwrap();
+    let rows = Rows::pack([vec![1u32, 2, 3, 4, 5], vec![9, 8], vec![7, 7, 6]]);
+    let every: Vec<usize> = (0..rows.len()).collect();
+    for wanted in [&every[..], &[8, 0, 3, 0], &[1], &[5, 6]] {
+        let index: Vec<u32> = wanted.iter().map(|row| *row as u32).collect();
+        let index = Tensor::new(index, &Device::Cpu).unwrap();
+        let all = model.hidden(&rows).unwrap();
+        let all = all.index_select(&index, 0).unwrap();
+        let few = model.hidden_of(&rows, wanted).unwrap();
+        assert_close("hidden", &few, &all, 2e-6);
+        let loss = |x: &Tensor| x.sqr().unwrap().narrow(1, 0, 7).unwrap().sum_all().unwrap();
+        let (few, all) = (
+            loss(&few).backward().unwrap(),
+            loss(&all).backward().unwrap(),
+        );
+        for (name, param) in params.iter() {
+            match (few.get(param), all.get(param)) {
+                (Some(few), Some(all)) => assert_close(name, few, all, 2e-5),
+                (few, all) => assert_eq!(few.is_some(), all.is_some(), "{name}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn attention_reaches_as_far_as_its_segment() {
     let (_, model) = small_model();
     let rows = Rows::pack([vec![1u32, 2, 3], vec![9, 8]]);
-    let joined = [Segment {
-        queries: 0..5,
-        keys: 0..5,
-    }];
+    let joined = [Segment::new(0..5, 0..5)];
     let apart = common::values(&model.hidden(&rows).unwrap());
     let joined = common::values(&model.hidden_segments(&rows, &joined).unwrap());
     let differs = apart.iter().zip(&joined).any(|(a, b)| (a - b).abs() > 1e-2);
@@ -282,14 +303,8 @@ fn what_does_not_fit_the_model_is_a_typed_error() {
     let rows = Rows::pack([[1u32, 2, 3]]);
     let long = Rows::pack([vec![0u32; 25]]);
     let whole = rows.segments();
-    let short = [Segment {
-        queries: 0..2,
-        keys: 0..2,
-    }];
-    let beyond = [Segment {
-        queries: 0..3,
-        keys: 0..4,
-    }];
+    let short = [Segment::new(0..2, 0..2)];
+    let beyond = [Segment::new(0..3, 0..4)];
     let mut uneven = rows.clone();
     uneven.positions.pop();
     let want = |rows: Vec<usize>, ids| Want { rows, vocab: ids };

@@ -113,7 +113,7 @@ impl Attention {
                 let q = head_of(q, tile.clone(), head, g.c, g.query_width);
                 let k = head_of(k, segment.keys.clone(), key_head, g.c, g.key_width);
                 let v = head_of(v, segment.keys.clone(), key_head, g.c, g.key_width);
-                let p = probabilities((q, k), (tile.len(), l), g, scores);
+                let p = probabilities((q, k), (segment, &tile), g, scores);
                 let p = Matrix::new(p, tile.len(), l);
                 // SAFETY: each (tile, head) is one task, so its rows and columns of `out` are
                 // written by nobody else; `out` outlives the tasks.
@@ -227,10 +227,11 @@ struct Places {
 /// softmax(q · kᵀ · scale) in the buffer.
 fn probabilities<'a>(
     (q, k): (Matrix<'_>, Matrix<'_>),
-    (rows, l): (usize, usize),
+    (segment, tile): (&Segment, &Range<usize>),
     g: Geometry,
     buffer: &'a mut Vec<f32>,
 ) -> &'a [f32] {
+    let (rows, l) = (tile.len(), segment.keys.len());
     if buffer.len() < rows * l {
         buffer.resize(rows * l, 0.0);
     }
@@ -243,7 +244,10 @@ fn probabilities<'a>(
         scores,
         Workers::Caller,
     );
-    for row in scores.chunks_exact_mut(l) {
+    for (query, row) in tile.clone().zip(scores.chunks_exact_mut(l)) {
+        if let Some(key) = segment.hidden_from(query) {
+            row[key - segment.keys.start] = f32::NEG_INFINITY;
+        }
         softmax_row(row);
     }
     scores
@@ -281,7 +285,7 @@ fn backward_tile(
     let k = head_of(given.k, segment.keys.clone(), *key_head, c, g.key_width);
     let v = head_of(given.v, segment.keys.clone(), *key_head, c, g.key_width);
     let grad = head_of(given.grad, queries.clone(), *head, c, g.query_width);
-    let p = probabilities((q, k), (rows, l), g, &mut scratch.p);
+    let p = probabilities((q, k), (segment, queries), g, &mut scratch.p);
     if scratch.dp.len() < rows * l {
         scratch.dp.resize(rows * l, 0.0);
     }

@@ -189,6 +189,17 @@ multiversion! {
 }
 
 multiversion! {
+    /// Turns a row into `exp(x - largest)`; returns the largest and the sum.
+    pub(crate) fn exponentials(row: &mut [f32]) -> (f32, f64) {
+        let largest = max_of(row);
+        for x in row.iter_mut() {
+            *x = exp::<FMA>(*x - largest);
+        }
+        (largest, sum_of([&*row], |[x]| x))
+    }
+}
+
+multiversion! {
     /// `total += x`.
     pub(crate) fn add_assign(total: &mut [f32], x: &[f32]) {
         for (t, &x) in total.iter_mut().zip(x) {

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result};
 
 use super::math::multiversion;
-use super::{PIECE, for_each_piece, slice};
+use super::{PIECE, for_each_piece, slice, slice_mut};
 use crate::ops::AdamwStep;
 
 /// Which moment of the gradient is updated.
@@ -72,17 +72,6 @@ multiversion! {
         for ((param, &m), &v) in param.iter_mut().zip(m).zip(v) {
             *param = *param * keep - step_size * m / (v.sqrt() * root_scale + eps);
         }
-    }
-}
-
-/// The elements of the tensor that is updated.
-fn slice_mut<'a>(storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
-    let Some((start, end)) = layout.contiguous_offsets() else {
-        return Err(candle_core::Error::RequiresContiguous { op: "adamw_step" }.bt());
-    };
-    match storage {
-        CpuStorage::F32(data) => Ok(&mut data[start..end]),
-        _ => candle_core::bail!("adamw_step: expected f32"),
     }
 }
 

@@ -3,7 +3,7 @@
 use mmada_tensor::ops::Heads;
 use mmada_tensor::{Segment, composed, ops};
 
-use crate::support::{check, normal};
+use crate::support::{check, normal, numbers};
 
 fn check_case(name: &str, heads: Heads, c: usize, segments: &[Segment]) {
     let query_rows = segments.last().map_or(0, |s| s.queries.end);
@@ -30,10 +30,7 @@ fn whole(lengths: &[usize]) -> Vec<Segment> {
         .map(|length| {
             let rows = start..start + length;
             start = rows.end;
-            Segment {
-                queries: rows.clone(),
-                keys: rows,
-            }
+            Segment::new(rows.clone(), rows)
         })
         .collect()
 }
@@ -67,18 +64,9 @@ fn queries_may_be_fewer_than_keys() {
         key_value: 2,
     };
     let segments = [
-        Segment {
-            queries: 0..3,
-            keys: 0..20,
-        },
-        Segment {
-            queries: 3..4,
-            keys: 20..57,
-        },
-        Segment {
-            queries: 4..90,
-            keys: 60..61,
-        },
+        Segment::new(0..3, 0..20),
+        Segment::new(3..4, 20..57),
+        Segment::new(4..90, 60..61),
     ];
     check_case("active rows against a cache", heads, 12, &segments);
 }
@@ -90,18 +78,9 @@ fn segments_may_share_keys() {
         key_value: 2,
     };
     let segments = [
-        Segment {
-            queries: 0..30,
-            keys: 0..40,
-        },
-        Segment {
-            queries: 30..50,
-            keys: 10..60,
-        },
-        Segment {
-            queries: 50..51,
-            keys: 0..5,
-        },
+        Segment::new(0..30, 0..40),
+        Segment::new(30..50, 10..60),
+        Segment::new(50..51, 0..5),
     ];
     check_case("shared keys", heads, 8, &segments);
 }
@@ -120,7 +99,72 @@ fn segments_must_cover_the_queries() {
         (0..6, 3..3),
         (0..7, 0..6),
     ] {
-        let segment = Segment { queries, keys };
+        let segment = Segment::new(queries, keys);
         assert!(ops::attention(&x, &x, &x, heads, &[segment]).is_err());
     }
+}
+
+#[test]
+fn a_query_does_not_see_its_hidden_key() {
+    let heads = Heads {
+        query: 4,
+        key_value: 2,
+    };
+    let hiding = |queries, keys, hidden| Segment {
+        hidden: Some(hidden),
+        ..Segment::new(queries, keys)
+    };
+    let segments = [
+        Segment::new(0..5, 0..9),
+        hiding(5..8, 0..12, 2),
+        hiding(8..9, 12..14, 13),
+        hiding(9..400, 12..500, 40),
+    ];
+    check_case("hidden keys", heads, 8, &segments);
+    // What is hidden has no influence at all.
+    let run = |value: f32| {
+        let [q, k, v] = [1, 2, 3].map(|seed| normal(seed, &[3, 8]));
+        let loud = (normal(9, &[1, 8]) * f64::from(value)).unwrap();
+        for x in [&k, &v] {
+            ops::put_rows(x, &loud, &[1]).unwrap();
+        }
+        let q = q.narrow(0, 0, 1).unwrap();
+        let heads = Heads {
+            query: 1,
+            key_value: 1,
+        };
+        numbers(&ops::attention(&q, &k, &v, heads, &[hiding(0..1, 0..3, 1)]).unwrap())
+    };
+    assert_eq!(run(1.0), run(50.0));
+    let [q, k] = [1, 2].map(|seed| normal(seed, &[2, 8]));
+    for (queries, keys, hidden) in [(0..2, 0..2, 1), (0..2, 1..2, 1), (0..2, 1..2, 0)] {
+        let heads = Heads {
+            query: 1,
+            key_value: 1,
+        };
+        let segment = hiding(queries, keys, hidden);
+        let got = ops::attention(&q, &k, &k, heads, std::slice::from_ref(&segment));
+        assert!(got.is_err(), "{segment:?}");
+    }
+}
+
+#[test]
+fn rows_are_put_where_they_belong() {
+    let places = [4, 0, 2];
+    let fused = normal(1, &[5, 3]);
+    let composed = normal(1, &[5, 3]);
+    let rows = normal(2, &[3, 3]);
+    ops::put_rows(&fused, &rows, &places).unwrap();
+    composed::put_rows(&composed, &rows, &places).unwrap();
+    assert_eq!(numbers(&fused), numbers(&composed));
+    let (before, after) = (numbers(&normal(1, &[5, 3])), numbers(&fused));
+    for (row, place) in places.into_iter().enumerate() {
+        assert_eq!(after[place * 3..][..3], numbers(&rows)[row * 3..][..3]);
+    }
+    for place in [1, 3] {
+        assert_eq!(after[place * 3..][..3], before[place * 3..][..3]);
+    }
+    assert!(ops::put_rows(&fused, &rows, &[0, 1]).is_err());
+    assert!(ops::put_rows(&fused, &rows, &[0, 1, 5]).is_err());
+    assert!(ops::put_rows(&fused, &rows, &[0, 1, 0]).is_err());
 }

@@ -71,3 +71,32 @@ fn nothing_to_predict_is_no_error() {
     let loss = ops::nll(&normal(1, &[0, 4]), &normal(2, &[9, 4]), &[]).unwrap();
     assert_eq!(loss.dims(), &[0]);
 }
+
+#[test]
+fn exponentials_are_those_of_double_precision() {
+    for n in [1usize, 2, 15, 16, 33, 5000] {
+        let logits: Vec<f32> = numbers(&normal(n as u64, &[n]))
+            .iter()
+            .map(|x| 9.0 * x)
+            .collect();
+        let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let exact = |x: &f32| (f64::from(*x) - f64::from(largest)).exp();
+        let sum: f64 = logits.iter().map(exact).sum();
+        let mut row = logits.clone();
+        let got = ops::exponentials(&mut row);
+        assert_eq!(got.0, largest);
+        assert!((got.1 / sum - 1.0).abs() < 1e-6, "{n}: {} {sum}", got.1);
+        for (got, logit) in row.iter().zip(&logits) {
+            assert!((f64::from(*got) - exact(logit)).abs() < 3e-7, "{n}: {got}");
+        }
+    }
+    let mut row = [0.0, f32::NEG_INFINITY, 0.0];
+    assert_eq!(ops::exponentials(&mut row), (0.0, 2.0));
+    assert_eq!(row, [1.0, 0.0, 1.0]);
+    for bad in [f32::NAN, f32::INFINITY] {
+        let (largest, sum) = ops::exponentials(&mut [0.0, bad]);
+        assert!(!largest.is_finite() || !sum.is_finite(), "{bad}");
+    }
+    let (largest, _) = ops::exponentials(&mut [f32::NEG_INFINITY]);
+    assert!(!largest.is_finite());
+}

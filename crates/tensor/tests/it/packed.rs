@@ -10,9 +10,6 @@ fn sequences_lie_end_to_end() {
     assert_eq!(rows.positions, [0, 1, 2, 0, 0, 1]);
     assert_eq!(rows.sequences, [0..3, 3..3, 3..4, 4..6]);
     assert_eq!((rows.len(), rows.is_empty()), (6, false));
-    let last = Segment {
-        queries: 4..6,
-        keys: 4..6,
-    };
+    let last = Segment::new(4..6, 4..6);
     assert_eq!(rows.segments().last(), Some(&last));
 }
