@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   answer, drawing    what a text answers, what a picture shows
+//!   equality           whether two answers mean the same in mathematics
 //!   grader             judges: one trait for rewards and benchmarks alike
 //!   interval           scores with 95 % intervals
 //!   eval               benchmarks: pack folder + split + model -> report
@@ -9,6 +10,7 @@
 
 pub mod answer;
 pub mod drawing;
+pub mod equality;
 pub mod error;
 pub mod eval;
 pub mod grader;

@@ -3,6 +3,7 @@
 
 mod answer;
 mod drawing;
+mod equality;
 mod eval;
 mod interval;
 #[path = "../../../model/tests/it/tiny.rs"]
