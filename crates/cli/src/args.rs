@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use mmada_diffusion::Schedule;
 
 /// Multimodal masked diffusion: one model that chats, describes pictures and paints them.
 #[derive(Debug, Parser)]
@@ -29,7 +30,7 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Describe a picture, or answer a question about it.
     #[command(
-        after_help = "Examples:\n  mmada describe assets/examples/red-triangle.png\n  mmada describe assets/examples/red-triangle.png \"what color is the shape?\"\n  mmada describe assets/examples/red-triangle.png --answer \"a red ___\"   # completes a half-given answer"
+        after_help = "Examples:\n  mmada describe assets/examples/red-triangle.png\n  mmada describe assets/examples/red-triangle.png \"what color is the shape?\"\n  mmada describe assets/examples/red-triangle.png --answer \"a red ___\""
     )]
     Describe(DescribeArgs),
     /// Paint a picture from words.
@@ -106,10 +107,10 @@ pub(crate) struct SampleArgs {
     #[arg(long)]
     pub(crate) steps: Option<usize>,
     /// Randomness of the tokens (text) or of the order (pictures); 0 is greedy.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
     /// Strength of classifier-free guidance; 0 is none.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) guidance: Option<f32>,
     /// Show every step as the masks melt away.
     #[arg(long)]
@@ -208,19 +209,12 @@ pub(crate) struct CanvasArgs {
     /// Where the picture goes; a number is added when there are several.
     #[arg(long, short, default_value = "out/painting.png")]
     pub(crate) output: PathBuf,
-    /// How many tokens stay masked over time.
-    #[arg(long, value_enum)]
-    pub(crate) schedule: Option<ScheduleArg>,
+    /// How many tokens stay masked over time: cosine, linear, sigmoid, or pow and an exponent (pow2).
+    #[arg(long)]
+    pub(crate) schedule: Option<Schedule>,
     /// How the randomness of the order fades.
     #[arg(long, value_enum)]
     pub(crate) anneal: Option<AnnealArg>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ScheduleArg {
-    Cosine,
-    Linear,
-    Sigmoid,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -270,14 +264,15 @@ pub(crate) struct FillArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("edit").args(["mask", "extend"]).required(true)))]
 pub(crate) struct InpaintArgs {
     /// PNG, JPEG or WebP.
     pub(crate) image: PathBuf,
     /// The mask picture.
-    #[arg(long, required_unless_present = "extend")]
+    #[arg(long)]
     pub(crate) mask: Option<PathBuf>,
     /// Pixels to add at a side; may be given for several sides.
-    #[arg(long, value_name = "left|right|up|down=N", conflicts_with = "mask")]
+    #[arg(long, value_name = "left|right|up|down=N")]
     pub(crate) extend: Vec<String>,
     /// What the picture shows.
     #[arg(long, short, default_value = "")]
@@ -395,9 +390,15 @@ pub(crate) struct ExplainArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExplainTask {
+    /// A message and its answer.
     Chat,
+    /// Plain text, as it is learnt.
+    Text,
+    /// A question about the picture of `--image`, and its answer.
     Describe,
+    /// A picture from words.
     Paint,
+    /// A thought, then a picture.
     ThinkPaint,
 }
 

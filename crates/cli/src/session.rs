@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use mmada_data::picture::{Limits, Mask, Picture};
-use mmada_diffusion::{Anneal, Commit, Schedule};
+use mmada_diffusion::{Anneal, Commit};
 use mmada_model::{FillOptions, LoadOptions, Mmada, PaintOptions, TextOptions};
 
-use crate::args::{AnnealArg, CanvasArgs, CommitArg, ModelArgs, SampleArgs, ScheduleArg, TextArgs};
+use crate::args::{AnnealArg, CanvasArgs, CommitArg, ModelArgs, SampleArgs, TextArgs};
 use crate::hub::Source;
 use crate::{device, embedded, hub, terminal, usage};
 
@@ -97,7 +97,7 @@ pub(crate) fn paint_options(
         steps: sample.steps.unwrap_or(defaults.steps),
         temperature: sample.temperature.unwrap_or(defaults.temperature),
         guidance: sample.guidance.unwrap_or(defaults.guidance),
-        schedule: canvas.schedule.map_or(defaults.schedule, schedule),
+        schedule: canvas.schedule.unwrap_or(defaults.schedule),
         anneal: canvas.anneal.map_or(defaults.anneal, anneal),
         seed,
         ..defaults.clone()
@@ -108,14 +108,6 @@ pub(crate) fn commit(commit: CommitArg) -> Commit {
     match commit {
         CommitArg::LowConfidence => Commit::LowConfidence,
         CommitArg::Random => Commit::Random,
-    }
-}
-
-fn schedule(schedule: ScheduleArg) -> Schedule {
-    match schedule {
-        ScheduleArg::Cosine => Schedule::Cosine,
-        ScheduleArg::Linear => Schedule::Linear,
-        ScheduleArg::Sigmoid => Schedule::SIGMOID,
     }
 }
 

@@ -291,7 +291,13 @@ impl RunConfig {
     /// When the file cannot be read, is no TOML, or a key or value does not belong in a run.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::file(path, "read the run"))?;
+        let is_sound = || !overrides.is_empty() && Self::parse(&text, &[]).is_ok();
         Self::parse(&text, overrides).map_err(|error| match error {
+            Error::Config(what) if is_sound() => Error::Override(format!(
+                "{}, changed by {}: {what}",
+                path.display(),
+                overrides.join(" ")
+            )),
             Error::Config(what) => Error::Config(format!("{}: {what}", path.display())),
             other => other,
         })
