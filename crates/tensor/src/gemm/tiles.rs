@@ -122,6 +122,8 @@ pub(super) unsafe fn product(
             let right_panels = first..(first + columns).min(b.panels());
             let left_panel = task / blocks;
             let left = &left[left_panel * a.panel_lines()..][..a.panel_lines()];
+            // SAFETY: the unit is there, and this task uses no other code that has tiles.
+            let _configured = unsafe { Configured::new() };
             for panel in right_panels {
                 let right = &right[panel * b.panel_lines()..][..b.panel_lines()];
                 // SAFETY: both panels are packed to `steps` steps; each (left, right) pair is one
@@ -165,8 +167,8 @@ impl Target {
     /// Multiplies two panels; `(number, lanes)` of each tell which part of the product it is.
     ///
     /// # Safety
-    /// The unit is available, the panels have equally many lines, and the rectangle they make may be
-    /// written.
+    /// The registers are [`Configured`], the panels have equally many lines, and the rectangle they
+    /// make may be written.
     unsafe fn multiply(
         self,
         left: &[Line],
@@ -233,6 +235,28 @@ static CONFIG: TileConfig = TileConfig {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
+/// The tile registers of this thread, ready for use; released at the end.
+struct Configured;
+
+impl Configured {
+    /// # Safety
+    /// The unit is available, and nobody else on this thread uses tiles meanwhile.
+    unsafe fn new() -> Self {
+        // SAFETY: the instruction reads 64 bytes.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, preserves_flags));
+        }
+        Self
+    }
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        // SAFETY: the registers are this task's, see `new`.
+        unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+    }
+}
+
 /// A kernel for one arrangement of tiles: registers 0 to 3 hold sums, 4 and 5 rows of a, 6 and 7
 /// columns of b.
 macro_rules! kernel {
@@ -240,10 +264,9 @@ macro_rules! kernel {
         // A row further down in `out`, and sixteen rows.
         let (bytes, below) = (4 * $stride, 4 * $stride * TILE);
         // SAFETY: the panels hold `steps` steps of 2,048 bytes each, `out` room for the tiles that
-        // are stored; tile registers belong to nobody else, and are released at the end.
+        // are stored; the tile registers are configured.
         unsafe {
             asm!(
-                "ldtilecfg [{config}]",
                 "test {add:e}, {add:e}",
                 "jnz 3f",
                 "tilezero tmm0",
@@ -260,8 +283,6 @@ macro_rules! kernel {
                 "dec {n}",
                 "jnz 2b",
                 $($store,)*
-                "tilerelease",
-                config = in(reg) &raw const CONFIG,
                 add = in(reg) u32::from($begin),
                 left = inout(reg) $l => _,
                 right = inout(reg) $r => _,
@@ -281,7 +302,7 @@ macro_rules! kernel {
 /// Multiplies two packed panels into up to 2 × 2 tiles at `out`.
 ///
 /// # Safety
-/// The unit is available; the panels hold `steps` ≥ 1 steps; the tiles that `has_two` names may be
+/// The registers are [`Configured`]; the panels hold `steps` ≥ 1 steps; the tiles that `has_two` names may be
 /// written at `out`, whose rows are `stride` elements apart, and read when adding.
 unsafe fn kernel(
     left: *const Line,
