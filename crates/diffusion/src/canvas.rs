@@ -1,12 +1,15 @@
 //! A sequence in progress: its ids, which positions are to be filled, the plan, and how far it is.
 
+mod next;
+
 use std::ops::Range;
 
+pub(crate) use self::next::Asked;
 use crate::error::{Error, Result};
 use crate::guidance::{Guidance, Unconditional};
 use crate::noise::Dice;
-use crate::plan::{Count, Finish, ImagePlan, Plan, Rest, Stop, TextPlan, TextStep};
-use crate::scores::{Proposal, Scores, split};
+use crate::plan::{Count, Finish, ImagePlan, Order, Plan, Rest, Stop, TextPlan, TextStep};
+use crate::scores::{Proposal, Scores, rank, split};
 use crate::{image, text};
 
 /// A sequence in progress.
@@ -19,8 +22,12 @@ pub struct Canvas {
     plan: Plan,
     /// Steps of a text plan; empty for a picture.
     agenda: Vec<TextStep>,
+    /// Positions of the region in the order of a picture that fixes it beforehand.
+    order: Vec<usize>,
     steps: usize,
     steps_taken: usize,
+    /// Index into the agenda: blocks that are decided early leave steps out.
+    cursor: usize,
     guidance: Option<Guidance>,
     example: Option<u64>,
     /// The last draw at positions that stayed masked.
@@ -50,6 +57,8 @@ pub struct Move {
     pub committed: Vec<Decision>,
     /// What was drawn but masked again: with the committed, a preview of the whole.
     pub held: Vec<Decision>,
+    /// Positions committed earlier that this step masked again, in order.
+    pub revoked: Vec<usize>,
     /// Positions of the region that are still masked.
     pub masked: usize,
     /// Scale of the noise on the choice of ids (text) or positions (picture) in this step.
@@ -124,8 +133,10 @@ impl Canvas {
             region,
             plan,
             agenda,
+            order: Vec::new(),
             steps,
             steps_taken: 0,
+            cursor: 0,
             guidance: None,
             example: None,
             held: Vec::new(),
@@ -143,7 +154,21 @@ impl Canvas {
         self.guidance = (scale != 0.0).then_some(Guidance {
             scale,
             unconditional,
+            share: 1.0,
         });
+        Ok(self)
+    }
+
+    /// Guides only this share of the steps, from the first on; the others cost half as much.
+    pub fn guided_for(mut self, share: f32) -> Result<Self> {
+        if !(0.0..=1.0).contains(&share) {
+            let hint = "1 guides every step";
+            let what = "share of guided steps";
+            return Err(Error::setting(what, "0 to 1", share, hint));
+        }
+        if let Some(guidance) = &mut self.guidance {
+            guidance.share = share;
+        }
         Ok(self)
     }
 
@@ -199,10 +224,6 @@ impl Canvas {
         self.is_finished
     }
 
-    pub(crate) fn guidance(&self) -> Option<&Guidance> {
-        self.guidance.as_ref()
-    }
-
     pub(crate) fn mask(&self) -> u32 {
         self.mask
     }
@@ -223,61 +244,37 @@ impl Canvas {
         }
     }
 
-    /// Masked positions that the next step may fix: of the current block, or of the picture.
-    pub(crate) fn candidates(&self) -> Vec<usize> {
-        let reach = match self.agenda.get(self.steps_taken) {
-            Some(step) => &self.region[step.block.clone()],
-            None => &self.region[..],
-        };
-        let is_masked = |position: &usize| self.ids[*position] == self.mask;
-        reach.iter().copied().filter(is_masked).collect()
-    }
-
-    /// The ids that the next forward sees: without masks further ahead than the plan looks.
-    pub(crate) fn visible(&self) -> &[u32] {
-        let (Plan::Text(plan), Some(step)) = (&self.plan, self.agenda.get(self.steps_taken)) else {
-            return &self.ids;
-        };
-        let (Some(ahead), None) = (plan.ahead, &self.guidance) else {
-            return &self.ids;
-        };
-        let last = (step.block.end + ahead).min(self.region.len());
-        let end = self.region[last - 1] + 1;
-        match self.ids[end..].iter().all(|id| *id == self.mask) {
-            true => &self.ids[..end],
-            false => &self.ids,
-        }
-    }
-
     /// Takes one step. `Err` is the position whose logits are not finite.
     pub(crate) fn advance(
         &mut self,
         index: usize,
-        candidates: &[usize],
+        asked: &Asked,
         scores: &Scores,
         dice: &mut Dice,
     ) -> Result<Move, usize> {
-        let (proposals, keep, temperature) = match &self.plan {
+        let candidates = &asked.candidates;
+        let (mut proposals, verdicts, temperature) = match &self.plan {
             Plan::Text(plan) => {
                 let proposals = text::propose(plan, candidates, scores, dice)?;
-                let quota = self.agenda[self.steps_taken].quota;
-                (proposals, quota, f64::from(plan.temperature))
+                let committed = asked.committed.iter().map(|&p| (p, self.ids[p]));
+                let committed: Vec<_> = committed.collect();
+                let verdicts = text::verdicts(plan, &committed, candidates.len(), scores)?;
+                (proposals, verdicts, f64::from(plan.temperature))
             }
             Plan::Image(plan) => {
                 let (step, steps) = (self.steps_taken, self.steps);
                 let temperature = plan.anneal.temperature(plan.temperature, step, steps);
                 let proposals = image::propose(plan, temperature, candidates, scores, dice)?;
-                (
-                    proposals,
-                    self.image_quota(plan, candidates.len()),
-                    temperature,
-                )
+                (proposals, Vec::new(), temperature)
             }
         };
+        rank(&mut proposals);
+        let keep = self.quota(&proposals);
         let (committed, held) = split(proposals, keep);
         for proposal in &committed {
             self.ids[proposal.position] = proposal.id;
         }
+        let revoked = self.revoke(verdicts, committed.len());
         self.held = held.into_iter().map(Decision::from).collect();
         let step = self.steps_taken;
         self.steps_taken += 1;
@@ -287,10 +284,35 @@ impl Canvas {
             step,
             committed: committed.into_iter().map(Decision::from).collect(),
             held: self.held.clone(),
+            revoked,
             masked: self.masked(),
             temperature,
             is_finished: self.is_finished,
         })
+    }
+
+    /// How many of the ranked proposals this step commits.
+    fn quota(&self, proposals: &[Proposal]) -> usize {
+        match &self.plan {
+            Plan::Text(plan) => plan.commit.count(proposals, self.agenda[self.cursor].quota),
+            Plan::Image(plan) => match plan.order {
+                Order::Confidence => self.image_quota(plan, proposals.len()),
+                Order::Halton => proposals.len(),
+            },
+        }
+    }
+
+    /// Masks committed tokens again that their stand-ins doubt.
+    fn revoke(&mut self, verdicts: Vec<(usize, f64)>, committed: usize) -> Vec<usize> {
+        let Plan::Text(plan) = &self.plan else {
+            return Vec::new();
+        };
+        let quota = self.agenda[self.cursor].quota.min(committed);
+        let doubted = plan.commit.doubted(verdicts, committed, quota);
+        for &position in &doubted {
+            self.ids[position] = self.mask;
+        }
+        doubted
     }
 
     /// How many of `unknown` masked positions this step of a picture commits.
@@ -326,12 +348,30 @@ impl Canvas {
                 }
             }
         }
-        let is_spent = self.steps_taken >= self.steps;
+        let is_spent = match &self.plan {
+            Plan::Text(_) => {
+                self.turn_page();
+                self.cursor >= self.agenda.len()
+            }
+            Plan::Image(_) => self.steps_taken >= self.steps,
+        };
         let runs_idle_steps = match &self.plan {
             Plan::Image(plan) => plan.finish == Finish::LeaveOne,
             Plan::Text(_) => false,
         };
         self.is_finished = is_stopped || is_spent || (self.masked() == 0 && !runs_idle_steps);
+    }
+
+    /// Moves on in the agenda: to the next step, or to the next block once this one is decided.
+    fn turn_page(&mut self) {
+        let block = self.agenda[self.cursor].block.clone();
+        let is_masked = |&position: &usize| self.ids[position] == self.mask;
+        let is_decided = !self.region[block.clone()].iter().any(is_masked);
+        self.cursor += 1;
+        if is_decided {
+            let rest = &self.agenda[self.cursor..];
+            self.cursor += rest.iter().take_while(|step| step.block == block).count();
+        }
     }
 
     /// Whether the stop rule of a text plan holds after the step just taken.
@@ -347,9 +387,13 @@ impl Canvas {
                 decided.any(|id| end.contains(&id))
             }
             Stop::BlockEnd { token } => {
-                let step = &self.agenda[self.steps_taken - 1];
-                let last = self.region[step.block.end - 1];
-                step.is_last_of_block && self.ids[last] == *token
+                let step = &self.agenda[self.cursor];
+                let block = &self.region[step.block.clone()];
+                let is_decided = block
+                    .iter()
+                    .all(|&position| self.ids[position] != self.mask);
+                let last = block[block.len() - 1];
+                (step.is_last_of_block || is_decided) && self.ids[last] == *token
             }
         }
     }

@@ -20,6 +20,8 @@ pub struct Guidance {
     pub scale: f32,
     /// What the second sequence looks like.
     pub unconditional: Unconditional,
+    /// Share of the steps, from the first on, that are guided.
+    pub share: f32,
 }
 
 /// The canvas without its condition.
@@ -68,6 +70,25 @@ impl Unconditional {
         match self {
             Self::Masked { .. } => position,
             Self::Prefix { ids, shared_from } => position - shared_from + ids.len(),
+        }
+    }
+
+    /// Which position of the canvas lies at a position of the twin, if one does.
+    pub(crate) fn origin(&self, position: usize) -> Option<usize> {
+        match self {
+            Self::Masked { .. } => Some(position),
+            Self::Prefix { ids, shared_from } => {
+                let after = position.checked_sub(ids.len())?;
+                Some(after + shared_from)
+            }
+        }
+    }
+
+    /// Length of the twin of a canvas.
+    pub(crate) fn twin_length(&self, canvas_length: usize) -> usize {
+        match self {
+            Self::Masked { .. } => canvas_length,
+            Self::Prefix { ids, shared_from } => ids.len() + canvas_length - shared_from,
         }
     }
 

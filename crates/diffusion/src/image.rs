@@ -4,7 +4,7 @@
 use mmada_tensor::random::Purpose;
 
 use crate::noise::{Dice, gumbel};
-use crate::plan::{ImagePlan, TokenChoice};
+use crate::plan::{ImagePlan, Order, TokenChoice};
 use crate::scores::{Odds, Proposal, Scores, argmax};
 
 /// Smallest probability under the logarithm, as in the original.
@@ -35,13 +35,14 @@ pub(crate) fn propose(
         };
         let confidence = odds.probability(code);
         let mut order = confidence.max(SMALLEST_PROBABILITY).ln();
-        if temperature > 0.0 {
+        if temperature > 0.0 && plan.order == Order::Confidence {
             order += temperature * gumbel(dice.one(position, Purpose::Position));
         }
         proposals.push(Proposal {
             position,
             id: plan.codes.start + code as u32,
             confidence,
+            entropy: 0.0,
             order,
         });
     }

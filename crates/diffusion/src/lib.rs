@@ -8,7 +8,9 @@
 //!                        │ plan → denoise → commit
 //! ```
 
+pub mod cache;
 pub mod canvas;
+pub mod commit;
 pub mod corruption;
 pub mod denoiser;
 pub mod error;
@@ -19,11 +21,15 @@ pub mod plan;
 pub mod sampler;
 pub mod schedule;
 
+mod batch;
+mod halton;
 mod image;
 mod scores;
 mod text;
 
+pub use cache::{CacheRule, Refresh};
 pub use canvas::{Canvas, Decision, Move};
+pub use commit::Commit;
 pub use corruption::{Corruption, Noised, Target};
 pub use denoiser::Denoiser;
 pub use error::{Error, Result};
@@ -31,7 +37,7 @@ pub use guidance::{Guidance, Unconditional};
 pub use loss::{Coefficients, Likelihood, Loss};
 pub use noise::{Draw, Noise, SeededNoise};
 pub use plan::{
-    Allowed, Anneal, Commit, Count, Finish, ImagePlan, Plan, Rest, Stop, TextPlan, TokenChoice,
+    Allowed, Anneal, Count, Finish, ImagePlan, Order, Plan, Rest, Stop, TextPlan, TokenChoice,
 };
 pub use sampler::{Sampler, Step};
 pub use schedule::Schedule;

@@ -6,6 +6,8 @@ use std::ops::Range;
 use mmada_tokens::Vocab;
 use serde::{Deserialize, Serialize};
 
+use crate::cache::CacheRule;
+use crate::commit::Commit;
 use crate::error::{Error, Result};
 use crate::schedule::{Schedule, transfer_counts};
 
@@ -21,8 +23,9 @@ pub enum Plan {
 /// Text: blocks left to right, within a block the surest positions first (`generate.py`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextPlan {
-    /// Denoising steps over all blocks. Each block gets its share, at least one and at most one
-    /// per token, so no forward is spent on a step that commits nothing.
+    /// Denoising steps over all blocks, at most. Each block gets its share, at least one and at most
+    /// one per token, so no forward is spent on a step that commits nothing. Bolder commit rules
+    /// take fewer.
     pub steps: usize,
     /// Masked positions per block.
     pub block_length: usize,
@@ -32,26 +35,16 @@ pub struct TextPlan {
     pub ahead: Option<usize>,
     /// Scale of the Gumbel noise on the logits; 0 takes the best id.
     pub temperature: f32,
-    /// Which positions are fixed first.
+    /// Which positions are fixed in a step.
     pub commit: Commit,
+    /// Which rows a step computes anew.
+    pub cache: CacheRule,
     /// Which ids may win.
     pub allowed: Allowed,
     /// When to stop before the end.
     pub stop: Stop,
     /// What becomes of positions still masked after an early stop.
     pub rest: Rest,
-}
-
-/// Which positions of a block are fixed first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Commit {
-    /// Low-confidence remasking: the positions with the highest probability are kept. (The paper
-    /// says lowest; its code keeps the highest.)
-    #[default]
-    LowConfidence,
-    /// Positions in random order.
-    Random,
 }
 
 /// The ids that may win a text position.
@@ -100,8 +93,14 @@ pub struct ImagePlan {
     pub codes: Range<u32>,
     /// Denoising steps.
     pub steps: usize,
+    /// Codes in a line of the picture.
+    pub width: usize,
     /// Masked fraction over the steps.
     pub schedule: Schedule,
+    /// Which positions are decided first.
+    pub order: Order,
+    /// Which rows a step computes anew.
+    pub cache: CacheRule,
     /// Initial scale of the Gumbel noise on the choice of positions.
     pub temperature: f32,
     /// How that scale falls.
@@ -112,6 +111,18 @@ pub struct ImagePlan {
     pub count: Count,
     /// What the last step does.
     pub finish: Finish,
+}
+
+/// Which positions of a picture are decided first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Order {
+    /// The surest, with annealed noise (MaskGIT, the original).
+    #[default]
+    Confidence,
+    /// Far apart from each other, in the order of the Halton sequence: known before the forward, so
+    /// only their logits are computed. Better in few steps; needs no temperature.
+    Halton,
 }
 
 /// How the temperature of the position choice falls over K steps.
@@ -167,6 +178,7 @@ pub(crate) struct TextStep {
     /// Indices into the region.
     pub(crate) block: Range<usize>,
     pub(crate) quota: usize,
+    pub(crate) is_first_of_block: bool,
     pub(crate) is_last_of_block: bool,
 }
 
@@ -179,6 +191,7 @@ impl TextPlan {
             ahead: None,
             temperature: 0.0,
             commit: Commit::LowConfidence,
+            cache: CacheRule::Off,
             allowed: Allowed::text(vocab),
             stop: Stop::Never,
             rest: Rest::Masked,
@@ -188,6 +201,8 @@ impl TextPlan {
     pub(crate) fn check(&self) -> Result<()> {
         check_steps(self.steps)?;
         check_temperature(self.temperature)?;
+        self.commit.check()?;
+        self.cache.check(true)?;
         if self.block_length == 0 {
             let hint = "128 is the block length of the published demo";
             return Err(Error::setting("block length", "at least 1", 0, hint));
@@ -221,6 +236,7 @@ impl TextPlan {
                     .map(|(index, quota)| TextStep {
                         block: block.clone(),
                         quota,
+                        is_first_of_block: index == 0,
                         is_last_of_block: index == last,
                     }),
             );
@@ -233,10 +249,13 @@ impl ImagePlan {
     /// The published settings: cosine, temperature 1, compounding, drawn codes.
     pub fn new(range: Range<usize>, codes: Range<u32>, steps: usize) -> Self {
         Self {
+            width: range.len().max(1),
             range,
             codes,
             steps,
             schedule: Schedule::Cosine,
+            order: Order::Confidence,
+            cache: CacheRule::Off,
             temperature: 1.0,
             anneal: Anneal::Compounding,
             choice: TokenChoice::Sample,
@@ -260,7 +279,18 @@ impl ImagePlan {
                 "take the image span of the laid-out prompt",
             ));
         }
-        Ok(())
+        if self.width == 0 || !self.range.len().is_multiple_of(self.width) {
+            let expected = format!("a divisor of its {} positions", self.range.len());
+            let hint = "take the width of the picture's grid";
+            let what = "width of the picture";
+            return Err(Error::setting(what, expected, self.width, hint));
+        }
+        if self.order == Order::Halton && self.finish == Finish::LeaveOne {
+            let hint = "leave the last position masked in the order of confidence only";
+            let got = "halton and leave_one";
+            return Err(Error::setting("order and finish", "one of them", got, hint));
+        }
+        self.cache.check(false)
     }
 
     /// Steps that will be run for a hole of `masked` positions.

@@ -1,24 +1,23 @@
 //! The one sampling loop: an iterator of steps over a batch of canvases.
 //!
 //! ```text
-//!            ┌───────────────────────────────────────────────┐
-//!   plan ────┤ candidates of every unfinished canvas          │
-//!   pack ────┤ canvases and their unconditional twins, packed │  one forward
-//!   denoise ─┤ logits of the candidate rows only              │
-//!   commit ──┤ keep the surest                                │──► Step
-//!            └───────────────────────────────────────────────┘
+//!            ┌────────────────────────────────────────────────┐
+//!   plan ────┤ candidates of every unfinished canvas           │
+//!   pack ────┤ canvases and their unconditional twins, packed; │  one forward
+//!            │ with a cache rule the rows that it renews       │
+//!   denoise ─┤ logits of the candidate rows only               │
+//!   commit ──┤ keep the surest                                 │──► Step
+//!            └────────────────────────────────────────────────┘
 //! ```
 //!
 //! Watching, streaming, painting partial pictures and recording trajectories all consume this
 //! iterator. A finished canvas leaves the batch and costs nothing more.
 
-use mmada_tensor::{DType, Rows, Want};
-
+use crate::batch::{Batch, Memory};
 use crate::canvas::{Canvas, Move};
 use crate::denoiser::Denoiser;
 use crate::error::{Error, Result};
 use crate::noise::{Dice, Noise};
-use crate::scores::{Logits, Scores};
 
 /// One step of a batch.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,6 +26,8 @@ pub struct Step {
     pub index: usize,
     /// Steps the batch takes at most.
     pub total: usize,
+    /// Rows that the forward computed, those of unconditional twins and stand-ins included.
+    pub rows: usize,
     /// What happened to each canvas that took part.
     pub moves: Vec<Move>,
 }
@@ -36,6 +37,8 @@ pub struct Sampler<D> {
     denoiser: D,
     canvases: Vec<Canvas>,
     noise: Box<dyn Noise>,
+    /// What is known of the denoiser's memory; absent where every step computes every row.
+    memory: Option<Memory>,
     index: usize,
     has_failed: bool,
 }
@@ -44,9 +47,18 @@ impl<D: Denoiser> Sampler<D> {
     /// A sampler over canvases of any lengths and plans. A denoiser may be passed by `&mut`.
     ///
     /// Text and pictures may share a batch; the logits then span both ranges of the vocabulary.
-    pub fn new(denoiser: D, canvases: Vec<Canvas>, noise: Box<dyn Noise>) -> Self {
+    pub fn new(denoiser: D, mut canvases: Vec<Canvas>, mut noise: Box<dyn Noise>) -> Self {
+        for (index, canvas) in canvases.iter_mut().enumerate() {
+            let mut dice = Dice {
+                noise: &mut *noise,
+                example: canvas.number(index),
+                step: 0,
+            };
+            canvas.begin(&mut dice);
+        }
         Self {
             denoiser,
+            memory: Memory::of(&canvases),
             canvases,
             noise,
             index: 0,
@@ -73,23 +85,18 @@ impl<D: Denoiser> Sampler<D> {
     }
 
     fn step(&mut self) -> Result<Step> {
-        let batch = Batch::pack(&self.canvases);
+        let batch = Batch::pack(&self.canvases, self.memory.as_mut());
         let logits = batch.denoise(&mut self.denoiser)?;
         let mut moves = Vec::with_capacity(batch.seats.len());
         for seat in &batch.seats {
             let canvas = &mut self.canvases[seat.canvas];
-            let scores = Scores {
-                logits: &logits,
-                first: seat.first,
-                guided: seat.guided,
-                ids: canvas.vocab(),
-            };
+            let scores = seat.scores(canvas, &logits, self.memory.as_mut());
             let mut dice = Dice {
                 noise: &mut *self.noise,
                 example: canvas.number(seat.canvas),
                 step: canvas.steps_taken() as u64,
             };
-            let moved = canvas.advance(seat.canvas, &seat.candidates, &scores, &mut dice);
+            let moved = canvas.advance(seat.canvas, &seat.asked, &scores, &mut dice);
             moves.push(moved.map_err(|position| Error::NotFinite {
                 canvas: seat.canvas,
                 position,
@@ -98,6 +105,7 @@ impl<D: Denoiser> Sampler<D> {
         let step = Step {
             index: self.index,
             total: self.canvases.iter().map(Canvas::steps).max().unwrap_or(0),
+            rows: batch.rows(),
             moves,
         };
         self.index += 1;
@@ -116,79 +124,5 @@ impl<D: Denoiser> Iterator for Sampler<D> {
         let step = self.step();
         self.has_failed = step.is_err();
         Some(step)
-    }
-}
-
-/// One canvas in a packed forward.
-struct Seat {
-    canvas: usize,
-    candidates: Vec<usize>,
-    /// Wanted row of its first candidate.
-    first: usize,
-    /// The same in its unconditional sequence, and the scale.
-    guided: Option<(usize, f32)>,
-}
-
-struct Batch {
-    rows: Rows,
-    want: Want,
-    seats: Vec<Seat>,
-}
-
-impl Batch {
-    fn pack(canvases: &[Canvas]) -> Self {
-        let mut rows = Rows::default();
-        let mut wanted = Vec::new();
-        let mut seats = Vec::new();
-        for (index, canvas) in canvases.iter().enumerate() {
-            if canvas.is_finished() {
-                continue;
-            }
-            let candidates = canvas.candidates();
-            let start = rows.push(canvas.visible()).start;
-            let first = wanted.len();
-            wanted.extend(candidates.iter().map(|position| start + position));
-            let guided = canvas.guidance().map(|guidance| {
-                let twin = guidance.unconditional.twin(canvas.ids(), canvas.mask());
-                let start = rows.push(&twin).start;
-                let first = wanted.len();
-                let places = candidates
-                    .iter()
-                    .map(|&p| guidance.unconditional.position(p));
-                wanted.extend(places.map(|place| start + place));
-                (first, guidance.scale)
-            });
-            seats.push(Seat {
-                canvas: index,
-                candidates,
-                first,
-                guided,
-            });
-        }
-        let ranges = seats.iter().map(|seat| canvases[seat.canvas].vocab());
-        let hull = ranges.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end));
-        let hull = hull.unwrap_or(0..0);
-        Self {
-            rows,
-            want: Want::new(wanted, hull.start as usize..hull.end as usize),
-            seats,
-        }
-    }
-
-    fn denoise(&self, denoiser: &mut impl Denoiser) -> Result<Logits> {
-        let logits = denoiser.logits(&self.rows, &self.want)?;
-        let expected = [self.want.rows.len(), self.want.vocab.len()];
-        if logits.dims() != expected {
-            let (expected, got) = (format!("{expected:?}"), format!("{:?}", logits.dims()));
-            return Err(mmada_tensor::Error::shape("logits of the denoiser", expected, got).into());
-        }
-        let values = logits
-            .to_dtype(DType::F32)
-            .and_then(|logits| logits.flatten_all());
-        let values = values.and_then(|values| values.to_vec1::<f32>());
-        Ok(Logits {
-            values: values.map_err(mmada_tensor::Error::from)?,
-            vocab: self.want.vocab.start as u32..self.want.vocab.end as u32,
-        })
     }
 }

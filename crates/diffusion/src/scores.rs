@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use mmada_tensor::ops::exponentials;
 
+use crate::cache::Remembered;
 use crate::guidance::combine;
 
 /// Logits of a whole forward, on the host.
@@ -16,18 +17,24 @@ pub(crate) struct Logits {
 /// One canvas's part of a forward.
 pub(crate) struct Scores<'a> {
     pub(crate) logits: &'a Logits,
-    /// Wanted row of the canvas's first candidate.
+    /// Wanted row of the first position that the canvas asked for.
     pub(crate) first: usize,
     /// The same in the unconditional sequence, and the scale.
     pub(crate) guided: Option<(usize, f32)>,
     /// The ids that the canvas asked for, within `logits.vocab`.
     pub(crate) ids: Range<u32>,
+    /// Where positions that were not computed have their logits from, and those positions.
+    pub(crate) remembered: Option<(&'a Remembered, &'a [usize])>,
 }
 
 impl Scores<'_> {
-    /// Copies the logits of the n-th candidate, guidance applied, into `row`.
+    /// Copies the logits of the n-th position asked for, guidance applied, into `row`.
     pub(crate) fn read(&self, n: usize, row: &mut Vec<f32>) {
         row.clear();
+        if let Some((remembered, positions)) = self.remembered {
+            row.extend_from_slice(remembered.row(positions[n]));
+            return;
+        }
         row.extend_from_slice(self.slice(self.first + n));
         if let Some((first, scale)) = self.guided {
             combine(row, self.slice(first + n), scale);
@@ -47,6 +54,8 @@ pub(crate) struct Proposal {
     pub(crate) position: usize,
     pub(crate) id: u32,
     pub(crate) confidence: f64,
+    /// Of the position's distribution, in nats; 0 where the commit rule does not ask.
+    pub(crate) entropy: f64,
     /// The highest are kept.
     pub(crate) order: f64,
 }
@@ -68,6 +77,13 @@ impl<'a> Odds<'a> {
     /// probabilities near 1 stay apart.
     pub(crate) fn probability(&self, index: usize) -> f64 {
         f64::from(self.weights[index]) / self.sum
+    }
+
+    /// Entropy in nats: ln Σw − Σ w·ln w / Σw.
+    pub(crate) fn entropy(&self) -> f64 {
+        let possible = self.weights.iter().filter(|weight| **weight > 0.0);
+        let sum: f64 = possible.map(|weight| f64::from(weight * weight.ln())).sum();
+        (self.sum.ln() - sum / self.sum).max(0.0)
     }
 
     /// How many partial sums of the probabilities are at most `u`, but never past the last entry
@@ -103,14 +119,18 @@ pub(crate) fn argmax<T: PartialOrd>(row: impl IntoIterator<Item = T>) -> usize {
     best.0
 }
 
-/// Parts proposals into the `keep` highest, in order of position, and the others. Of equals, the
-/// earlier position is kept, so that a step always commits exactly its share.
-pub(crate) fn split(mut proposals: Vec<Proposal>, keep: usize) -> (Vec<Proposal>, Vec<Proposal>) {
+/// Orders proposals, the highest first. Of equals the earlier position comes first, so that a step
+/// always commits exactly its share.
+pub(crate) fn rank(proposals: &mut [Proposal]) {
     proposals.sort_by(|a, b| {
         b.order
             .total_cmp(&a.order)
             .then(a.position.cmp(&b.position))
     });
+}
+
+/// Parts ranked proposals into the first `keep`, in order of position, and the others.
+pub(crate) fn split(mut proposals: Vec<Proposal>, keep: usize) -> (Vec<Proposal>, Vec<Proposal>) {
     let mut held = proposals.split_off(keep.min(proposals.len()));
     proposals.sort_by_key(|proposal| proposal.position);
     held.sort_by_key(|proposal| proposal.position);

@@ -3,8 +3,9 @@
 
 use mmada_tensor::random::Purpose;
 
+use crate::commit::Commit;
 use crate::noise::{Dice, gumbel};
-use crate::plan::{Commit, TextPlan};
+use crate::plan::TextPlan;
 use crate::scores::{Odds, Proposal, Scores, argmax};
 
 /// One proposal per position, or the position whose logits are not finite.
@@ -24,10 +25,7 @@ pub(crate) fn propose(
     let mut uniforms = vec![0.0; if temperature > 0.0 { ids.len() } else { 0 }];
     let mut proposals = Vec::with_capacity(positions.len());
     for (n, &position) in positions.iter().enumerate() {
-        scores.read(n, &mut row);
-        for id in plan.allowed.banned.iter().filter(|id| ids.contains(id)) {
-            row[(id - ids.start) as usize] = f32::NEG_INFINITY;
-        }
+        read_allowed(plan, scores, n, &mut row);
         let best = if temperature > 0.0 {
             dice.fill(position, Purpose::Token, &mut uniforms);
             let noisy = row.iter().zip(&uniforms);
@@ -37,16 +35,48 @@ pub(crate) fn propose(
         };
         let odds = Odds::of(&mut row).ok_or(position)?;
         let confidence = odds.probability(best);
+        let entropy = match plan.commit.needs_entropy() {
+            true => odds.entropy(),
+            false => 0.0,
+        };
         let order = match plan.commit {
-            Commit::LowConfidence => confidence,
             Commit::Random => dice.one(position, Purpose::Position),
+            _ => confidence,
         };
         proposals.push(Proposal {
             position,
             id: ids.start + best as u32,
             confidence,
+            entropy,
             order,
         });
     }
     Ok(proposals)
+}
+
+/// How likely the stand-ins of committed tokens find them: each position with the probability of
+/// its token. The stand-ins' rows come after `skipped` others.
+pub(crate) fn verdicts(
+    plan: &TextPlan,
+    committed: &[(usize, u32)],
+    skipped: usize,
+    scores: &Scores,
+) -> Result<Vec<(usize, f64)>, usize> {
+    let ids = &plan.allowed.range;
+    let mut row = Vec::with_capacity(ids.len());
+    let verdict = |(n, &(position, id)): (usize, &(usize, u32))| {
+        read_allowed(plan, scores, skipped + n, &mut row);
+        let odds = Odds::of(&mut row).ok_or(position)?;
+        Ok((position, odds.probability((id - ids.start) as usize)))
+    };
+    committed.iter().enumerate().map(verdict).collect()
+}
+
+/// Logits of the n-th position asked for, without those of banned ids.
+fn read_allowed(plan: &TextPlan, scores: &Scores, n: usize, row: &mut Vec<f32>) {
+    let ids = &plan.allowed.range;
+    scores.read(n, row);
+    for id in plan.allowed.banned.iter().filter(|id| ids.contains(id)) {
+        row[(id - ids.start) as usize] = f32::NEG_INFINITY;
+    }
 }

@@ -1,20 +1,38 @@
 //! A denoiser without a network: logits are a function of the sequence, the position and the id.
 
 use mmada_diffusion::{Canvas, Denoiser, Draw, Noise, SeededNoise};
-use mmada_tensor::{Device, Result, Rows, Tensor, Want};
+use mmada_tensor::{Device, Recall, Result, Rows, Segment, Tensor, Want};
 
 pub(crate) type Rule = fn(sequence: &[u32], position: usize, id: u32) -> f32;
 
-/// Remembers what it was asked.
+/// Remembers what it was asked, and the ids of rows that were active once.
 pub(crate) struct Fake {
     pub(crate) rule: Rule,
     pub(crate) asked: Vec<(Rows, Want)>,
+    memory: Vec<u32>,
 }
 
 impl Fake {
     pub(crate) fn new(rule: Rule) -> Self {
-        let asked = Vec::new();
-        Self { rule, asked }
+        Self {
+            rule,
+            asked: Vec::new(),
+            memory: Vec::new(),
+        }
+    }
+
+    /// The sequence as a row sees it: a stand-in sees itself in place of the token it hides.
+    fn seen(&self, rows: &Rows, recall: &Recall, row: usize) -> Vec<u32> {
+        let of_row = |s: &&Segment| s.queries.contains(&row);
+        let segment = recall.segments.iter().find(of_row).unwrap();
+        let start = segment.keys.start;
+        let is_own = |s: &&Segment| s.keys.start == start && s.hidden.is_none();
+        let own = recall.segments.iter().find(is_own).unwrap();
+        let mut ids = self.memory[own.keys.clone()].to_vec();
+        if let Some(hidden) = segment.hidden_from(row) {
+            ids[hidden - start] = rows.ids[row];
+        }
+        ids
     }
 }
 
@@ -30,6 +48,27 @@ impl Denoiser for Fake {
                     .clone()
                     .map(|id| (self.rule)(ids, position, id as u32)),
             );
+        }
+        let shape = (want.rows.len(), want.vocab.len());
+        Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+    }
+
+    fn logits_recalled(&mut self, rows: &Rows, recall: &Recall, want: &Want) -> Result<Tensor> {
+        self.asked.push((rows.clone(), want.clone()));
+        assert_eq!(recall.places.len(), rows.len());
+        self.memory.resize(recall.capacity, u32::MAX);
+        for (&id, &place) in rows.ids.iter().zip(&recall.places) {
+            self.memory[place] = id;
+        }
+        let mut values = Vec::new();
+        for &row in &want.rows {
+            let ids = self.seen(rows, recall, row);
+            assert!(
+                !ids.contains(&u32::MAX),
+                "a row was seen before it was active"
+            );
+            let logit = |id| (self.rule)(&ids, rows.positions[row] as usize, id as u32);
+            values.extend(want.vocab.clone().map(logit));
         }
         let shape = (want.rows.len(), want.vocab.len());
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)

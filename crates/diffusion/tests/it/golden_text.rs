@@ -1,6 +1,8 @@
 //! `text_sampler/`: the canvas after every step, under the original's rule that any id may win.
 
-use mmada_diffusion::{Allowed, Canvas, Commit, Rest, Sampler, Stop, TextPlan, Unconditional};
+use mmada_diffusion::{
+    Allowed, CacheRule, Canvas, Commit, Rest, Sampler, Stop, TextPlan, Unconditional,
+};
 use serde_json::Value;
 
 use crate::fake::seeded;
@@ -29,6 +31,7 @@ fn plan(case: &Value, network: &Network, batch: usize) -> TextPlan {
             "low_confidence" => Commit::LowConfidence,
             _ => Commit::Random,
         },
+        cache: CacheRule::Off,
         allowed: Allowed {
             range: 0..network.0.config().embedding_size as u32,
             banned: Vec::new(),

@@ -2,6 +2,8 @@
 //! properties that hold for any denoiser.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod caches;
+mod commits;
 mod corruption;
 mod fake;
 mod golden;
@@ -9,6 +11,7 @@ mod golden_image;
 mod golden_losses;
 mod golden_schedules;
 mod golden_text;
+mod orders;
 mod properties;
 mod quirks_image;
 mod quirks_text;

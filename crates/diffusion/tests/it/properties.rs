@@ -1,8 +1,11 @@
 //! What holds for any canvas, plan and denoiser.
 
+use std::collections::BTreeMap;
+
 use mmada_diffusion::schedule::transfer_counts;
 use mmada_diffusion::{
-    Allowed, Canvas, Commit, ImagePlan, Rest, Sampler, Schedule, Stop, TextPlan, Unconditional,
+    Allowed, CacheRule, Canvas, Commit, ImagePlan, Order, Refresh, Rest, Sampler, Schedule, Stop,
+    TextPlan, Unconditional,
 };
 use proptest::prelude::*;
 
@@ -19,6 +22,36 @@ fn schedule() -> impl Strategy<Value = Schedule> {
     ]
 }
 
+fn commit() -> impl Strategy<Value = Commit> {
+    prop_oneof![
+        Just(Commit::LowConfidence),
+        Just(Commit::Random),
+        (0.0_f32..=1.0).prop_map(Commit::Threshold),
+        (0.0_f32..4.0).prop_map(Commit::Factor),
+        (0.0_f32..4.0).prop_map(Commit::Entropy),
+        (0.0_f32..=1.0, 0.0_f32..=1.0).prop_map(|(draft, keep)| Commit::Verify { draft, keep }),
+    ]
+}
+
+fn text_cache() -> impl Strategy<Value = CacheRule> {
+    let refresh = prop_oneof![Just(Refresh::Block), (1_usize..9).prop_map(Refresh::Steps)];
+    (0_u8..3, refresh).prop_map(|(kind, refresh)| match kind {
+        0 => CacheRule::Off,
+        1 => CacheRule::Prefix(refresh),
+        _ => CacheRule::Dual(refresh),
+    })
+}
+
+fn picture_cache() -> impl Strategy<Value = CacheRule> {
+    let uncertain = (0.0_f32..=1.0, 0.0_f32..=1.0, 1_usize..6);
+    let uncertain = uncertain.prop_map(|(warm_up, share, refresh)| CacheRule::Uncertain {
+        warm_up,
+        share,
+        refresh,
+    });
+    prop_oneof![Just(CacheRule::Off), uncertain]
+}
+
 /// Text with holes anywhere.
 fn text() -> impl Strategy<Value = Canvas> {
     let ids = prop::collection::vec(prop_oneof![0_u32..8, Just(MASK)], 1..40);
@@ -26,20 +59,19 @@ fn text() -> impl Strategy<Value = Canvas> {
         1_usize..50,
         1_usize..12,
         prop_oneof![Just(0.0_f32), Just(0.8)],
-        any::<bool>(),
+        commit(),
+        text_cache(),
+        prop_oneof![Just(None), (0_usize..6).prop_map(Some)],
     );
     (ids, rules, 0_u8..2).prop_map(
-        |(ids, (steps, block_length, temperature, random), guided)| {
+        |(ids, (steps, block_length, temperature, commit, cache, ahead), guided)| {
             let plan = TextPlan {
                 steps,
                 block_length,
-                ahead: None,
+                ahead,
                 temperature,
-                commit: if random {
-                    Commit::Random
-                } else {
-                    Commit::LowConfidence
-                },
+                commit,
+                cache,
                 allowed: Allowed {
                     range: 0..10,
                     banned: vec![3],
@@ -57,11 +89,15 @@ fn text() -> impl Strategy<Value = Canvas> {
 /// A picture with known codes anywhere.
 fn picture() -> impl Strategy<Value = Canvas> {
     let codes = prop::collection::vec(prop_oneof![2 => Just(MASK), 1 => 20_u32..30], 1..40);
-    (codes, 1_usize..50, schedule(), 0_u8..2).prop_map(|(codes, steps, schedule, guided)| {
+    let order = prop_oneof![Just(Order::Confidence), Just(Order::Halton)];
+    let rules = (1_usize..50, schedule(), order, picture_cache());
+    (codes, rules, 0_u8..2).prop_map(|(codes, (steps, schedule, order, cache), guided)| {
         let range = 2..2 + codes.len();
         let ids = [vec![1, 2], codes, vec![3]].concat();
         let mut plan = ImagePlan::new(range, 20..30, steps);
         plan.schedule = schedule;
+        plan.order = order;
+        plan.cache = cache;
         let canvas = Canvas::image(ids, MASK, plan).unwrap();
         let twin = Unconditional::Prefix {
             ids: vec![4],
@@ -101,16 +137,22 @@ proptest! {
         let before = canvas.ids().to_vec();
         let region = canvas.region().to_vec();
         let mut sampler = Sampler::new(Fake::new(tangled), vec![canvas], seeded(seed));
-        let mut committed = Vec::new();
+        let mut committed = BTreeMap::new();
         for step in &mut sampler {
             let step = step.unwrap();
             prop_assert!(!step.moves[0].committed.is_empty());
             prop_assert!(step.index < step.total);
-            let fresh = step.moves[0].committed.iter();
-            committed.extend(fresh.map(|decision| (decision.position, decision.id)));
+            let before = committed.len();
+            for decision in &step.moves[0].committed {
+                let earlier = committed.insert(decision.position, decision.id);
+                prop_assert_eq!(earlier, None);
+            }
+            for position in &step.moves[0].revoked {
+                prop_assert!(committed.remove(position).is_some());
+            }
+            prop_assert!(committed.len() > before);
         }
-        committed.sort_unstable();
-        let positions: Vec<_> = committed.iter().map(|(position, _)| *position).collect();
+        let positions: Vec<_> = committed.keys().copied().collect();
         prop_assert_eq!(&positions, &region);
         let after = sampler.canvases()[0].ids();
         for (position, id) in committed {

@@ -1,7 +1,8 @@
 //! Quirks 16–21 of the original's text sampler, each decided and tested; and early stops.
 
 use mmada_diffusion::{
-    Allowed, Canvas, Commit, Error, Noise, Rest, Sampler, Step, Stop, TextPlan, Unconditional,
+    Allowed, CacheRule, Canvas, Commit, Error, Noise, Rest, Sampler, Step, Stop, TextPlan,
+    Unconditional,
 };
 use mmada_tensor::random::Purpose;
 use mmada_tokens::Vocab;
@@ -17,6 +18,7 @@ fn plan(steps: usize, block_length: usize) -> TextPlan {
         ahead: None,
         temperature: 0.0,
         commit: Commit::LowConfidence,
+        cache: CacheRule::Off,
         allowed: Allowed {
             range: 0..10,
             banned: Vec::new(),

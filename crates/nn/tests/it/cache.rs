@@ -90,7 +90,7 @@ fn a_stand_in_sees_what_its_token_would_see_if_it_were_masked() {
     let rows = Rows {
         ids: [&ids[..], &[mask]].concat(),
         positions: vec![0, 1, 2, 3, 4, 2],
-        sequences: vec![0..6],
+        sequences: std::iter::once(0..6).collect(),
     };
     let stand_in = Segment {
         hidden: Some(2),
