@@ -64,6 +64,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  mmada eval vqa --data assets/data/shapes --split test\n  mmada eval all --data assets/data --split test --json"
     )]
     Eval(EvalArgs),
+    /// Measure how fast forwards, sampling and training are here, and how near to the peak.
+    #[command(
+        after_help = "Examples:\n  mmada bench text\n  mmada bench forward --shape d=512,layers=8,heads=8,mlp=1536,vocab=8192 --precision bf16 --json"
+    )]
+    Bench(BenchArgs),
     /// Print the sequence a prompt becomes, with its spans in colour.
     #[command(
         after_help = "Examples:\n  mmada explain \"What is 12 + 30?\"\n  mmada explain --task paint \"a blue circle\""
@@ -369,6 +374,61 @@ pub(crate) enum EvalTask {
     Reasoning,
     /// Everything the packs allow.
     All,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure.
+    #[arg(value_enum)]
+    pub(crate) task: BenchTask,
+    /// Random weights of these sizes in place of a model's.
+    #[arg(
+        long,
+        value_name = "d=N,layers=N,heads=N,mlp=N,vocab=N",
+        conflicts_with = "model"
+    )]
+    pub(crate) shape: Option<String>,
+    /// Write the random weights to this folder, for other programs to measure.
+    #[arg(long, value_name = "DIR", requires = "shape")]
+    pub(crate) save: Option<PathBuf>,
+    /// Tokens: of the forward [640], made [256], or of the training step [8192].
+    #[arg(long)]
+    pub(crate) tokens: Option<usize>,
+    /// Denoising steps [default: 1 per token of text, 15 for a picture].
+    #[arg(long)]
+    pub(crate) steps: Option<usize>,
+    /// Strength of guidance of a picture [default: 3.5].
+    #[arg(long)]
+    pub(crate) guidance: Option<f32>,
+    /// In what the factors of products are.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    pub(crate) precision: PrecisionArg,
+    /// Runs that count, after one that does not.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) repeat: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchTask {
+    /// One sequence, logits of all rows.
+    Forward,
+    /// Text, one token per step in blocks of 32.
+    Text,
+    /// A picture, guided, in 15 steps.
+    Image,
+    /// Forward, backward and AdamW.
+    Train,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    F32,
+    Bf16,
 }
 
 #[derive(Debug, Args)]

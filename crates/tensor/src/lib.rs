@@ -19,6 +19,7 @@ mod gemm;
 mod kernels;
 pub mod ops;
 pub mod packed;
+pub mod peak;
 pub mod precision;
 pub mod process;
 pub mod random;
