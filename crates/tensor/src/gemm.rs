@@ -221,3 +221,14 @@ unsafe fn product_f32(
         );
     }
 }
+
+/// Multiplies bf16 on the tile unit for a while; returns how many operations that were, or nothing
+/// where there is no such unit.
+pub(crate) fn spin_bf16() -> Option<f64> {
+    #[cfg(target_arch = "x86_64")]
+    if tiles::is_available() {
+        // SAFETY: the unit is there.
+        return Some(unsafe { tiles::spin() });
+    }
+    None
+}

@@ -144,6 +144,26 @@ pub(super) unsafe fn product(
     BUFFERS.set((left, right));
 }
 
+/// Multiplies the same two panels again and again; returns how many operations that were.
+///
+/// # Safety
+/// The unit [`is_available`].
+pub(super) unsafe fn spin() -> f64 {
+    const STEPS: usize = 8;
+    const CALLS: usize = 64;
+    let panel = vec![Line::ZERO; 2 * TILE * STEPS];
+    let mut sums = Sums([0.0; PANEL * PANEL]);
+    let out = sums.0.as_mut_ptr();
+    // SAFETY: as promised; nothing else here has tiles.
+    let _configured = unsafe { Configured::new() };
+    for _ in 0..CALLS {
+        let (left, right) = (panel.as_ptr(), panel.as_ptr());
+        // SAFETY: the panels hold `STEPS` steps, the sums have room for all four tiles.
+        unsafe { kernel(left, right, STEPS, (true, true), out, PANEL, false) };
+    }
+    (2 * PANEL * PANEL * DEPTH * STEPS * CALLS) as f64
+}
+
 /// Where a product goes.
 #[derive(Clone, Copy)]
 struct Target {

@@ -18,6 +18,10 @@ use crate::gemm::{Columns, Factor, Matrix};
 #[repr(align(64))]
 pub(super) struct Line([u16; DEPTH]);
 
+impl Line {
+    pub(super) const ZERO: Self = Self([0; DEPTH]);
+}
+
 /// Which way a tile is laid out.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
@@ -191,7 +195,7 @@ fn lowest(n: usize) -> __mmask16 {
 pub(super) fn pack(operand: Operand<'_>, side: Side, buffer: &mut Vec<Line>, is_shared: bool) {
     let lines = operand.panels() * operand.panel_lines();
     if buffer.len() < lines {
-        buffer.resize(lines, Line([0; DEPTH]));
+        buffer.resize(lines, Line::ZERO);
     }
     let pack_panel = |(panel, lines): (usize, &mut [Line])| {
         for (step, tiles) in lines.chunks_exact_mut(2 * TILE).enumerate() {
@@ -222,7 +226,7 @@ fn pack_tile(operand: Operand<'_>, side: Side, lane: usize, depth: usize, tile: 
     let lanes = operand.lanes.saturating_sub(lane).min(TILE);
     let depths = operand.depth.saturating_sub(depth).min(DEPTH);
     if lanes * depths == 0 {
-        tile.fill(Line([0; DEPTH]));
+        tile.fill(Line::ZERO);
         return;
     }
     let depth = operand.start + depth;
