@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod atomic;
+mod clip;
 mod common;
 mod config;
 mod losses;
