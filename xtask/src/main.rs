@@ -14,7 +14,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("diffusion", &["tensor", "tokens"]),
     ("data", &["tensor", "tokens"]),
     ("model", &["nn", "diffusion", "tokens", "tensor", "data"]),
-    ("grade", &["model", "data", "diffusion", "tensor", "tokens"]),
+    (
+        "grade",
+        &["model", "data", "nn", "diffusion", "tensor", "tokens"],
+    ),
     (
         "train",
         &[

@@ -6,22 +6,33 @@
 //!   transformer   the bidirectional transformer of LLaDA and MMaDA
 //!   cache         keys and values that outlive a forward
 //!   magvit        the image tokenizer MAGVIT-v2, with its quantiser
+//!   clip          how well a text fits a picture, a frozen judge; its parts are in layers
 //!   atomic        files that appear whole or not at all
 //! ```
 
 pub mod atomic;
+<<<<<<< HEAD
 pub mod cache;
+=======
+pub mod clip;
+>>>>>>> 4c039d4a3852eb298d227f6b20f79a6fe5bb8a61
 pub mod config;
 pub mod error;
+mod layers;
 pub mod magvit;
 pub mod params;
 pub mod quantizer;
 pub mod transformer;
 mod weight_files;
 
+<<<<<<< HEAD
 pub use cache::Cache;
+=======
+pub use clip::{Clip, ClipConfig};
+>>>>>>> 4c039d4a3852eb298d227f6b20f79a6fe5bb8a61
 pub use config::{Config, Sizes};
 pub use error::{Error, Result};
+pub use layers::Activation;
 pub use magvit::ImageTokenizer;
 pub use params::{Init, Mode, Params, SaveDtype, SaveOptions};
 pub use transformer::Transformer;
