@@ -306,7 +306,7 @@ pub(crate) struct TrainArgs {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
     pub(crate) device: DeviceArg,
-    /// Print one JSON object at the end.
+    /// Print one JSON object at the end, or the resolved run as one.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -347,8 +347,11 @@ pub(crate) struct EvalArgs {
     /// Denoising steps [default: the model's].
     #[arg(long)]
     pub(crate) steps: Option<usize>,
+    /// Randomness of the tokens (text) or of the order (pictures) [default: the model's].
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) temperature: Option<f32>,
     /// Strength of guidance when painting [default: the model's].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) guidance: Option<f32>,
     /// Write a sheet of pictures here.
     #[arg(long, short)]

@@ -49,6 +49,8 @@ pub struct EvalOptions {
     pub seed: u64,
     /// Denoising steps; `None` is the model's own.
     pub steps: Option<usize>,
+    /// Temperature of texts and paintings; `None` is the model's own.
+    pub temperature: Option<f32>,
     /// Guidance of paintings; `None` is the model's own.
     pub guidance: Option<f32>,
     /// Examples kept in the report.
@@ -63,6 +65,7 @@ impl Default for EvalOptions {
             batch: 64,
             seed: 0,
             steps: None,
+            temperature: None,
             guidance: None,
             examples: 8,
         }

@@ -274,6 +274,14 @@ fn data_that_is_none() {
         1,
         &["valid", "test, train"],
     );
+    for (setting, part) in [
+        ("--steps=0", "steps"),
+        ("--temperature=-1", "temperature"),
+        ("--guidance=nan", "guidance"),
+    ] {
+        let mut wrong = eval("paint", &pack, "test");
+        fails(wrong.arg(setting), 2, &[part, "expected"]);
+    }
     let tokenizer = dir.path().join("tok");
     let mut train = mmada();
     train

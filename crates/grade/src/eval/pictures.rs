@@ -84,6 +84,7 @@ pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report
     let own = &context.model.defaults().paint;
     let options = PaintOptions {
         steps: context.options.steps.unwrap_or(own.steps),
+        temperature: context.options.temperature.unwrap_or(own.temperature),
         guidance: context.options.guidance.unwrap_or(own.guidance),
         seed: context.options.seed,
         ..own.clone()

@@ -148,6 +148,7 @@ pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Re
 fn text_options(context: &Context, own: &TextOptions) -> TextOptions {
     TextOptions {
         steps: context.options.steps.unwrap_or(own.steps),
+        temperature: context.options.temperature.unwrap_or(own.temperature),
         seed: context.options.seed,
         ..own.clone()
     }
