@@ -403,6 +403,7 @@ fn causal_segments(rows: &Rows) -> Vec<Segment> {
         sequence.clone().map(move |row| Segment {
             queries: row..row + 1,
             keys: start..row + 1,
+            hidden: None,
         })
     });
     rows.collect()

@@ -167,6 +167,7 @@ pub(crate) fn even_segments(count: usize, length: usize) -> Vec<Segment> {
     let whole = ranges.map(|range| Segment {
         queries: range.clone(),
         keys: range,
+        hidden: None,
     });
     whole.collect()
 }

@@ -11,11 +11,8 @@
 //! ```
 
 pub mod atomic;
-<<<<<<< HEAD
 pub mod cache;
-=======
 pub mod clip;
->>>>>>> 4c039d4a3852eb298d227f6b20f79a6fe5bb8a61
 pub mod config;
 pub mod error;
 mod layers;
@@ -25,11 +22,8 @@ pub mod quantizer;
 pub mod transformer;
 mod weight_files;
 
-<<<<<<< HEAD
 pub use cache::Cache;
-=======
 pub use clip::{Clip, ClipConfig};
->>>>>>> 4c039d4a3852eb298d227f6b20f79a6fe5bb8a61
 pub use config::{Config, Sizes};
 pub use error::{Error, Result};
 pub use layers::Activation;
