@@ -1,10 +1,14 @@
 //! The pack folders of the repository, and folders of the same layout never seen before.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use mmada_data::packs::{AnswerKind, PackTask};
-use mmada_data::{DataError, Mixture, Pack, Source, Stores};
+use mmada_data::{
+    DataError, Example, Mixture, Pack, Source, SourceConfig, SourceKind, Stores, View,
+};
+use mmada_tokens::Task;
 
 use crate::files::{gzip, samples, tar, write};
 
@@ -49,6 +53,33 @@ fn training_counts_are_those_of_the_readme() {
         &[("paint", 3155), ("captions", 3155), ("questions", 38575)],
     );
     check("arithmetic", "train", &[("chat", 20000)]);
+}
+
+/// The texts of a JSONL source, one pass.
+fn texts(path: &Path, view: View) -> Vec<Example> {
+    let paths = vec![path.display().to_string()];
+    let cfg = SourceConfig::new("texts", SourceKind::Jsonl, paths, view);
+    let source = Source::open(&cfg, Path::new("."), 1, &mut Stores::default()).unwrap();
+    source.iter_once().map(Result::unwrap).collect()
+}
+
+#[test]
+fn derived_steps_are_those_of_the_training_thoughts() {
+    let steps = |text: &str| -> BTreeSet<String> {
+        let parts = text.split_inclusive('.').map(|step| step.trim().to_owned());
+        parts.filter(|step| !step.is_empty()).collect()
+    };
+    let folder = data("arithmetic");
+    let sums = texts(&folder.join("train.jsonl.zst"), View::new(Task::Chat));
+    let thoughts = sums.iter().filter_map(|sum| sum.thought.as_deref());
+    let expected: BTreeSet<String> = thoughts.flat_map(steps).collect();
+    let lines = texts(
+        &folder.join("derived/steps.jsonl.zst"),
+        View::new(Task::Text),
+    );
+    let derived: Vec<String> = lines.iter().flat_map(|line| steps(&line.answer)).collect();
+    assert_eq!(derived.len(), 12_566, "each step once");
+    assert_eq!(derived.into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
 #[test]
