@@ -55,8 +55,10 @@ pub enum Error {
         got: Vec<usize>,
     },
     /// A value of `config.json` is absent, out of range or not implemented.
-    #[error("config.json, key {key:?}: expected {expected}, got {got}")]
+    #[error("{file}, key {key:?}: expected {expected}, got {got}")]
     Config {
+        /// Whose config: the model's or its image tokenizer's.
+        file: &'static str,
         /// The key.
         key: String,
         /// What would be accepted.
@@ -119,9 +121,25 @@ impl Error {
     )]
     pub fn config(key: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
         Self::Config {
+            file: "config.json",
             key: key.to_string(),
             expected: expected.to_string(),
             got: got.to_string(),
+        }
+    }
+
+    /// The same about the image tokenizer's `config.json` rather than the model's.
+    pub(crate) fn of_image_tokenizer(self) -> Self {
+        match self {
+            Self::Config {
+                key, expected, got, ..
+            } => Self::Config {
+                file: "the image tokenizer's config.json",
+                key,
+                expected,
+                got,
+            },
+            other => other,
         }
     }
 
