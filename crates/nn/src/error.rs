@@ -55,10 +55,8 @@ pub enum Error {
         got: Vec<usize>,
     },
     /// A value of `config.json` is absent, out of range or not implemented.
-    #[error("{file}, key {key:?}: expected {expected}, got {got}")]
+    #[error("config.json, key {key:?}: expected {expected}, got {got}")]
     Config {
-        /// Whose config: the model's or its image tokenizer's.
-        file: &'static str,
         /// The key.
         key: String,
         /// What would be accepted.
@@ -121,7 +119,6 @@ impl Error {
     )]
     pub fn config(key: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
         Self::Config {
-            file: "config.json",
             key: key.to_string(),
             expected: expected.to_string(),
             got: got.to_string(),
@@ -131,11 +128,8 @@ impl Error {
     /// The same about the image tokenizer's `config.json` rather than the model's.
     pub(crate) fn of_image_tokenizer(self) -> Self {
         match self {
-            Self::Config {
-                key, expected, got, ..
-            } => Self::Config {
-                file: "the image tokenizer's config.json",
-                key,
+            Self::Config { key, expected, got } => Self::Config {
+                key: format!("image tokenizer: {key}"),
                 expected,
                 got,
             },
