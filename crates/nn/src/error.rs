@@ -125,6 +125,18 @@ impl Error {
         }
     }
 
+    /// The same about the image tokenizer's `config.json` rather than the model's.
+    pub(crate) fn of_image_tokenizer(self) -> Self {
+        match self {
+            Self::Config { key, expected, got } => Self::Config {
+                key: format!("image tokenizer: {key}"),
+                expected,
+                got,
+            },
+            other => other,
+        }
+    }
+
     /// Turns an I/O error on `path` into ours; `action` is a verb such as `"read"`.
     pub fn io(path: &Path, action: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();

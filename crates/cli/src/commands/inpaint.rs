@@ -110,6 +110,11 @@ fn parse_sides(texts: &[String]) -> Result<Sides> {
         if pixels == 0 {
             return Err(wrong());
         }
+        if *slot > 0 {
+            return Err(usage(format!(
+                "--extend: expected each side once, got {side} twice; add the pixels up"
+            )));
+        }
         *slot = pixels;
     }
     Ok(sides)

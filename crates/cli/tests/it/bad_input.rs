@@ -82,6 +82,12 @@ fn impossible_sizes() {
         2,
         &["multiples of 8", "left 0, right 7, up 0, down 0"],
     );
+    let twice = &mut extend("right=8");
+    fails(
+        twice.args(["--extend", "right=16"]),
+        2,
+        &["right twice", "add"],
+    );
     let neither = &mut mmada();
     neither.arg("inpaint").arg(&picture);
     fails(neither, 2, &["--mask", "--extend"]);

@@ -123,7 +123,8 @@ impl Config {
     /// Reads and checks the text of a `config.json`.
     pub fn parse(json: &str) -> Result<Self> {
         let cfg: Self = serde_json::from_str(json)
-            .map_err(|error| Error::config("", "the sizes of an image tokenizer", error))?;
+            .map_err(|error| Error::config("", "the sizes of an image tokenizer", error))
+            .map_err(Error::of_image_tokenizer)?;
         cfg.check()?;
         Ok(cfg)
     }
@@ -142,6 +143,10 @@ impl Config {
 
     /// Refuses sizes that the network cannot have.
     pub fn check(&self) -> Result<()> {
+        self.check_values().map_err(Error::of_image_tokenizer)
+    }
+
+    fn check_values(&self) -> Result<()> {
         if let Some(key) = self.notes.keys().find(|key| !key.starts_with('_')) {
             return Err(Error::config(
                 key,
@@ -167,6 +172,13 @@ impl Config {
         if self.double_z || self.dropout != 0.0 {
             let got = format!("{} and {}", self.double_z, self.dropout);
             return Err(Error::config("double_z and dropout", "false and 0", got));
+        }
+        // Each level halves the side at which the original looks for attention, the first is whole.
+        let levels = 0..self.encoder.ch_mult.len().min(MAX.0);
+        let mut sides = levels.map(|level| self.resolution >> level);
+        if let Some(side) = sides.find(|side| self.attn_resolutions.contains(side)) {
+            let expected = "no side of a level: attention is in the middle only";
+            return Err(Error::config("attn_resolutions", expected, side));
         }
         self.encoder.check("encoder", self.norm_groups)?;
         self.decoder.check("decoder", self.norm_groups)?;
