@@ -5,6 +5,7 @@ mod atomic;
 mod clip;
 mod common;
 mod config;
+mod image_reward;
 mod losses;
 mod magvit;
 mod magvit_tiny;
