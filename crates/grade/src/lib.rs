@@ -6,6 +6,7 @@
 //!   grader             judges: one trait for rewards and benchmarks alike
 //!   judge              many replies at once: graders, networks, endpoints
 //!   clip               how well text and picture fit
+//!   image_reward       how much people would like the picture
 //!   endpoint           a judge of one's own, over HTTP
 //!   interval           scores with 95 % intervals
 //!   eval               benchmarks: pack folder + split + model -> report
@@ -19,8 +20,10 @@ pub mod equality;
 pub mod error;
 pub mod eval;
 pub mod grader;
+pub mod image_reward;
 pub mod interval;
 pub mod judge;
+mod pairs;
 
 pub use clip::ClipScore;
 pub use drawing::Drawing;
@@ -28,5 +31,6 @@ pub use endpoint::{Endpoint, EndpointOptions};
 pub use error::{Error, Result};
 pub use eval::{Benchmark, EvalOptions, Report, evaluate};
 pub use grader::{Grader, Reply, Truth};
+pub use image_reward::ImageRewardScore;
 pub use interval::{Interval, Score};
 pub use judge::{Case, Each, Judge};

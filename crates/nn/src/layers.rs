@@ -27,6 +27,18 @@ impl Affine {
         })
     }
 
+    /// Three layers of one input that were stored as one.
+    pub(crate) fn thirds(&self) -> Result<[Self; 3]> {
+        let width = self.bias.dim(0)? / 3;
+        let third = |index: usize| -> Result<Self> {
+            Ok(Self {
+                weight: self.weight.narrow(0, index * width, width)?.contiguous()?,
+                bias: self.bias.narrow(0, index * width, width)?.contiguous()?,
+            })
+        };
+        Ok([third(0)?, third(1)?, third(2)?])
+    }
+
     /// # Shapes
     /// x `[r, in]`, result `[r, out]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {

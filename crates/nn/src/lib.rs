@@ -7,6 +7,7 @@
 //!   cache         keys and values that outlive a forward
 //!   magvit        the image tokenizer MAGVIT-v2, with its quantiser
 //!   clip          how well a text fits a picture, a frozen judge; its parts are in layers
+//!   image_reward  how much people would like a picture for a prompt, a frozen judge
 //!   atomic        files that appear whole or not at all
 //! ```
 
@@ -15,6 +16,7 @@ pub mod cache;
 pub mod clip;
 pub mod config;
 pub mod error;
+pub mod image_reward;
 mod layers;
 pub mod magvit;
 pub mod params;
@@ -26,6 +28,7 @@ pub use cache::Cache;
 pub use clip::{Clip, ClipConfig};
 pub use config::{Config, Sizes};
 pub use error::{Error, Result};
+pub use image_reward::ImageReward;
 pub use layers::Activation;
 pub use magvit::ImageTokenizer;
 pub use params::{Init, Mode, Params, SaveDtype, SaveOptions};

@@ -207,6 +207,20 @@ impl Params {
         Ok(tensor.clone())
     }
 
+    /// The tensor of this name, whatever its sizes, with this many axes.
+    pub fn any(&self, name: &str, axes: usize) -> Result<Tensor> {
+        let dims = self.entries.get(name).map(|entry| entry.tensor().dims());
+        match dims {
+            Some(dims) if dims.len() != axes => Err(Error::Shape {
+                name: name.to_owned(),
+                expected: vec![0; axes],
+                got: dims.to_vec(),
+            }),
+            Some(dims) => self.get(name, dims),
+            None => self.get(name, &vec![0; axes]),
+        }
+    }
+
     /// Whether there is a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)

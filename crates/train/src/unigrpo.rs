@@ -6,15 +6,17 @@
 //!   every step        the next set ──forward──▶ log p new ──▶ clipped surrogate + divergence
 //! ```
 //!
-//! [`policy`] holds the formulas, [`rollout`] the sampling, [`reward`] the judges; here they become an
+//! [`policy`] holds the formulas, [`rollout`] the sampling, [`judges`] the rewards; here they become an
 //! objective of the one trainer. A prompt is any example whose task has rewards: a conversation, a
 //! question about a picture, a picture to paint, a picture to think about first. Source: the paper
 //! (arXiv 2505.15809), §3.3 and Algorithm 1.
 
+pub mod judges;
 pub mod policy;
 mod report;
 pub mod reward;
 pub mod rollout;
+mod sheet;
 
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
@@ -33,6 +35,7 @@ use crate::config::{BatchSize, RunConfig, SamplesConfig};
 use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
 use crate::samples::Probes;
 use crate::{Error, Reporter, Result, start, weights};
+use judges::{Judges, JudgesConfig};
 use policy::{Levels, Scale, Surrogate, advantages};
 use reward::Rewards;
 use rollout::{Completion, Estimate, Prompt, Sampling};
@@ -60,6 +63,8 @@ pub struct UniGrpoConfig {
     pub temperature: f32,
     /// The graders of each task.
     pub rewards: Rewards,
+    /// Where those of them are that are models or services.
+    pub judges: JudgesConfig,
     /// File of the pictures' codes, as for pretraining.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codes: Option<std::path::PathBuf>,
@@ -77,6 +82,7 @@ impl Default for UniGrpoConfig {
             surrogate: Surrogate::default(),
             temperature: 1.0,
             rewards: Rewards::default(),
+            judges: JudgesConfig::default(),
             codes: None,
         }
     }
@@ -88,10 +94,13 @@ pub struct UniGrpo {
     network: Policy,
     /// The policy it must stay near; absent where that weighs nothing.
     reference: Option<Mmada>,
+    judges: Judges,
     mixture: Mixture,
     codes: CodeCache,
     probes: Probes,
     left_out: Skipped,
+    /// Some groups of the latest rollout, for the sheets.
+    latest: sheet::Groups,
     /// What is left of the present rollout, by micro-batch.
     rollouts: Vec<Rollout>,
 }
@@ -137,6 +146,7 @@ impl UniGrpo {
         stop: &AtomicBool,
     ) -> Result<Self> {
         config.check(run)?;
+        let judges = Judges::open(&config.rewards, &config.judges, device)?;
         let model = start::model(run, device)?;
         let reference = match config.surrogate.kl > 0.0 {
             true => Some(frozen(&start::model(run, device)?)?),
@@ -160,9 +170,11 @@ impl UniGrpo {
                 surrogate: config.surrogate,
             },
             reference,
+            judges,
             mixture,
             codes,
             left_out: Skipped::default(),
+            latest: sheet::Groups::default(),
             rollouts: Vec::new(),
         })
     }
@@ -215,8 +227,8 @@ impl UniGrpo {
             temperature: config.temperature,
             seed: rollout::rollout_seed(at.seed, at.step, at.micro),
         };
-        let groups = rollout::completions(&policy, &prompts, &sampling, &config.rewards)?;
-        let metrics = report::metrics_of(&groups);
+        let groups = rollout::completions(&policy, &prompts, &sampling, &self.judges)?;
+        let mut metrics = report::metrics_of(&groups);
         let ahead = policy.defaults().text.ahead.unwrap_or(0);
         let mask = policy.vocab().special.mask;
         let mut sets: Vec<Vec<Estimate>> = vec![Vec::new(); config.updates];
@@ -261,6 +273,10 @@ impl UniGrpo {
             for ((estimate, old), reference) in set.iter_mut().zip(old).zip(reference) {
                 (estimate.old, estimate.reference) = (old, reference);
             }
+        }
+        metrics.extend(report::entropy_of(sets.iter().flatten()));
+        if at.micro == 0 {
+            self.latest = sheet::Groups::of(&prompts, groups);
         }
         Ok((Rollout { sets }, metrics))
     }
@@ -338,8 +354,10 @@ impl Objective for UniGrpo {
     }
 
     fn samples(&self, config: &SamplesConfig, seed: u64) -> Result<Sheet> {
-        self.probes
-            .sheet(&frozen(&self.network.model)?, config, seed)
+        let model = frozen(&self.network.model)?;
+        let mut sheet = self.probes.sheet(&model, config, seed)?;
+        self.latest.show(&mut sheet)?;
+        Ok(sheet)
     }
 }
 

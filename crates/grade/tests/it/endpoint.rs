@@ -127,8 +127,9 @@ fn pictures_travel_as_png() {
 #[test]
 fn failures_are_tried_again_and_then_dropped() {
     const GOOD: Act = Act::Say(200, r#"{"rewards": [1, 2]}"#);
-    // What the server does, and what comes of it after how many requests that it read.
-    let table: [(&'static [Act], [Option<f64>; 2], usize); 9] = [
+    /// What the server does, and what comes of it after how many requests that it read.
+    type Row = (&'static [Act], [Option<f64>; 2], usize);
+    let table: [Row; 9] = [
         (&[Act::Say(500, "oh"), GOOD], [Some(1.0), Some(2.0)], 2),
         (
             &[Act::Say(200, "{}"), Act::Say(200, "<html>"), GOOD],

@@ -7,6 +7,8 @@ mod drawing;
 mod endpoint;
 mod equality;
 mod eval;
+mod image_reward;
 mod interval;
 #[path = "../../../model/tests/it/tiny.rs"]
 mod tiny;
+mod tiny_clip;

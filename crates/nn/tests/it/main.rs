@@ -6,6 +6,7 @@ mod cache;
 mod clip;
 mod common;
 mod config;
+mod image_reward;
 mod losses;
 mod magvit;
 mod magvit_tiny;

@@ -2,7 +2,7 @@
 
 use mmada_tokens::{SpanKind, Task};
 
-use super::rollout::Completion;
+use super::rollout::{Completion, Estimate};
 use crate::objective::Metric;
 
 /// What is logged of a rollout.
@@ -45,6 +45,22 @@ pub(super) fn metrics_of(groups: &[Vec<Completion>]) -> Vec<Metric> {
         }
     }
     metrics
+}
+
+/// The policy's entropy per token, estimated from the tokens that it drew itself: their mean negative
+/// log-likelihood, over all noise levels. It falls to 0 as the policy stops exploring.
+pub(super) fn entropy_of<'a>(estimates: impl Iterator<Item = &'a Estimate>) -> Option<Metric> {
+    let mut tokens = 0;
+    let mut sum = 0.0;
+    for old in estimates.flat_map(|estimate| &estimate.old) {
+        tokens += 1;
+        sum -= f64::from(*old);
+    }
+    (tokens > 0).then(|| Metric {
+        name: "entropy",
+        value: sum / f64::from(tokens),
+        weight: f64::from(tokens),
+    })
 }
 
 fn reward_name(task: Task) -> &'static str {

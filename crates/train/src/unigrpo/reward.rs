@@ -1,18 +1,12 @@
-//! Rewards: graders with weights, per task. A grader that panics or gives no number costs a sample,
-//! not the run.
+//! Rewards as values: which graders judge each task, and what each counts.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use mmada_data::Example;
-use mmada_grade::drawing::Drawing;
-use mmada_grade::grader::{
-    ExactAnswer, ExactText, Grader, PlainText, Reply, Shows, ThinkFormat, Truth,
-};
 use mmada_tokens::Task;
 use serde::{Deserialize, Serialize};
 
+use crate::{Error, Result};
+
 /// A grader by name, and what its verdict counts.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reward {
     /// What is judged.
@@ -26,24 +20,91 @@ fn one() -> f64 {
     1.0
 }
 
-/// The graders of [`mmada_grade::grader`] that a run can name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+/// The judges of [`mmada_grade`] that a run can name, or the address of one's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum GraderName {
-    /// The final answer is right.
+    /// `answer`: the final answer is right.
     Answer,
-    /// The form is `<think>…</think>answer`.
+    /// `format`: the form is `<think>…</think>answer`.
     Format,
-    /// The text is right to the letter.
+    /// `exact`: the text is right to the letter.
     Exact,
-    /// The text is right up to case, punctuation and article.
+    /// `plain`: the text is right up to case, punctuation and article.
     Plain,
-    /// The picture has the colour that the prompt names.
+    /// `color`: the picture has the colour that the prompt names.
     Color,
-    /// The picture has the shape that the prompt names.
+    /// `shape`: the picture has the shape that the prompt names.
     Shape,
-    /// The picture has both.
+    /// `drawing`: the picture has both.
     Drawing,
+    /// `clip`: how well the painted picture fits its prompt, or a caption the picture it is about;
+    /// 100 · cosine.
+    Clip,
+    /// `image_reward`: how much people would like the painted picture for its prompt.
+    ImageReward,
+    /// `http://…`, `https://…`: whatever the endpoint says, see [`mmada_grade::endpoint`].
+    Endpoint(String),
+}
+
+/// Names in run files, with those of their means in the metrics.
+const NAMES: [(GraderName, &str, &str); 9] = [
+    (GraderName::Answer, "answer", "reward/answer"),
+    (GraderName::Format, "format", "reward/format"),
+    (GraderName::Exact, "exact", "reward/exact"),
+    (GraderName::Plain, "plain", "reward/plain"),
+    (GraderName::Color, "color", "reward/color"),
+    (GraderName::Shape, "shape", "reward/shape"),
+    (GraderName::Drawing, "drawing", "reward/drawing"),
+    (GraderName::Clip, "clip", "reward/clip"),
+    (
+        GraderName::ImageReward,
+        "image_reward",
+        "reward/image_reward",
+    ),
+];
+
+impl TryFrom<String> for GraderName {
+    type Error = String;
+
+    fn try_from(name: String) -> std::result::Result<Self, String> {
+        if name.starts_with("http://") || name.starts_with("https://") {
+            return Ok(Self::Endpoint(name));
+        }
+        let known = NAMES.iter().find(|(_, known, _)| *known == name);
+        known.map(|(grader, ..)| grader.clone()).ok_or_else(|| {
+            let names: Vec<&str> = NAMES.iter().map(|(_, name, _)| *name).collect();
+            format!(
+                "grader: expected {} or http://…, got {name:?}",
+                names.join(", ")
+            )
+        })
+    }
+}
+
+impl From<GraderName> for String {
+    fn from(grader: GraderName) -> Self {
+        grader.to_string()
+    }
+}
+
+impl std::fmt::Display for GraderName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let known = NAMES.iter().find(|(grader, ..)| grader == self);
+        match (self, known) {
+            (Self::Endpoint(url), _) => f.write_str(url),
+            (_, Some((_, name, _))) => f.write_str(name),
+            (_, None) => Ok(()),
+        }
+    }
+}
+
+impl GraderName {
+    /// The name of its mean in the metrics.
+    pub fn metric(&self) -> &'static str {
+        let known = NAMES.iter().find(|(grader, ..)| grader == self);
+        known.map_or("reward/endpoint", |(_, _, metric)| metric)
+    }
 }
 
 /// The rewards of each task. The defaults are the paper's for answers (§3.3), and the pixel judge
@@ -82,15 +143,6 @@ impl Default for Rewards {
     }
 }
 
-/// The verdicts on one completion.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
-    /// The weighted sum.
-    pub reward: f64,
-    /// Each grader's own number.
-    pub parts: Vec<(GraderName, f64)>,
-}
-
 impl Rewards {
     /// The graders of a task; plain text has none.
     pub fn of(&self, task: Task) -> &[Reward] {
@@ -103,56 +155,30 @@ impl Rewards {
         }
     }
 
-    /// Judges a completion of an example; `None` when a grader panicked or gave no number.
-    pub fn judge(&self, example: &Example, reply: Reply<'_>) -> Option<Verdict> {
-        let named = Drawing::named_in(&example.prompt);
-        let truth = match (reply, named) {
-            (Reply::Picture(_), Some((color, shape))) => Truth::Drawing { color, shape },
-            (Reply::Picture(_), None) => Truth::Unknown,
-            (Reply::Text(_), _) => Truth::Text(&example.answer),
-        };
-        let mut verdict = Verdict {
-            reward: 0.0,
-            parts: Vec::new(),
-        };
-        for Reward { grader, weight } in self.of(example.task) {
-            let value = guarded(grader.grader(), reply, truth)?;
-            verdict.reward += weight * value;
-            verdict.parts.push((*grader, value));
-        }
-        Some(verdict)
-    }
-}
-
-/// A verdict, unless the grader panics or the verdict is no finite number.
-pub fn guarded(grader: &dyn Grader, reply: Reply<'_>, truth: Truth<'_>) -> Option<f64> {
-    let graded = catch_unwind(AssertUnwindSafe(|| grader.grade(reply, truth)));
-    graded.ok().filter(|value| value.is_finite())
-}
-
-impl GraderName {
-    /// The name of its mean in the metrics.
-    pub fn metric(self) -> &'static str {
-        match self {
-            Self::Answer => "reward/answer",
-            Self::Format => "reward/format",
-            Self::Exact => "reward/exact",
-            Self::Plain => "reward/plain",
-            Self::Color => "reward/color",
-            Self::Shape => "reward/shape",
-            Self::Drawing => "reward/drawing",
-        }
+    /// All of them, task by task.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Reward> {
+        let tasks = [&self.chat, &self.describe, &self.paint, &self.think_paint];
+        tasks.into_iter().flatten()
     }
 
-    fn grader(self) -> &'static dyn Grader {
-        match self {
-            Self::Answer => &ExactAnswer,
-            Self::Format => &ThinkFormat,
-            Self::Exact => &ExactText,
-            Self::Plain => &PlainText,
-            Self::Color => &Shows::Color,
-            Self::Shape => &Shows::Shape,
-            Self::Drawing => &Shows::Both,
+    /// # Errors
+    /// When a grader cannot judge its task, or a weight is no number.
+    pub(super) fn check(&self) -> Result<()> {
+        let looks =
+            |reward: &&Reward| matches!(reward.grader, GraderName::Clip | GraderName::ImageReward);
+        if let Some(Reward { grader, .. }) = self.chat.iter().find(looks) {
+            let what = format!(
+                "objective.rewards.chat: expected graders of texts, got \"{grader}\"; \
+                 it judges pictures and captions, that is paint, think_paint and describe"
+            );
+            return Err(Error::Config(what));
+        }
+        match self.all().find(|reward| !reward.weight.is_finite()) {
+            Some(Reward { grader, weight }) => {
+                let what = format!("weight of {grader}: expected a number, got {weight}");
+                Err(Error::Config(what))
+            }
+            None => Ok(()),
         }
     }
 }

@@ -25,7 +25,7 @@ use mmada_tokens::thought::THINK_PAINT_PROMPT;
 use mmada_tokens::{Sequence, SpanKind, Tail, Task};
 use serde::{Deserialize, Serialize};
 
-use super::reward::{Rewards, Verdict};
+use super::judges::{Judges, Verdict};
 use crate::{Error, Result};
 
 /// A prompt with what it needs: a picture to look at is already codes.
@@ -48,6 +48,16 @@ pub struct Completion {
     pub picture: Option<Picture>,
     /// The verdict; absent where a grader failed.
     pub verdict: Option<Verdict>,
+}
+
+impl Completion {
+    /// What is judged: its picture if it has one, else its text.
+    fn reply(&self) -> Reply<'_> {
+        match (&self.picture, &self.text) {
+            (Some(picture), _) => Reply::Picture(picture),
+            (None, text) => Reply::Text(text.as_deref().unwrap_or_default()),
+        }
+    }
 }
 
 /// One noised completion: what an inner update learns from.
@@ -87,7 +97,7 @@ pub fn completions(
     model: &Mmada,
     prompts: &[Prompt],
     sampling: &Sampling,
-    rewards: &Rewards,
+    judges: &Judges,
 ) -> Result<Vec<Vec<Completion>>> {
     let mut groups: Vec<Vec<Completion>> = prompts.iter().map(|_| Vec::new()).collect();
     for task in [Task::Chat, Task::Describe, Task::Paint, Task::ThinkPaint] {
@@ -102,16 +112,17 @@ pub fn completions(
         if asked.is_empty() {
             continue;
         }
-        for (&(index, _), mut completion) in asked
+        let mut sampled = sample(model, prompts, &asked, task, sampling)?;
+        let replies: Vec<(&Example, Reply<'_>)> = asked
             .iter()
-            .zip(sample(model, prompts, &asked, task, sampling)?)
-        {
-            let example = &prompts[index].example;
-            let reply = match (&completion.picture, &completion.text) {
-                (Some(picture), _) => Reply::Picture(picture),
-                (None, text) => Reply::Text(text.as_deref().unwrap_or_default()),
-            };
-            completion.verdict = rewards.judge(example, reply);
+            .zip(&sampled)
+            .map(|(&(index, _), completion)| (&prompts[index].example, completion.reply()))
+            .collect();
+        let verdicts = judges.judge(task, &replies);
+        for (completion, verdict) in sampled.iter_mut().zip(verdicts) {
+            completion.verdict = verdict;
+        }
+        for (&(index, _), completion) in asked.iter().zip(sampled) {
             groups[index].push(completion);
         }
     }

@@ -8,5 +8,7 @@ mod kill;
 mod metrics;
 mod optimizer;
 mod runs;
+#[path = "../../../grade/tests/it/tiny_clip.rs"]
+mod tiny_clip;
 mod unigrpo;
 mod world;

@@ -4,19 +4,22 @@ use std::collections::HashMap;
 
 use mmada_data::Example;
 use mmada_grade::grader::{Grader, Reply, Truth};
+use mmada_grade::{Case, Each, Judge};
 use mmada_tensor::random::{Key, Purpose};
 use mmada_tensor::{Device, Tensor, candle};
 use mmada_tokens::{Sequence, SpanKind, Task};
+use mmada_train::unigrpo::judges::{Judges, JudgesConfig, guarded};
 use mmada_train::unigrpo::policy::{
     Completion, Levels, Ratio, Scale, Surrogate, advantages, structured_levels,
 };
-use mmada_train::unigrpo::reward::{GraderName, Reward, Rewards, guarded};
+use mmada_train::unigrpo::reward::{GraderName, Reward, Rewards};
 use mmada_train::unigrpo::rollout::noise;
 use mmada_train::{Mode, Silent, run};
 use serde_json::Value;
 
 use crate::golden::golden;
 use crate::runs::{options, stopped_at, train};
+use crate::tiny_clip;
 use crate::world::{World, metrics};
 
 fn cases() -> Value {
@@ -185,17 +188,34 @@ impl Grader for Broken {
     }
 }
 
-#[test]
-fn a_grader_that_fails_gives_no_verdict() {
-    let graded = |grader: &dyn Grader| guarded(grader, Reply::Text("a"), Truth::Text("a"));
-    assert_eq!(graded(&Broken(|| 0.25)), Some(0.25));
-    assert_eq!(graded(&Broken(|| f64::NAN)), None);
-    assert_eq!(graded(&Broken(|| panic!("no verdict"))), None);
+struct Odd;
+
+impl Judge for Odd {
+    fn judge(&self, cases: &[Case<'_>]) -> Vec<Option<f64>> {
+        assert!(cases.len() < 3, "too many");
+        vec![Some(f64::INFINITY)]
+    }
 }
 
 #[test]
-fn rewards_add_up_by_task() {
-    let example = Example {
+fn a_judge_that_fails_gives_no_verdict() {
+    let case = Case {
+        prompt: "",
+        shown: None,
+        reply: Reply::Text("a"),
+        truth: Truth::Text("a"),
+    };
+    let judged = |judge: &dyn Judge, n: usize| guarded(judge, &vec![case; n]);
+    assert_eq!(judged(&Each(Broken(|| 0.25)), 2), [Some(0.25); 2]);
+    assert_eq!(judged(&Each(Broken(|| f64::NAN)), 1), [None]);
+    assert_eq!(judged(&Each(Broken(|| panic!("no verdict"))), 1), [None]);
+    // Too few numbers, none of them finite; and a panic of the whole batch.
+    assert_eq!(judged(&Odd, 2), [None; 2]);
+    assert_eq!(judged(&Odd, 3), [None; 3]);
+}
+
+fn example() -> Example {
+    Example {
         key: 0,
         name: "a".to_owned(),
         source: "s".into(),
@@ -206,29 +226,196 @@ fn rewards_add_up_by_task() {
         answer: "4".to_owned(),
         image: None,
         weight: 1.0,
-    };
+    }
+}
+
+fn judges(rewards: &Rewards, config: &JudgesConfig) -> mmada_train::Result<Judges> {
+    Judges::open(rewards, config, &Device::Cpu)
+}
+
+#[test]
+fn rewards_add_up_by_task() {
+    let example = example();
     let rewards = Rewards::default();
-    for (reply, expected) in [
+    let paper = judges(&rewards, &JudgesConfig::default()).unwrap();
+    let table = [
         ("<think>2 + 2 = 4.</think>4", 2.5),
         ("4", 2.0),
+        ("$\\frac{8}{2}$", 2.0),
         ("<think>so</think>5", 0.5),
         ("5", 0.0),
-    ] {
-        let verdict = rewards.judge(&example, Reply::Text(reply)).unwrap();
+    ];
+    let replies = table.map(|(reply, _)| (&example, Reply::Text(reply)));
+    let verdicts = paper.judge(Task::Chat, &replies);
+    for ((reply, expected), verdict) in table.into_iter().zip(verdicts) {
+        let verdict = verdict.unwrap();
         assert_eq!(verdict.reward, expected, "{reply}");
         assert_eq!(verdict.parts.len(), 2);
     }
-    let none = Rewards {
+    let plain = Rewards {
         chat: vec![Reward {
             grader: GraderName::Plain,
             weight: 3.0,
         }],
         ..rewards
     };
-    assert_eq!(
-        none.judge(&example, Reply::Text("the 4.")).unwrap().reward,
-        3.0
+    let plain = judges(&plain, &JudgesConfig::default()).unwrap();
+    let verdicts = plain.judge(Task::Chat, &[(&example, Reply::Text("the 4."))]);
+    assert_eq!(verdicts[0].as_ref().unwrap().reward, 3.0);
+    assert!(plain.judge(Task::Text, &[]).is_empty());
+}
+
+#[test]
+fn graders_have_names_in_run_files() {
+    let read = |text: &str| toml::from_str::<Reward>(text);
+    for name in [
+        "answer",
+        "format",
+        "plain",
+        "clip",
+        "http://127.0.0.1:1/judge",
+    ] {
+        let reward = read(&format!("grader = {name:?}\nweight = 0.1")).unwrap();
+        assert_eq!(
+            (reward.grader.to_string(), reward.weight),
+            (name.to_owned(), 0.1)
+        );
+        let written = toml::to_string(&reward).unwrap();
+        assert_eq!(read(&written).unwrap(), reward);
+    }
+    let error = read("grader = \"beauty\"").unwrap_err().to_string();
+    assert!(
+        error.contains("answer") && error.contains("http://"),
+        "{error}"
     );
+
+    let rewards = |text: &str| toml::from_str::<Rewards>(text).unwrap();
+    let none = JudgesConfig::default();
+    for (text, part) in [
+        ("chat = [{ grader = \"clip\" }]", "objective.rewards.chat"),
+        ("paint = [{ grader = \"clip\" }]", "objective.judges.clip"),
+        (
+            "paint = [{ grader = \"image_reward\" }]",
+            "objective.judges.image_reward",
+        ),
+        (
+            "chat = [{ grader = \"plain\", weight = nan }]",
+            "weight of plain",
+        ),
+    ] {
+        let error = judges(&rewards(text), &none).err().unwrap().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    let mut lazy = none;
+    lazy.endpoint.timeout = 0.0;
+    assert!(judges(&Rewards::default(), &lazy).is_err());
+}
+
+/// Answers every request with rewards by the length of the reply, but breaks off each third one.
+fn flaky_judge() -> String {
+    use std::io::{BufRead, BufReader, Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            if number % 3 == 2 {
+                continue;
+            }
+            let mut reader = BufReader::new(&stream);
+            let mut length = 0;
+            loop {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let body: Value = serde_json::from_slice(&body).unwrap();
+            let samples = body["samples"].as_array().unwrap().iter();
+            let rewards = samples.map(|sample| sample["reply"].as_str().map_or(0, str::len));
+            let answer = serde_json::json!({"rewards": rewards.collect::<Vec<_>>()}).to_string();
+            let head = format!(
+                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                answer.len()
+            );
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
+    });
+    url
+}
+
+#[test]
+fn a_judge_of_ones_own_may_fail_and_training_goes_on() {
+    let world = World::new();
+    train(&world.denoise("first", &["run.steps=2"]), Mode::Fresh);
+    let url = flaky_judge();
+    let overrides = [
+        format!("objective.rewards.chat=[{{grader={url:?}}}]"),
+        "objective.judges.endpoint={timeout=5.0, attempts=1, batch=4}".to_owned(),
+        "samples.every=4".to_owned(),
+    ];
+    let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
+    let config = world.unigrpo("rl", "first/model", &overrides);
+    train(&config, Mode::Fresh);
+    let lines = metrics(&config.run.out);
+    let seen = |name: &str| {
+        lines
+            .iter()
+            .filter_map(|line| line[name].as_f64())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(lines.len(), 7);
+    assert!(
+        seen("dropped_completions")
+            .iter()
+            .any(|share| *share > 0.0 && *share < 1.0)
+    );
+    assert!(!seen("reward/endpoint").is_empty());
+    assert!(seen("entropy").iter().all(|entropy| *entropy > 0.0));
+    assert!(seen("loss").iter().all(|loss| loss.is_finite()));
+    let sheet = std::fs::read_to_string(config.run.out.join("samples/step-00000004.txt")).unwrap();
+    assert!(
+        sheet.contains("rollout: ") && sheet.contains("dropped"),
+        "{sheet}"
+    );
+}
+
+#[test]
+fn paintings_are_judged_by_clip_and_by_pixels() {
+    let world = World::new();
+    train(&world.denoise("first", &["run.steps=2"]), Mode::Fresh);
+    let clip = tiny_clip::folder();
+    let overrides = [
+        "objective.rewards.paint=[{grader=\"clip\", weight=0.1}, {grader=\"drawing\"}]".to_owned(),
+        format!("objective.judges.clip={:?}", clip.path()),
+        "samples.every=3".to_owned(),
+        "run.steps=3".to_owned(),
+    ];
+    let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
+    let mut config = world.unigrpo("rl", "first/model", &overrides);
+    config.data.remove(0);
+    train(&config, Mode::Fresh);
+    let first = &metrics(&config.run.out)[0];
+    let number = |name: &str| first[name].as_f64().unwrap();
+    assert!(number("reward/clip") > 0.0 && number("reward/clip") < 100.0);
+    let reward = 0.1 * number("reward/clip") + number("reward/drawing");
+    assert!((number("reward_t2i") - reward).abs() < 1e-6);
+    assert_eq!(number("dropped_completions"), 0.0);
+    let samples = config.run.out.join("samples");
+    let sheet = std::fs::read_to_string(samples.join("step-00000003.txt")).unwrap();
+    assert!(
+        sheet.contains("circle\n  1.1  ") && sheet.contains(" (clip "),
+        "{sheet}"
+    );
+    assert!(sheet.contains("  3.6  "), "{sheet}");
+    assert!(samples.join("step-00000003-rollout.png").is_file());
 }
 
 #[test]
