@@ -16,6 +16,6 @@ pub mod interval;
 
 pub use drawing::Drawing;
 pub use error::{Error, Result};
-pub use eval::{Benchmark, EvalOptions, Report, evaluate};
+pub use eval::{Benchmark, Cost, EvalOptions, Report, evaluate};
 pub use grader::{Grader, Reply, Truth};
 pub use interval::{Interval, Score};

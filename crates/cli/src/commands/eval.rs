@@ -141,6 +141,9 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
         seed: args.model.seed,
         steps: args.steps,
         guidance: args.guidance,
+        sampler: args.sampler.map(session::preset),
+        commit: args.commit,
+        ahead: args.ahead,
         ..EvalOptions::default()
     };
     let bar = terminal::bar(0, "items");
