@@ -41,3 +41,14 @@ embedded:
 # The evaluation table of the README.
 eval MODEL="assets/model":
     cargo run --release -- eval all --model {{MODEL}} --data assets/data --split test
+
+# Score and cost of every sampler, task by task; run it on an idle machine.
+samplers MODEL="assets/model" LIMIT="200":
+    cargo build --release
+    for sampler in exact cached parallel verified fast turbo; do \
+        echo "== $sampler"; \
+        target/release/mmada eval reasoning --model {{MODEL}} --data assets/data/arithmetic --limit {{LIMIT}} --sampler $sampler; \
+        target/release/mmada eval vqa --model {{MODEL}} --data assets/data/shapes --limit {{LIMIT}} --sampler $sampler; \
+        target/release/mmada eval caption --model {{MODEL}} --data assets/data/shapes --limit {{LIMIT}} --sampler $sampler; \
+        target/release/mmada eval paint --model {{MODEL}} --data assets/data/shapes --samples 8 --sampler $sampler; \
+    done

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
-use mmada_diffusion::Schedule;
+use mmada_diffusion::{Commit, Schedule};
 
 /// Multimodal masked diffusion: one model that chats, describes pictures and paints them.
 #[derive(Debug, Parser)]
@@ -25,7 +25,7 @@ pub(crate) enum Command {
     Try(TryArgs),
     /// Answer a question or hold a conversation.
     #[command(
-        after_help = "Examples:\n  mmada chat \"What is 12 + 30?\"\n  mmada chat --watch \"Calculate 6 - 10 * 9.\"\n  mmada chat            # asks for one message after another"
+        after_help = "Examples:\n  mmada chat \"What is 12 + 30?\"\n  mmada chat --watch \"Calculate 6 - 10 * 9.\"\n  mmada chat --sampler fast \"What is 12 + 30?\"\n  mmada chat            # asks for one message after another"
     )]
     Chat(ChatArgs),
     /// Describe a picture, or answer a question about it.
@@ -61,7 +61,7 @@ pub(crate) enum Command {
     TrainTokenizer(TrainTokenizerArgs),
     /// Score a model on a data pack, with 95 % intervals.
     #[command(
-        after_help = "Examples:\n  mmada eval vqa --data assets/data/shapes --split test\n  mmada eval all --data assets/data --split test --json"
+        after_help = "Examples:\n  mmada eval vqa --data assets/data/shapes --split test\n  mmada eval reasoning --data assets/data/arithmetic --sampler fast --json   # score and cost\n  mmada eval all --data assets/data --split test --json"
     )]
     Eval(EvalArgs),
     /// Measure how fast forwards, sampling and training are here, and how near to the peak.
@@ -137,9 +137,13 @@ pub(crate) struct TextArgs {
     /// Masks after the block that a forward sees, the whole canvas if the model says nothing.
     #[arg(long)]
     pub(crate) ahead: Option<usize>,
-    /// Which positions are committed first.
+    /// Fidelity or speed, by name [default: the model's].
     #[arg(long, value_enum)]
-    pub(crate) commit: Option<CommitArg>,
+    pub(crate) sampler: Option<SamplerArg>,
+    /// Which positions a step commits: low-confidence, random, threshold=0.9, factor=1,
+    /// entropy=0.1 or verify=0.6:0.9 [default: the sampler's].
+    #[arg(long, value_name = "RULE")]
+    pub(crate) commit: Option<Commit>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -150,9 +154,21 @@ pub(crate) enum DeviceArg {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum CommitArg {
-    LowConfidence,
-    Random,
+pub(crate) enum SamplerArg {
+    /// Nothing is approximated: the tokens of the plain algorithm.
+    Exact,
+    /// As many steps, but most rows are remembered: text by block, pictures where the model is sure.
+    Cached,
+    /// Exact forwards; text commits all it is 90 % sure of, pictures take half the steps in Halton
+    /// order.
+    Parallel,
+    /// Exact forwards; text is drafted boldly, verified, and taken back where doubted.
+    Verified,
+    /// Rows remembered and several tokens at once; pictures are guided in the first 3/4 of the
+    /// steps.
+    Fast,
+    /// As fast as the rules go; expect to lose quality.
+    Turbo,
 }
 
 #[derive(Debug, Args)]
@@ -192,7 +208,7 @@ pub(crate) struct DescribeArgs {
     /// The question; without one, a description is asked for.
     pub(crate) question: Option<String>,
     /// A half-given answer with gaps (`___`) to complete.
-    #[arg(long, conflicts_with_all = ["length", "block", "ahead", "show_thought"])]
+    #[arg(long, conflicts_with_all = ["length", "block", "ahead", "sampler", "show_thought"])]
     pub(crate) answer: Option<String>,
     /// Write the answer to this file instead.
     #[arg(long, short)]
@@ -220,6 +236,9 @@ pub(crate) struct CanvasArgs {
     /// How the randomness of the order fades.
     #[arg(long, value_enum)]
     pub(crate) anneal: Option<AnnealArg>,
+    /// Fidelity or speed, by name [default: the model's].
+    #[arg(long, value_enum)]
+    pub(crate) sampler: Option<SamplerArg>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -353,6 +372,15 @@ pub(crate) struct EvalArgs {
     /// Strength of guidance when painting [default: the model's].
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) guidance: Option<f32>,
+    /// Fidelity or speed, by name [default: the model's].
+    #[arg(long, value_enum)]
+    pub(crate) sampler: Option<SamplerArg>,
+    /// Which positions a step of text commits, such as threshold=0.9 [default: the sampler's].
+    #[arg(long, value_name = "RULE")]
+    pub(crate) commit: Option<Commit>,
+    /// Masks after the block that a forward of text sees [default: the model's].
+    #[arg(long)]
+    pub(crate) ahead: Option<usize>,
     /// Write a sheet of pictures here.
     #[arg(long, short)]
     pub(crate) output: Option<PathBuf>,

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use mmada_data::picture::{Limits, Mask, Picture};
-use mmada_diffusion::{Anneal, Commit};
-use mmada_model::{FillOptions, LoadOptions, Mmada, PaintOptions, TextOptions};
+use mmada_diffusion::Anneal;
+use mmada_model::{FillOptions, LoadOptions, Mmada, PaintOptions, Preset, TextOptions};
 
-use crate::args::{AnnealArg, CanvasArgs, CommitArg, ModelArgs, SampleArgs, TextArgs};
+use crate::args::{AnnealArg, CanvasArgs, ModelArgs, SampleArgs, SamplerArg, TextArgs};
 use crate::hub::Source;
 use crate::{device, embedded, hub, terminal, usage};
 
@@ -56,16 +56,21 @@ pub(crate) fn text_options(
     sample: &SampleArgs,
     seed: u64,
 ) -> TextOptions {
-    let length = text.length.unwrap_or(defaults.length);
+    let own = match text.sampler {
+        Some(sampler) => defaults.clone().under(preset(sampler)),
+        None => defaults.clone(),
+    };
+    let length = text.length.unwrap_or(own.length);
     TextOptions {
         length,
-        block: text.block.unwrap_or(defaults.block).min(length.max(1)),
-        ahead: text.ahead.or(defaults.ahead),
-        steps: sample.steps.unwrap_or(defaults.steps),
-        temperature: sample.temperature.unwrap_or(defaults.temperature),
-        guidance: sample.guidance.unwrap_or(defaults.guidance),
-        commit: text.commit.map_or(defaults.commit, commit),
+        block: text.block.unwrap_or(own.block).min(length.max(1)),
+        ahead: text.ahead.or(own.ahead),
+        steps: sample.steps.unwrap_or(own.steps),
+        temperature: sample.temperature.unwrap_or(own.temperature),
+        guidance: sample.guidance.unwrap_or(own.guidance),
+        commit: text.commit.or(own.commit),
         seed,
+        ..own
     }
 }
 
@@ -93,21 +98,30 @@ pub(crate) fn paint_options(
     sample: &SampleArgs,
     seed: u64,
 ) -> PaintOptions {
+    let own = match canvas.sampler {
+        Some(sampler) => defaults.clone().under(preset(sampler)),
+        None => defaults.clone(),
+    };
     PaintOptions {
-        steps: sample.steps.unwrap_or(defaults.steps),
-        temperature: sample.temperature.unwrap_or(defaults.temperature),
-        guidance: sample.guidance.unwrap_or(defaults.guidance),
-        schedule: canvas.schedule.unwrap_or(defaults.schedule),
-        anneal: canvas.anneal.map_or(defaults.anneal, anneal),
+        steps: sample.steps.unwrap_or(own.steps),
+        temperature: sample.temperature.unwrap_or(own.temperature),
+        guidance: sample.guidance.unwrap_or(own.guidance),
+        schedule: canvas.schedule.unwrap_or(own.schedule),
+        anneal: canvas.anneal.map_or(own.anneal, anneal),
         seed,
-        ..defaults.clone()
+        ..own
     }
 }
 
-pub(crate) fn commit(commit: CommitArg) -> Commit {
-    match commit {
-        CommitArg::LowConfidence => Commit::LowConfidence,
-        CommitArg::Random => Commit::Random,
+/// The sampler that a flag names.
+pub(crate) fn preset(sampler: SamplerArg) -> Preset {
+    match sampler {
+        SamplerArg::Exact => Preset::Exact,
+        SamplerArg::Cached => Preset::Cached,
+        SamplerArg::Parallel => Preset::Parallel,
+        SamplerArg::Verified => Preset::Verified,
+        SamplerArg::Fast => Preset::Fast,
+        SamplerArg::Turbo => Preset::Turbo,
     }
 }
 

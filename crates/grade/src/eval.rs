@@ -14,7 +14,9 @@ use std::path::Path;
 
 use mmada_data::picture::Picture;
 use mmada_data::{DataError, Pack};
-use mmada_model::Mmada;
+use mmada_diffusion::Commit;
+use mmada_model::run::Outcome;
+use mmada_model::{Effort, Mmada, Preset, Run};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -53,6 +55,12 @@ pub struct EvalOptions {
     pub temperature: Option<f32>,
     /// Guidance of paintings; `None` is the model's own.
     pub guidance: Option<f32>,
+    /// Sampler; `None` is the model's own.
+    pub sampler: Option<Preset>,
+    /// Commit rule of text; `None` is the sampler's.
+    pub commit: Option<Commit>,
+    /// Masks that text looks ahead; `None` is the model's own, or the sampler's.
+    pub ahead: Option<usize>,
     /// Examples kept in the report.
     pub examples: usize,
 }
@@ -67,6 +75,9 @@ impl Default for EvalOptions {
             steps: None,
             temperature: None,
             guidance: None,
+            sampler: None,
+            commit: None,
+            ahead: None,
             examples: 8,
         }
     }
@@ -85,11 +96,33 @@ pub struct Report {
     pub n: usize,
     /// The numbers, the most telling first.
     pub scores: Vec<Score>,
+    /// What sampling took; absent where nothing is sampled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
     /// A few items, spread evenly.
     pub examples: Vec<Example>,
     /// Pictures: originals above reconstructions, or paintings, a prompt per line.
     #[serde(skip)]
     pub sheet: Option<Picture>,
+}
+
+/// What sampling took: the other side of a score.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// The sampler that was asked for; absent: the model's own.
+    pub sampler: Option<Preset>,
+    /// Forwards, counted as if every item had run alone.
+    pub forwards: usize,
+    /// Tokens decided.
+    pub tokens: usize,
+    /// Forwards of an item, on average.
+    pub steps: f64,
+    /// Tokens decided by a forward, on average.
+    pub tokens_per_forward: f64,
+    /// Rows computed for a token, on average: what a cache saves.
+    pub rows_per_token: f64,
+    /// Wall-clock time of the sampling steps, without encoding and decoding of pictures.
+    pub seconds: f64,
 }
 
 /// One item of a report.
@@ -194,8 +227,27 @@ impl Context<'_> {
             split: self.split.to_owned(),
             n,
             scores,
+            cost: None,
             examples: spread(examples, self.options.examples),
             sheet: None,
+        }
+    }
+
+    /// The same with what sampling took.
+    fn sampled(&self, report: Report, effort: Effort) -> Report {
+        let per = |a: usize, b: usize| a as f64 / b.max(1) as f64;
+        let cost = Cost {
+            sampler: self.options.sampler,
+            forwards: effort.forwards,
+            tokens: effort.tokens,
+            steps: per(effort.forwards, report.n),
+            tokens_per_forward: per(effort.tokens, effort.forwards),
+            rows_per_token: per(effort.rows, effort.tokens),
+            seconds: effort.seconds,
+        };
+        Report {
+            cost: Some(cost),
+            ..report
         }
     }
 
@@ -215,6 +267,16 @@ impl Context<'_> {
         }
         Ok(())
     }
+}
+
+/// Runs a group to its end and adds what it took.
+fn finish<O: Outcome>(run: Run<'_, O>, effort: &mut Effort) -> Result<Vec<O::Output>> {
+    let (outputs, taken) = run.finish_counted()?;
+    effort.forwards += taken.forwards;
+    effort.tokens += taken.tokens;
+    effort.rows += taken.rows;
+    effort.seconds += taken.seconds;
+    Ok(outputs)
 }
 
 /// At most `limit` items at even distances, in order.

@@ -1,18 +1,45 @@
 //! The transformer as the sampler's [`Denoiser`].
 
 use mmada_diffusion::Denoiser;
-use mmada_nn::Transformer;
-use mmada_tensor::{Rows, Tensor, Want};
+use mmada_nn::{Cache, Transformer};
+use mmada_tensor::{Recall, Rows, Tensor, Want};
 
-/// Full bidirectional forwards of a transformer.
-#[derive(Debug, Clone, Copy)]
-pub struct Network<'m>(pub &'m Transformer);
+/// Bidirectional forwards of a transformer, and what it remembers of them where a sampler asks.
+#[derive(Debug, Clone)]
+pub struct Network<'m> {
+    transformer: &'m Transformer,
+    cache: Cache,
+}
+
+impl<'m> Network<'m> {
+    /// A network that remembers nothing yet.
+    pub fn new(transformer: &'m Transformer) -> Self {
+        let cache = Cache::default();
+        Self { transformer, cache }
+    }
+}
 
 impl Denoiser for Network<'_> {
     fn logits(&mut self, rows: &Rows, want: &Want) -> mmada_tensor::Result<Tensor> {
-        self.0.logits(rows, want).map_err(|error| match error {
-            mmada_nn::Error::Tensor(error) => error,
-            other => mmada_tensor::candle::Error::Msg(other.to_string()).into(),
-        })
+        told(self.transformer.logits(rows, want))
     }
+
+    fn logits_recalled(
+        &mut self,
+        rows: &Rows,
+        recall: &Recall,
+        want: &Want,
+    ) -> mmada_tensor::Result<Tensor> {
+        let logits = self
+            .transformer
+            .logits_recalled(rows, recall, &mut self.cache, want);
+        told(logits)
+    }
+}
+
+fn told(logits: mmada_nn::Result<Tensor>) -> mmada_tensor::Result<Tensor> {
+    logits.map_err(|error| match error {
+        mmada_nn::Error::Tensor(error) => error,
+        other => mmada_tensor::candle::Error::Msg(other.to_string()).into(),
+    })
 }

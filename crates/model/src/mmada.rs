@@ -347,7 +347,7 @@ impl Mmada {
 
     /// What the sampler asks for logits.
     pub fn network(&self) -> Network<'_> {
-        Network(&self.transformer)
+        Network::new(&self.transformer)
     }
 }
 

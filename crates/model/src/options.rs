@@ -3,17 +3,20 @@
 //! The defaults live in `generation_config.json` of the model directory, one table per task:
 //!
 //! ```text
-//!   { "text": {"length": 64, …}, "describe": {…}, "fill": {…}, "paint": {…}, "image": {…} }
+//!   { "text": {"length": 64, "sampler": "fast", …}, "describe": {…}, "fill": {…}, "paint": {…}, … }
 //! ```
+//!
+//! `sampler` is a [`Preset`]; `commit`, `cache`, `ahead`, `order` and `guided` overrule what it says.
 //!
 //! Tables and keys that are left out have the paper's values (§5); other top-level keys are other
 //! software's and are ignored.
 
 use mmada_data::picture::Fit;
-use mmada_diffusion::{Anneal, Commit, Schedule};
+use mmada_diffusion::{Anneal, CacheRule, Commit, Order, Schedule};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::preset::{PictureRules, Preset, TextRules};
 
 /// How a text answer is sampled.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,7 +26,7 @@ pub struct TextOptions {
     pub length: usize,
     /// Tokens decided together; blocks go from left to right.
     pub block: usize,
-    /// Masks after the block that are looked at; absent: the whole canvas.
+    /// Masks after the block that are looked at; absent: what the sampler says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ahead: Option<usize>,
     /// Denoising steps over all blocks.
@@ -32,8 +35,14 @@ pub struct TextOptions {
     pub temperature: f32,
     /// Strength of classifier-free guidance; 0 is none.
     pub guidance: f32,
-    /// Which positions of a block are fixed first.
-    pub commit: Commit,
+    /// Fidelity or speed, by name.
+    pub sampler: Preset,
+    /// Which positions of a block are fixed in a step; absent: what the sampler says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub commit: Option<Commit>,
+    /// Which rows a step computes anew; absent: what the sampler says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheRule>,
     /// Seed of every random choice.
     #[serde(skip)]
     pub seed: u64,
@@ -51,7 +60,7 @@ pub struct FillOptions {
     pub temperature: f32,
     /// Strength of classifier-free guidance by everything that is given; 0 is none.
     pub guidance: f32,
-    /// Which positions are fixed first.
+    /// Which positions are fixed in a step.
     pub commit: Commit,
     /// Seed of every random choice.
     #[serde(skip)]
@@ -79,6 +88,17 @@ pub struct PaintOptions {
     pub schedule: Schedule,
     /// How that noise fades.
     pub anneal: Anneal,
+    /// Fidelity or speed, by name.
+    pub sampler: Preset,
+    /// Which positions are decided first; absent: what the sampler says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// Which rows a step computes anew; absent: what the sampler says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache: Option<CacheRule>,
+    /// Share of the steps, from the first on, that are guided; absent: what the sampler says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guided: Option<f32>,
     /// What happens outside the mask when a picture is repainted.
     pub outside: Outside,
     /// Seed of every random choice.
@@ -166,8 +186,69 @@ impl Default for TextOptions {
             steps: 256,
             temperature: 0.0,
             guidance: 0.0,
-            commit: Commit::default(),
+            sampler: Preset::default(),
+            commit: None,
+            cache: None,
             seed: 0,
+        }
+    }
+}
+
+impl TextOptions {
+    /// The same under another sampler: rules set one by one are dropped. How far is looked ahead
+    /// stays, since it is a matter of how the model was trained.
+    #[must_use]
+    pub fn under(self, sampler: Preset) -> Self {
+        Self {
+            sampler,
+            commit: None,
+            cache: None,
+            ..self
+        }
+    }
+
+    /// The rules of the sampler, those set one by one in place of its own.
+    pub fn rules(&self) -> TextRules {
+        let preset = self.sampler.text();
+        TextRules {
+            commit: self.commit.unwrap_or(preset.commit),
+            cache: self.cache.unwrap_or(preset.cache),
+            ..preset
+        }
+    }
+
+    /// Masks after the block that are looked at; absent: the whole canvas.
+    pub fn masks_ahead(&self) -> Option<usize> {
+        let blocks = self.rules().blocks_ahead;
+        self.ahead
+            .or(blocks.map(|blocks| blocks.saturating_mul(self.block)))
+    }
+}
+
+impl PaintOptions {
+    /// The same under another sampler: rules set one by one are dropped, and of the steps the
+    /// sampler's share is taken.
+    #[must_use]
+    pub fn under(self, sampler: Preset) -> Self {
+        let steps = (self.steps as f32 * sampler.picture().steps).ceil() as usize;
+        Self {
+            sampler,
+            steps,
+            order: None,
+            cache: None,
+            guided: None,
+            ..self
+        }
+    }
+
+    /// The rules of the sampler, those set one by one in place of its own.
+    pub fn rules(&self) -> PictureRules {
+        let preset = self.sampler.picture();
+        PictureRules {
+            order: self.order.unwrap_or(preset.order),
+            cache: self.cache.unwrap_or(preset.cache),
+            guided: self.guided.unwrap_or(preset.guided),
+            ..preset
         }
     }
 }
@@ -197,6 +278,10 @@ impl Default for PaintOptions {
             temperature: 1.0,
             schedule: Schedule::default(),
             anneal: Anneal::default(),
+            sampler: Preset::default(),
+            order: None,
+            cache: None,
+            guided: None,
             outside: Outside::default(),
             seed: 0,
         }

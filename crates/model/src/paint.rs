@@ -124,7 +124,11 @@ impl Mmada {
             ids: wordless.ids[..start].to_vec(),
             shared_from: span.start,
         };
+        let rules = options.rules();
         let plan = ImagePlan {
+            width: grid.width,
+            order: rules.order,
+            cache: rules.cache,
             schedule: options.schedule,
             temperature: options.temperature,
             anneal: options.anneal,
@@ -134,6 +138,7 @@ impl Mmada {
         let canvas = Canvas::image(sequence.ids.clone(), mask, plan)?;
         let canvas = canvas
             .guided(options.guidance, unconditional)?
+            .guided_for(rules.guided)?
             .example(example);
         let twin = if options.guidance == 0.0 {
             0

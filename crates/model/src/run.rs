@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::time::Instant;
 
 use mmada_data::picture::Picture;
 use mmada_diffusion::{Canvas, Move, Sampler, SeededNoise};
@@ -48,7 +49,21 @@ pub struct Run<'m, O> {
     finished: Vec<Canvas>,
     step: usize,
     total: usize,
+    effort: Effort,
     has_failed: bool,
+}
+
+/// What sampling took so far, over all canvases of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Effort {
+    /// Steps of all canvases: as many forwards as if each had run alone.
+    pub forwards: usize,
+    /// Tokens decided.
+    pub tokens: usize,
+    /// Rows computed, those of guidance and of verification included.
+    pub rows: usize,
+    /// Wall-clock time of the steps.
+    pub seconds: f64,
 }
 
 /// The state after one denoising step.
@@ -99,6 +114,7 @@ impl<'m, O: Outcome> Run<'m, O> {
             sampler: None,
             finished: Vec::new(),
             step: 0,
+            effort: Effort::default(),
             has_failed: false,
         }
     }
@@ -107,12 +123,19 @@ impl<'m, O: Outcome> Run<'m, O> {
     ///
     /// # Errors
     /// The first failure of any step; after one was yielded, that there was one.
-    pub fn finish(mut self) -> Result<Vec<O::Output>> {
+    pub fn finish(self) -> Result<Vec<O::Output>> {
+        Ok(self.finish_counted()?.0)
+    }
+
+    /// Runs to the end; also says what that took.
+    ///
+    /// # Errors
+    /// As [`Run::finish`].
+    pub fn finish_counted(mut self) -> Result<(Vec<O::Output>, Effort)> {
         self.run_out()?;
         let pairs = self.outcomes.iter().zip(&self.finished);
-        pairs
-            .map(|(outcome, canvas)| outcome.read(self.model, canvas))
-            .collect()
+        let outputs = pairs.map(|(outcome, canvas)| outcome.read(self.model, canvas));
+        Ok((outputs.collect::<Result<_>>()?, self.effort))
     }
 
     fn run_out(&mut self) -> Result<()> {
@@ -120,7 +143,15 @@ impl<'m, O: Outcome> Run<'m, O> {
             let hint = "report the error that the step gave";
             return Err(Error::request("run", "no failed step", "one", hint));
         }
-        self.try_for_each(|view| view.map(drop))
+        while let Some(moves) = self.advance() {
+            moves?;
+        }
+        Ok(())
+    }
+
+    /// What sampling took so far.
+    pub fn effort(&self) -> Effort {
+        self.effort
     }
 
     /// The picture as it would look with the present guesses; `None` for text, for a canvas that
@@ -167,12 +198,54 @@ impl<'m, O: Outcome> Run<'m, O> {
         Ok(self.finished)
     }
 
-    fn view(&self, sampler: &Sampler<Network<'m>>, mut moves: Vec<Move>) -> View {
-        let first = self.finished.len();
-        for moved in &mut moves {
-            moved.canvas += first;
+    /// Takes the next step; its moves count the canvases of the whole run. `None` when everything
+    /// is finished, and after an error.
+    fn advance(&mut self) -> Option<Result<Vec<Move>>> {
+        if self.has_failed {
+            return None;
         }
-        let canvases = sampler.canvases().iter().enumerate();
+        let started = Instant::now();
+        let step = loop {
+            let sampler = match &mut self.sampler {
+                Some(sampler) => sampler,
+                None => {
+                    let noise = Box::new(SeededNoise(self.seed));
+                    let canvases = self.waiting.pop_front()?;
+                    let sampler = Sampler::new(self.model.network(), canvases, noise);
+                    self.sampler.insert(sampler)
+                }
+            };
+            if let Some(step) = sampler.next() {
+                break step;
+            }
+            let finished = self.sampler.take().map(Sampler::into_canvases);
+            self.finished.extend(finished.into_iter().flatten());
+        };
+        let first = self.finished.len();
+        Some(match step {
+            Err(error) => {
+                self.has_failed = true;
+                Err(error.into())
+            }
+            Ok(mut step) => {
+                for moved in &mut step.moves {
+                    moved.canvas += first;
+                    self.effort.forwards += 1;
+                    self.effort.tokens += moved.committed.len();
+                    self.effort.tokens -= moved.revoked.len();
+                }
+                self.effort.rows += step.rows;
+                self.effort.seconds += started.elapsed().as_secs_f64();
+                self.step += 1;
+                Ok(step.moves)
+            }
+        })
+    }
+
+    fn view(&self, moves: Vec<Move>) -> View {
+        let first = self.finished.len();
+        let canvases = self.sampler.as_ref().map_or(&[][..], Sampler::canvases);
+        let canvases = canvases.iter().enumerate();
         let progress = |(at, canvas): (usize, &Canvas)| {
             let index = first + at;
             let (span, grid) = self.outcomes[index].shown();
@@ -191,7 +264,7 @@ impl<'m, O: Outcome> Run<'m, O> {
             }
         };
         View {
-            step: self.step,
+            step: self.step - 1,
             total: self.total,
             moves,
             canvases: canvases.map(progress).collect(),
@@ -204,31 +277,8 @@ impl<O: Outcome> Iterator for Run<'_, O> {
 
     /// The next step; `None` when everything is finished, and after an error.
     fn next(&mut self) -> Option<Self::Item> {
-        if self.has_failed {
-            return None;
-        }
-        loop {
-            let mut sampler = match self.sampler.take() {
-                Some(sampler) => sampler,
-                None => {
-                    let noise = Box::new(SeededNoise(self.seed));
-                    Sampler::new(self.model.network(), self.waiting.pop_front()?, noise)
-                }
-            };
-            match sampler.next() {
-                None => self.finished.extend(sampler.into_canvases()),
-                Some(Err(error)) => {
-                    self.has_failed = true;
-                    return Some(Err(error.into()));
-                }
-                Some(Ok(step)) => {
-                    let view = self.view(&sampler, step.moves);
-                    self.step += 1;
-                    self.sampler = Some(sampler);
-                    return Some(Ok(view));
-                }
-            }
-        }
+        let moves = self.advance()?;
+        Some(moves.map(|moves| self.view(moves)))
     }
 }
 

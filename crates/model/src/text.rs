@@ -255,14 +255,16 @@ impl Mmada {
     fn answer_plan(&self, options: &TextOptions) -> TextPlan {
         let allowed = Allowed::text(self.vocab());
         let special = &self.vocab().special;
+        let rules = options.rules();
         TextPlan {
             block_length: options.block,
-            ahead: options.ahead,
+            ahead: options.masks_ahead(),
+            cache: rules.cache,
             stop: Stop::Complete {
                 end: vec![special.eot, special.eos],
             },
             rest: Rest::Fill(special.eos),
-            ..self.text_plan(options.steps, options.temperature, options.commit, allowed)
+            ..self.text_plan(options.steps, options.temperature, rules.commit, allowed)
         }
     }
 

@@ -358,6 +358,7 @@ impl TextTower {
         let across = own.iter().zip(pictures).map(|(text, picture)| Segment {
             queries: text.queries.clone(),
             keys: picture.keys,
+            hidden: None,
         });
         let across: Vec<Segment> = across.collect();
         let mut x = self.norm.forward(&(words + places)?)?;

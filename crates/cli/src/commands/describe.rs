@@ -20,7 +20,7 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
         Some(answer) => {
             let mut options =
                 session::fill_options(&model.defaults().fill, None, &args.sample, seed);
-            options.commit = args.text.commit.map_or(options.commit, session::commit);
+            options.commit = args.text.commit.unwrap_or(options.commit);
             model.complete(&picture, question, answer, &options)?
         }
         None => {

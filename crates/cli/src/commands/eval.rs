@@ -142,6 +142,9 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
         steps: args.steps,
         temperature: args.temperature,
         guidance: args.guidance,
+        sampler: args.sampler.map(session::preset),
+        commit: args.commit,
+        ahead: args.ahead,
         ..EvalOptions::default()
     };
     let bar = terminal::bar(0, "items");

@@ -41,10 +41,11 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     let sight = Sight::new(args.sample.watch);
     let (thoughts, paintings, steps): (Vec<TextReply>, _, _) = match args.think {
         true => {
-            let thought = mmada_model::TextOptions {
-                seed,
-                ..defaults.thought.clone()
+            let thought = match args.canvas.sampler {
+                Some(sampler) => defaults.thought.clone().under(session::preset(sampler)),
+                None => defaults.thought.clone(),
             };
+            let thought = mmada_model::TextOptions { seed, ..thought };
             let mut run = model.think_paint(&args.prompt, &thought, &options)?;
             let steps = watch::drive(&mut run, &model, "paint", sight)?;
             let (thoughts, paintings) = run.finish()?;

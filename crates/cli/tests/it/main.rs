@@ -9,6 +9,7 @@
 mod bad_input;
 mod damaged_models;
 mod help;
+mod samplers;
 mod saving;
 mod support;
 mod tasks;

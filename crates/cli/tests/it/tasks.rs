@@ -400,7 +400,17 @@ fn eval_measures_what_a_pack_allows() {
         ["reconstruction", "caption", "vqa", "paint", "reasoning"]
     );
     assert!(sheet.is_file());
+    let cost = |sampler: &str| {
+        let value = json(&mut eval("vqa", &["--json", "--sampler", sampler]));
+        let cost = value["reports"][0]["cost"].clone();
+        assert_eq!(cost["sampler"], sampler);
+        assert!(cost["seconds"].as_f64().unwrap() > 0.0);
+        assert!(cost["tokens_per_forward"].as_f64().unwrap() >= 1.0);
+        cost["rows_per_token"].as_f64().unwrap()
+    };
+    assert!(cost("turbo") < cost("exact"));
     let table = works(&mut eval("vqa", &["--limit", "2"]));
+    assert!(table.contains("steps an item"), "{table}");
     assert!(
         table.contains("95 % interval") && table.contains("yes_no"),
         "{table}"

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use mmada_data::picture::Picture;
-use mmada_model::{PaintOptions, PaintRequest};
+use mmada_model::{Effort, PaintOptions, PaintRequest};
 
-use super::{Benchmark, Context, Example, OnProgress, Report, decode, spread};
+use super::{Benchmark, Context, Example, OnProgress, Report, decode, finish, spread};
 use crate::drawing::Drawing;
 use crate::error::{Error, Result};
 use crate::grader::psnr;
@@ -81,14 +81,8 @@ pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report
         .iter()
         .flat_map(|wanted| std::iter::repeat_n(wanted, samples))
         .collect();
-    let own = &context.model.defaults().paint;
-    let options = PaintOptions {
-        steps: context.options.steps.unwrap_or(own.steps),
-        temperature: context.options.temperature.unwrap_or(own.temperature),
-        guidance: context.options.guidance.unwrap_or(own.guidance),
-        seed: context.options.seed,
-        ..own.clone()
-    };
+    let options = paint_options(context);
+    let mut effort = Effort::default();
     let (mut drawings, mut shown) = (Vec::new(), Vec::new());
     context.groups(&wanted, on_progress, |first, group| {
         let requests = group.iter().zip(first..);
@@ -97,7 +91,8 @@ pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report
             example,
         });
         let requests: Vec<_> = requests.collect();
-        for painting in context.model.paint_many(&requests, &options)?.finish()? {
+        let run = context.model.paint_many(&requests, &options)?;
+        for painting in finish(run, &mut effort)? {
             if drawings.len() % samples < COLUMNS {
                 shown.push(painting.picture.clone());
             }
@@ -123,8 +118,24 @@ pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report
     );
     Ok(Report {
         sheet: Some(sheet(&shown, samples.min(COLUMNS))?),
-        ..report
+        ..context.sampled(report, effort)
     })
+}
+
+/// The model's own options with what the caller wants otherwise.
+fn paint_options(context: &Context) -> PaintOptions {
+    let (options, own) = (context.options, &context.model.defaults().paint);
+    let own = match options.sampler {
+        Some(sampler) => own.clone().under(sampler),
+        None => own.clone(),
+    };
+    PaintOptions {
+        steps: options.steps.unwrap_or(own.steps),
+        temperature: options.temperature.unwrap_or(own.temperature),
+        guidance: options.guidance.unwrap_or(own.guidance),
+        seed: options.seed,
+        ..own
+    }
 }
 
 /// The distinct combinations of the split, at most `limit` of them.

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use mmada_data::ImageBytes;
 use mmada_data::packs::{AnswerKind, CAPTION_PROMPT};
-use mmada_model::{ChatRequest, DescribeRequest, Message, Mmada, Seen, TextOptions};
+use mmada_model::{ChatRequest, DescribeRequest, Effort, Message, Mmada, Seen, TextOptions};
 
-use super::{Benchmark, Context, Example, OnProgress, Report, decode};
+use super::{Benchmark, Context, Example, OnProgress, Report, decode, finish};
 use crate::error::Result;
 use crate::grader::{ExactAnswer, ExactText, Grader, PlainText, Reply, ThinkFormat, Truth};
 use crate::interval::Score;
@@ -18,6 +18,7 @@ pub(super) fn caption(context: &Context, on_progress: OnProgress) -> Result<Repo
     }
     let options = text_options(context, &context.model.defaults().describe);
     let (mut exact, mut plain, mut examples) = (Vec::new(), Vec::new(), Vec::new());
+    let mut effort = Effort::default();
     context.groups(&items, on_progress, |first, group| {
         let mut sight = Sight::default();
         let pictures = group.iter().map(|item| (item.id.as_str(), &item.image));
@@ -31,7 +32,8 @@ pub(super) fn caption(context: &Context, on_progress: OnProgress) -> Result<Repo
             })
         });
         let requests: Vec<_> = requests.collect();
-        let replies = context.model.describe_many(&requests, &options)?.finish()?;
+        let run = context.model.describe_many(&requests, &options)?;
+        let replies = finish(run, &mut effort)?;
         for (item, reply) in group.iter().zip(replies) {
             let (reply, truth) = (reply.text, Truth::Text(&item.caption));
             exact.push(is_right(&ExactText, &reply, truth));
@@ -50,7 +52,8 @@ pub(super) fn caption(context: &Context, on_progress: OnProgress) -> Result<Repo
         Score::share("normalised", plain),
         Score::share("exact", exact),
     ];
-    Ok(context.report(Benchmark::Caption, n, scores, examples))
+    let report = context.report(Benchmark::Caption, n, scores, examples);
+    Ok(context.sampled(report, effort))
 }
 
 pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> {
@@ -61,6 +64,7 @@ pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> 
     let options = text_options(context, &context.model.defaults().describe);
     let mut sight = Sight::default();
     let (mut judged, mut examples) = (Vec::new(), Vec::new());
+    let mut effort = Effort::default();
     context.groups(&items, on_progress, |first, group| {
         sight.look(
             context.model,
@@ -75,7 +79,8 @@ pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> 
             })
         });
         let requests: Vec<_> = requests.collect();
-        let replies = context.model.describe_many(&requests, &options)?.finish()?;
+        let run = context.model.describe_many(&requests, &options)?;
+        let replies = finish(run, &mut effort)?;
         for (item, reply) in group.iter().zip(replies) {
             let is_right = is_right(&PlainText, &reply.text, Truth::Text(&item.answer));
             judged.push((item.kind, is_right));
@@ -97,7 +102,8 @@ pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> 
         Score::share("yes_no", of(AnswerKind::YesNo)),
         Score::share("open", of(AnswerKind::Open)),
     ];
-    Ok(context.report(Benchmark::Vqa, judged.len(), scores, examples))
+    let report = context.report(Benchmark::Vqa, judged.len(), scores, examples);
+    Ok(context.sampled(report, effort))
 }
 
 pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Report> {
@@ -108,6 +114,7 @@ pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Re
     let options = text_options(context, &context.model.defaults().text);
     let (mut answers, mut formats, mut examples) = (Vec::new(), Vec::new(), Vec::new());
     let mut kinds: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
+    let mut effort = Effort::default();
     context.groups(&items, on_progress, |first, group| {
         let messages: Vec<_> = group
             .iter()
@@ -116,7 +123,8 @@ pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Re
         let requests = messages.iter().zip(first..);
         let requests = requests.map(|(messages, example)| ChatRequest { messages, example });
         let requests: Vec<_> = requests.collect();
-        let replies = context.model.chat_many(&requests, &options)?.finish()?;
+        let run = context.model.chat_many(&requests, &options)?;
+        let replies = finish(run, &mut effort)?;
         for (at, reply) in replies.into_iter().enumerate() {
             let item = &items[first as usize + at];
             let answer = is_right(&ExactAnswer, &reply.text, Truth::Text(&item.answer));
@@ -141,16 +149,24 @@ pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Re
     ];
     let per_kind = kinds.into_iter();
     scores.extend(per_kind.map(|(kind, right)| Score::share(format!("answer/{kind}"), right)));
-    Ok(context.report(Benchmark::Reasoning, n, scores, examples))
+    let report = context.report(Benchmark::Reasoning, n, scores, examples);
+    Ok(context.sampled(report, effort))
 }
 
 /// The model's own options with what the caller wants otherwise.
 fn text_options(context: &Context, own: &TextOptions) -> TextOptions {
+    let options = context.options;
+    let own = match options.sampler {
+        Some(sampler) => own.clone().under(sampler),
+        None => own.clone(),
+    };
     TextOptions {
-        steps: context.options.steps.unwrap_or(own.steps),
-        temperature: context.options.temperature.unwrap_or(own.temperature),
-        seed: context.options.seed,
-        ..own.clone()
+        steps: options.steps.unwrap_or(own.steps),
+        temperature: options.temperature.unwrap_or(own.temperature),
+        commit: options.commit.or(own.commit),
+        ahead: options.ahead.or(own.ahead),
+        seed: options.seed,
+        ..own
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mmada_data::picture::Picture;
 use mmada_grade::{Benchmark, Error, EvalOptions, Report, evaluate};
-use mmada_model::Mmada;
+use mmada_model::{Mmada, Preset};
 
 use crate::tiny;
 
@@ -40,7 +40,12 @@ fn pack() -> tempfile::TempDir {
 fn run(model: &Mmada, dir: &Path, benchmark: Benchmark, options: &EvalOptions) -> Report {
     let mut seen = Vec::new();
     let mut on_progress = |done, total| seen.push((done, total));
-    let report = evaluate(model, dir, "test", benchmark, options, &mut on_progress).unwrap();
+    let mut report = evaluate(model, dir, "test", benchmark, options, &mut on_progress).unwrap();
+    // Time is the one number that differs from run to run.
+    if let Some(cost) = &mut report.cost {
+        assert!(cost.seconds > 0.0);
+        cost.seconds = 0.0;
+    }
     let (done, total) = *seen.last().unwrap();
     assert!(seen[0].0 == 0 && done == total && total > 0);
     report
@@ -93,6 +98,10 @@ fn every_benchmark_reports_its_numbers() {
         let has_sheet = matches!(benchmark, Benchmark::Reconstruction | Benchmark::Paint);
         assert_eq!(report.sheet.is_some(), has_sheet);
         assert!(!report.examples.is_empty());
+        assert_eq!(
+            report.cost.is_some(),
+            benchmark != Benchmark::Reconstruction
+        );
         // The size of the groups changes nothing.
         let single = EvalOptions {
             batch: 1,
@@ -106,6 +115,30 @@ fn every_benchmark_reports_its_numbers() {
             (report.task, n, report.examples)
         );
         assert_eq!(read.scores.len(), report.scores.len());
+    }
+}
+
+#[test]
+fn scores_stand_beside_what_they_cost() {
+    let (model, dir) = (tiny::model(), pack());
+    let cost = |benchmark, sampler| {
+        let options = EvalOptions {
+            samples: 2,
+            steps: Some(8),
+            sampler,
+            ..EvalOptions::default()
+        };
+        run(&model, dir.path(), benchmark, &options).cost.unwrap()
+    };
+    for benchmark in [Benchmark::Vqa, Benchmark::Paint, Benchmark::Reasoning] {
+        let own = cost(benchmark, None);
+        let exact = cost(benchmark, Some(Preset::Exact));
+        assert_eq!((own.forwards, own.tokens), (exact.forwards, exact.tokens));
+        let per_forward = exact.tokens as f64 / exact.forwards as f64;
+        assert!((exact.tokens_per_forward - per_forward).abs() < 1e-9);
+        assert!(exact.steps <= 8.0 && exact.sampler == Some(Preset::Exact));
+        let cached = cost(benchmark, Some(Preset::Cached));
+        assert!(cached.rows_per_token < exact.rows_per_token, "{cached:?}");
     }
 }
 

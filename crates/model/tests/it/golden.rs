@@ -28,7 +28,7 @@ fn golden_logits_come_through_the_denoiser() {
         .unwrap();
     let rows = Rows::pack(&ids);
     let want = Want::new(0..rows.len(), 0..config.embedding_size);
-    let logits = Network(&transformer).logits(&rows, &want).unwrap();
+    let logits = Network::new(&transformer).logits(&rows, &want).unwrap();
     let expected = io["unpadded_logits"].flatten_to(1).unwrap();
     let flat = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(logits.dims(), expected.dims());

@@ -6,5 +6,6 @@ mod examples;
 mod gaps;
 mod golden;
 mod pictures;
+mod samplers;
 mod text;
 mod tiny;

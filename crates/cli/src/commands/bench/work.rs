@@ -242,7 +242,7 @@ struct Counted<'s> {
 impl<'s> Counted<'s> {
     fn new(subject: &'s Subject) -> Self {
         Self {
-            network: Network(&subject.frozen),
+            network: Network::new(&subject.frozen),
             config: &subject.config,
             amount: Amount::default(),
         }

@@ -34,6 +34,7 @@ pub(super) fn table(reports: &[Report]) -> String {
             ]);
         }
     }
+    let costs: Vec<String> = reports.iter().filter_map(cost).collect();
     let width = |column: usize| {
         rows.iter()
             .map(|row| row[column].chars().count())
@@ -52,7 +53,23 @@ pub(super) fn table(reports: &[Report]) -> String {
             .collect::<Vec<_>>()
             .join("  ")
     };
-    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+    let lines = rows.iter().map(line).chain(costs);
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// What sampling took, in one line.
+fn cost(report: &Report) -> Option<String> {
+    let cost = report.cost?;
+    Some(format!(
+        "{} {} {}: {:.1} steps an item, {:.2} tokens and {:.0} rows a forward, {:.2} s",
+        report.data,
+        report.split,
+        report.task.name(),
+        cost.steps,
+        cost.tokens_per_forward,
+        cost.rows_per_token * cost.tokens_per_forward,
+        cost.seconds,
+    ))
 }
 
 /// Shares as per cent, everything else with two decimals.

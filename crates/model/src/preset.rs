@@ -1,0 +1,145 @@
+//! Samplers by name: how much of exactness is given for speed. This is the one place that says what
+//! a name stands for; single settings of a request overrule it.
+//!
+//! ```text
+//!             text                                    pictures
+//!   exact     every row, an even share of the steps   every row, the surest, every step guided
+//!   cached    dual cache, all rows anew every block   least certain rows after a warm-up
+//!   parallel  every row, all positions above 0.9      far apart positions, half the steps
+//!   verified  every row, drafts that are verified     as exact
+//!   fast      cached and parallel                     cached, the first 3/4 of the steps guided
+//!   turbo     one block of masks ahead, no refresh,   far apart positions, half the steps, only
+//!             all positions above 0.7                 their rows, the first half guided
+//! ```
+
+use mmada_diffusion::{CacheRule, Commit, Order, Refresh};
+use serde::{Deserialize, Serialize};
+
+/// A sampler by name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// Nothing is approximated: the tokens of the plain algorithm.
+    #[default]
+    Exact,
+    /// As many steps, but most rows are remembered from earlier ones.
+    Cached,
+    /// Exact forwards, but several tokens at once where the model is sure.
+    Parallel,
+    /// Exact forwards and bold drafts whose tokens are verified, and taken back if need be.
+    Verified,
+    /// Rows remembered and several tokens at once.
+    Fast,
+    /// As fast as the rules go; expect to lose quality.
+    Turbo,
+}
+
+/// What a preset says of text.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TextRules {
+    /// Which positions a step fixes.
+    pub commit: Commit,
+    /// Which rows it computes.
+    pub cache: CacheRule,
+    /// Blocks of masks after the present one that are looked at; absent: all.
+    pub blocks_ahead: Option<usize>,
+}
+
+/// What a preset says of pictures.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PictureRules {
+    /// Which positions are decided first.
+    pub order: Order,
+    /// Which rows a step computes.
+    pub cache: CacheRule,
+    /// Share of the steps, from the first on, that are guided.
+    pub guided: f32,
+    /// Share of a model's own steps that are taken.
+    pub steps: f32,
+}
+
+/// Never on its own account: only rows whose token changed are computed anew.
+const NO_REFRESH: Refresh = Refresh::Steps(usize::MAX);
+
+impl Preset {
+    /// All of them, from the most faithful to the fastest.
+    pub const ALL: [Self; 6] = [
+        Self::Exact,
+        Self::Cached,
+        Self::Parallel,
+        Self::Verified,
+        Self::Fast,
+        Self::Turbo,
+    ];
+
+    /// What it says of text.
+    pub fn text(self) -> TextRules {
+        let exact = TextRules {
+            commit: Commit::LowConfidence,
+            cache: CacheRule::Off,
+            blocks_ahead: None,
+        };
+        let (bold, cache) = (Commit::Threshold(0.9), CacheRule::Dual(Refresh::Block));
+        match self {
+            Self::Exact => exact,
+            Self::Cached => TextRules { cache, ..exact },
+            Self::Parallel => TextRules {
+                commit: bold,
+                ..exact
+            },
+            // The thresholds published for mathematics.
+            Self::Verified => TextRules {
+                commit: Commit::Verify {
+                    draft: 0.6,
+                    keep: 0.9,
+                },
+                ..exact
+            },
+            Self::Fast => TextRules {
+                commit: bold,
+                cache,
+                ..exact
+            },
+            Self::Turbo => TextRules {
+                commit: Commit::Threshold(0.7),
+                cache: CacheRule::Dual(NO_REFRESH),
+                blocks_ahead: Some(1),
+            },
+        }
+    }
+
+    /// What it says of pictures.
+    pub fn picture(self) -> PictureRules {
+        let exact = PictureRules {
+            order: Order::Confidence,
+            cache: CacheRule::Off,
+            guided: 1.0,
+            steps: 1.0,
+        };
+        let cache = CacheRule::ML_CACHE;
+        match self {
+            Self::Exact | Self::Verified => exact,
+            Self::Cached => PictureRules { cache, ..exact },
+            Self::Parallel => PictureRules {
+                order: Order::Halton,
+                steps: 0.5,
+                ..exact
+            },
+            Self::Fast => PictureRules {
+                cache,
+                guided: 0.75,
+                ..exact
+            },
+            Self::Turbo => PictureRules {
+                order: Order::Halton,
+                cache: CacheRule::Uncertain {
+                    warm_up: 0.0,
+                    share: 0.0,
+                    refresh: usize::MAX,
+                },
+                guided: 0.5,
+                steps: 0.5,
+            },
+        }
+    }
+}
