@@ -30,6 +30,20 @@ pub(crate) fn bar(total: u64, unit: &str) -> ProgressBar {
     bar
 }
 
+/// As [`bar`] where nobody knows how many there are: without the time to go.
+pub(crate) fn counter(unit: &str) -> ProgressBar {
+    if !is_interactive() {
+        return ProgressBar::hidden();
+    }
+    let template =
+        format!("{{msg:18}} {{spinner}} {{pos}} {unit}  {{per_sec}}  {{elapsed_precise}}");
+    let style = ProgressStyle::with_template(&template)
+        .unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let counter = ProgressBar::new_spinner().with_style(style);
+    counter.enable_steady_tick(Duration::from_millis(200));
+    counter
+}
+
 /// Something that takes a while and cannot say how long.
 pub(crate) fn spinner(message: String) -> ProgressBar {
     if !is_interactive() {

@@ -54,6 +54,8 @@ pub struct Allowed {
     pub range: Range<u32>,
     /// Ids in it that never win and take no part in the softmax.
     pub banned: Vec<u32>,
+    /// Ids that never win at single positions of the canvas.
+    pub banned_at: Vec<(usize, u32)>,
 }
 
 /// When text is finished before every position is.
@@ -320,6 +322,7 @@ impl Allowed {
         Self {
             range: vocab.text.clone(),
             banned: vocab.banned_text(),
+            banned_at: Vec::new(),
         }
     }
 
@@ -329,6 +332,7 @@ impl Allowed {
         Self {
             range: 0..vocab.rows,
             banned: Vec::new(),
+            banned_at: Vec::new(),
         }
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn propose(
     let mut uniforms = vec![0.0; if temperature > 0.0 { ids.len() } else { 0 }];
     let mut proposals = Vec::with_capacity(positions.len());
     for (n, &position) in positions.iter().enumerate() {
-        read_allowed(plan, scores, n, &mut row);
+        read_allowed(plan, scores, (n, position), &mut row);
         let best = if temperature > 0.0 {
             dice.fill(position, Purpose::Token, &mut uniforms);
             let noisy = row.iter().zip(&uniforms);
@@ -65,18 +65,26 @@ pub(crate) fn verdicts(
     let ids = &plan.allowed.range;
     let mut row = Vec::with_capacity(ids.len());
     let verdict = |(n, &(position, id)): (usize, &(usize, u32))| {
-        read_allowed(plan, scores, skipped + n, &mut row);
+        read_allowed(plan, scores, (skipped + n, position), &mut row);
         let odds = Odds::of(&mut row).ok_or(position)?;
         Ok((position, odds.probability((id - ids.start) as usize)))
     };
     committed.iter().enumerate().map(verdict).collect()
 }
 
-/// Logits of the n-th position asked for, without those of banned ids.
-fn read_allowed(plan: &TextPlan, scores: &Scores, n: usize, row: &mut Vec<f32>) {
-    let ids = &plan.allowed.range;
+/// Logits of the n-th position asked for, without those of ids that are banned there.
+fn read_allowed(
+    plan: &TextPlan,
+    scores: &Scores,
+    (n, position): (usize, usize),
+    row: &mut Vec<f32>,
+) {
+    let allowed = &plan.allowed;
+    let ids = &allowed.range;
     scores.read(n, row);
-    for id in plan.allowed.banned.iter().filter(|id| ids.contains(id)) {
+    let here = allowed.banned_at.iter().filter(|(at, _)| *at == position);
+    let banned = allowed.banned.iter().chain(here.map(|(_, id)| id));
+    for id in banned.filter(|id| ids.contains(id)) {
         row[(id - ids.start) as usize] = f32::NEG_INFINITY;
     }
 }

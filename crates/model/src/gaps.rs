@@ -65,8 +65,8 @@ pub fn parse(text: &str, gap: usize, limit: usize) -> Result<Vec<Piece>> {
     Ok(pieces)
 }
 
-/// Tokens and bytes of the gap that a text starts with; `Some((None, _))` is a gap whose number
-/// does not fit a machine word.
+/// Tokens and bytes of the gap that a text starts with; `Some((None, _))` is a gap whose number is
+/// none, or does not fit a machine word.
 fn gap_at(text: &str, gap: usize) -> Option<(Option<usize>, usize)> {
     let underscores = text.len() - text.trim_start_matches('_').len();
     if underscores >= 3 {
@@ -77,8 +77,7 @@ fn gap_at(text: &str, gap: usize) -> Option<(Option<usize>, usize)> {
         return Some((Some(1), "[MASK]".len()));
     }
     let (number, _) = inside.strip_prefix(':')?.split_once(']')?;
-    let is_number = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-    is_number.then(|| (number.parse().ok(), "[MASK:]".len() + number.len()))
+    Some((number.parse().ok(), "[MASK:]".len() + number.len()))
 }
 
 impl Gapped {

@@ -217,10 +217,14 @@ impl Mmada {
         };
         let span = answer_span(&sequence);
         let mut allowed = Allowed::text(self.vocab());
-        if !ends_open {
-            allowed
-                .banned
-                .extend([special.eos, special.pad, special.eot]);
+        let ends = [special.eos, special.pad, special.eot];
+        match gaps.last() {
+            // Something is asked for: the answer may end after a token of it, not before.
+            Some(gap) if ends_open => {
+                let first = span.start + gap.start;
+                allowed.banned_at.extend(ends.map(|end| (first, end)));
+            }
+            _ => allowed.banned.extend(ends),
         }
         let plan = TextPlan {
             block_length: span.len().max(1),

@@ -73,7 +73,10 @@ fn collect(pack: &Pack, texts: &mut Vec<String>) -> Result<()> {
     let tags = shards.map(tags);
     sources.extend(tags);
     let mixture = Mixture::open(&sources, Path::new("."), 0)?;
-    let bar = terminal::bar(mixture.len_hint().unwrap_or(0) as u64, "examples");
+    let bar = match mixture.len_hint() {
+        Some(total) => terminal::bar(total as u64, "examples"),
+        None => terminal::counter("examples"),
+    };
     bar.set_message(pack.name());
     for example in bar.wrap_iter(mixture.iter_once()) {
         let example = example?;

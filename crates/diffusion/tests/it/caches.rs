@@ -22,6 +22,7 @@ fn text(cache: CacheRule, ahead: Option<usize>) -> Canvas {
         allowed: Allowed {
             range: 0..10,
             banned: Vec::new(),
+            banned_at: Vec::new(),
         },
         stop: mmada_diffusion::Stop::Never,
         rest: mmada_diffusion::Rest::Masked,

@@ -17,6 +17,7 @@ fn plan(commit: Commit, steps: usize, block_length: usize) -> TextPlan {
         allowed: Allowed {
             range: 0..2,
             banned: Vec::new(),
+            banned_at: Vec::new(),
         },
         stop: Stop::Never,
         rest: Rest::Masked,

@@ -35,6 +35,7 @@ fn plan(case: &Value, network: &Network, batch: usize) -> TextPlan {
         allowed: Allowed {
             range: 0..network.0.config().embedding_size as u32,
             banned: Vec::new(),
+            banned_at: Vec::new(),
         },
         // The original stops when all rows of a batch agree; ours stops each canvas by itself.
         stop: match end {

@@ -75,6 +75,7 @@ fn text() -> impl Strategy<Value = Canvas> {
                 allowed: Allowed {
                     range: 0..10,
                     banned: vec![3],
+                    banned_at: Vec::new(),
                 },
                 stop: Stop::Never,
                 rest: Rest::Masked,

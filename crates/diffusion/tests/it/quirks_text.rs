@@ -22,6 +22,7 @@ fn plan(steps: usize, block_length: usize) -> TextPlan {
         allowed: Allowed {
             range: 0..10,
             banned: Vec::new(),
+            banned_at: Vec::new(),
         },
         stop: Stop::Never,
         rest: Rest::Masked,
@@ -334,4 +335,15 @@ fn masks_far_ahead_are_left_out_when_asked() {
     let canvas = Canvas::text(ids, MASK, plan).unwrap();
     let (_, _, asked) = run(tangled, canvas.guided(1.5, twin).unwrap());
     assert_eq!(rows(&asked), [20; 4]);
+}
+
+#[test]
+fn ids_banned_at_a_position_win_elsewhere() {
+    let loves_four: Rule = |_, _, id| f32::from(u8::from(id == 4)) * 5.0;
+    let mut plan = plan(3, 3);
+    plan.allowed.banned_at = vec![(1, 4), (1, 99)];
+    let canvas = Canvas::text(vec![1, MASK, MASK, MASK], MASK, plan).unwrap();
+    let (_, done, _) = run(loves_four, canvas);
+    assert_ne!(done[1], 4);
+    assert_eq!(done[2..], [4, 4]);
 }

@@ -171,6 +171,7 @@ fn text(subject: &Subject, args: &BenchArgs) -> Result<Canvas> {
         allowed: Allowed {
             range: subject.text.clone(),
             banned: Vec::new(),
+            banned_at: Vec::new(),
         },
         stop: Stop::Never,
         rest: Rest::Masked,
