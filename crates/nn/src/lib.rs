@@ -4,6 +4,7 @@
 //!   Params        named tensors of one model, frozen or trainable; Hugging Face safetensors
 //!   config        the sizes in config.json
 //!   transformer   the bidirectional transformer of LLaDA and MMaDA
+//!   lora          low-rank changes learnt beside its matrices, in PEFT's layout
 //!   magvit        the image tokenizer MAGVIT-v2, with its quantiser
 //!   clip          how well a text fits a picture, a frozen judge; its parts are in layers
 //!   image_reward  how much people would like a picture for a prompt, a frozen judge
@@ -16,6 +17,7 @@ pub mod config;
 pub mod error;
 pub mod image_reward;
 mod layers;
+pub mod lora;
 pub mod magvit;
 pub mod params;
 pub mod quantizer;
@@ -27,6 +29,7 @@ pub use config::{Config, Sizes};
 pub use error::{Error, Result};
 pub use image_reward::ImageReward;
 pub use layers::Activation;
+pub use lora::{Lora, LoraConfig};
 pub use magvit::ImageTokenizer;
 pub use params::{Init, Mode, Params, SaveDtype, SaveOptions};
 pub use transformer::Transformer;
