@@ -9,6 +9,7 @@
 //! Every task also takes many requests at once (`chat_many`, …), which share forwards. A request
 //! draws its random numbers by its own number, so its result does not depend on its company.
 
+mod adapter;
 pub mod denoiser;
 pub mod error;
 pub mod gaps;

@@ -11,6 +11,7 @@
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
+use mmada_nn::lora::{ADAPTER_CONFIG, Lora};
 use mmada_nn::magvit::{self, ImageTokenizer};
 use mmada_nn::transformer::{Config, Transformer};
 use mmada_nn::{Mode, Params, SaveOptions, atomic};
@@ -33,8 +34,10 @@ const ROW_BUDGET: usize = 4096;
 /// A model that chats, describes pictures and paints them.
 #[derive(Debug, Clone)]
 pub struct Mmada {
-    params: Params,
-    transformer: Transformer,
+    pub(crate) params: Params,
+    pub(crate) transformer: Transformer,
+    /// Low-rank changes beside the transformer's matrices.
+    pub(crate) adapter: Option<Lora>,
     codec: Codec,
     layout: Layout,
     pub(crate) image: Option<ImageParts>,
@@ -93,6 +96,7 @@ impl Mmada {
         let transformer = Transformer::load(config, &params)?;
         let model = Self {
             params,
+            adapter: None,
             layout: codec.layout(config.max_sequence_length),
             transformer,
             codec,
@@ -104,7 +108,7 @@ impl Mmada {
         Ok(model)
     }
 
-    /// Opens a model directory.
+    /// Opens a model directory, or the folder of an adapter and the model that it belongs to.
     ///
     /// # Errors
     /// Missing, malformed or hostile files, and parts that do not fit together; each names the
@@ -112,6 +116,9 @@ impl Mmada {
     pub fn open(dir: impl AsRef<Path>, options: &LoadOptions) -> Result<Self> {
         let dir = dir.as_ref();
         atomic::recover_dir(dir)?;
+        if dir.join(ADAPTER_CONFIG).is_file() && !dir.join("config.json").is_file() {
+            return Self::open_adapter(dir, options);
+        }
         for file in ["config.json", "tokenizer.json"] {
             if !dir.join(file).is_file() {
                 let place = dir.display().to_string();
@@ -133,15 +140,7 @@ impl Mmada {
         let config = Config::load(dir)?;
         let codes = image_codes(&config, image.as_ref())?;
         let codec = Codec::load(dir, codes, Some(embedding_rows(&config)))?;
-        let path = dir.join(GENERATION_CONFIG);
-        let defaults = match path.is_file() {
-            true => Defaults::parse(&std::fs::read(&path).map_err(|source| Error::Io {
-                action: "read",
-                path,
-                source,
-            })?)?,
-            false => Defaults::default(),
-        };
+        let defaults = read_defaults(dir)?.unwrap_or_default();
         let params = Params::load(dir, &options.device, options.dtype, options.mode)?;
         Self::new(&config, params, codec, image, defaults)
     }
@@ -199,7 +198,8 @@ impl Mmada {
     pub fn save(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
         let dir = dir.as_ref();
         let is_used = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-        if is_used && !dir.join("config.json").is_file() {
+        let is_model = ["config.json", ADAPTER_CONFIG].map(|file| dir.join(file).is_file());
+        if is_used && is_model == [false, false] {
             return Err(Error::request(
                 "folder to save into",
                 "a new or empty folder, or an earlier model",
@@ -210,22 +210,26 @@ impl Mmada {
         atomic::replace_dir(dir, |partial| self.write(partial, options))
     }
 
-    /// Writes the model's files into a folder, file by file. For folders that hold more than the
+    /// Writes the model's files into a folder, file by file; of a model with an adapter only the
+    /// adapter's and the sampling settings. For folders that hold more than the
     /// model, such as a checkpoint that is itself replaced as a whole.
     ///
     /// # Errors
     /// What the file system refuses.
     pub fn write(&self, dir: &Path, options: &SaveOptions) -> Result<()> {
-        write_text(
-            &dir.join("config.json"),
-            &format!("{:#}\n", self.config().to_json()),
-        )?;
         let defaults =
             serde_json::to_string_pretty(&self.defaults).map_err(|error| Error::Settings {
                 file: GENERATION_CONFIG,
                 problem: error.to_string(),
             })?;
         write_text(&dir.join(GENERATION_CONFIG), &format!("{defaults}\n"))?;
+        if let Some(adapter) = &self.adapter {
+            return Ok(adapter.save(dir)?);
+        }
+        write_text(
+            &dir.join("config.json"),
+            &format!("{:#}\n", self.config().to_json()),
+        )?;
         self.codec.save(dir)?;
         if let Some(image) = &self.image {
             let image_dir = dir.join(IMAGE_TOKENIZER);
@@ -386,6 +390,20 @@ fn image_codes(config: &Config, image: Option<&ImageParts>) -> Result<u32> {
 /// The config bounds the table far below 2^32 rows.
 fn embedding_rows(config: &Config) -> u32 {
     u32::try_from(config.embedding_size).unwrap_or(u32::MAX)
+}
+
+/// The sampling settings of a folder, if it has some.
+pub(crate) fn read_defaults(dir: &Path) -> Result<Option<Defaults>> {
+    let path = dir.join(GENERATION_CONFIG);
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let bytes = std::fs::read(&path).map_err(|source| Error::Io {
+        action: "read",
+        path,
+        source,
+    })?;
+    Defaults::parse(&bytes).map(Some)
 }
 
 fn utf8(file: &'static str, bytes: &[u8]) -> Result<String> {

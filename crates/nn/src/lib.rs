@@ -5,6 +5,7 @@
 //!   config        the sizes in config.json
 //!   transformer   the bidirectional transformer of LLaDA and MMaDA
 //!   cache         keys and values that outlive a forward
+//!   lora          low-rank changes learnt beside its matrices, in PEFT's layout
 //!   magvit        the image tokenizer MAGVIT-v2, with its quantiser
 //!   clip          how well a text fits a picture, a frozen judge; its parts are in layers
 //!   image_reward  how much people would like a picture for a prompt, a frozen judge
@@ -18,6 +19,7 @@ pub mod config;
 pub mod error;
 pub mod image_reward;
 mod layers;
+pub mod lora;
 pub mod magvit;
 pub mod params;
 pub mod quantizer;
@@ -30,6 +32,7 @@ pub use config::{Config, Sizes};
 pub use error::{Error, Result};
 pub use image_reward::ImageReward;
 pub use layers::Activation;
+pub use lora::{Lora, LoraConfig};
 pub use magvit::ImageTokenizer;
 pub use params::{Init, Mode, Params, SaveDtype, SaveOptions};
 pub use transformer::Transformer;

@@ -128,6 +128,24 @@ impl Params {
         Ok(params)
     }
 
+    /// Reads one safetensors file, whatever its name.
+    ///
+    /// # Errors
+    /// As [`Params::load`].
+    pub fn load_file(
+        path: &Path,
+        device: &Device,
+        dtype: Option<DType>,
+        mode: Mode,
+    ) -> Result<Self> {
+        let mut params = Self::new(device, mode);
+        weight_files::read_file(path, &mut |file, name, view| {
+            let tensor = weight_files::tensor(file, name, view, device)?;
+            params.add(name, tensor, dtype)
+        })?;
+        Ok(params)
+    }
+
     /// Reads one safetensors file that is already in memory, such as an embedded model.
     pub fn from_bytes(
         bytes: &[u8],

@@ -24,7 +24,8 @@ use mmada_tensor::{DType, Device, Recall, Rows, Segment, Tensor, Want};
 
 use self::pass::{Angles, Chosen, Pass, check_segments, check_wanted};
 pub use crate::config::{Architecture, Config, Sizes};
-use crate::{Cache, Error, Init, Mode, Params, Result};
+use crate::lora::Projection;
+use crate::{Cache, Error, Init, Lora, Mode, Params, Result};
 
 /// Where the residual stream can be looked at; see [`Transformer::trace`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,19 +52,24 @@ pub struct Transformer {
 #[derive(Debug, Clone)]
 struct Block {
     attn_norm: Tensor,
-    q_proj: Tensor,
-    k_proj: Tensor,
-    v_proj: Tensor,
-    attn_out: Tensor,
+    q_proj: Projection,
+    k_proj: Projection,
+    v_proj: Projection,
+    attn_out: Projection,
     ff_norm: Tensor,
-    ff_proj: Tensor,
-    up_proj: Tensor,
-    ff_out: Tensor,
+    ff_proj: Projection,
+    up_proj: Projection,
+    ff_out: Projection,
 }
 
 impl Transformer {
     /// Builds the network on tensors of `params`, whose names and shapes must be the config's.
     pub fn load(cfg: &Config, params: &Params) -> Result<Self> {
+        Self::adapted(cfg, params, None)
+    }
+
+    /// As [`Transformer::load`], with an adapter's changes beside the matrices.
+    pub fn adapted(cfg: &Config, params: &Params, lora: Option<&Lora>) -> Result<Self> {
         refuse_further_blocks(cfg, params)?;
         let (d, m, v) = (cfg.d_model, cfg.mlp_hidden_size, cfg.embedding_size);
         let wte = params.get(&name("wte"), &[v, d])?;
@@ -72,18 +78,22 @@ impl Transformer {
             false => params.get(&name("ff_out"), &[v, d])?,
         };
         let block = |index: usize| -> Result<Block> {
-            let get = |part: &str, shape: &[usize]| params.get(&block_name(index, part), shape);
+            let norm = |part: &str| params.get(&block_name(index, part), &[d]);
+            let get = |part: &str, out: usize, input: usize| {
+                let module = format!("model.transformer.blocks.{index}.{part}");
+                Projection::load(params, lora, &module, (out, input))
+            };
             let (q, kv) = (cfg.query_width(), cfg.key_value_width());
             Ok(Block {
-                attn_norm: get("attn_norm", &[d])?,
-                q_proj: get("q_proj", &[q, d])?,
-                k_proj: get("k_proj", &[kv, d])?,
-                v_proj: get("v_proj", &[kv, d])?,
-                attn_out: get("attn_out", &[d, q])?,
-                ff_norm: get("ff_norm", &[d])?,
-                ff_proj: get("ff_proj", &[m, d])?,
-                up_proj: get("up_proj", &[m, d])?,
-                ff_out: get("ff_out", &[d, m])?,
+                attn_norm: norm("attn_norm")?,
+                q_proj: get("q_proj", q, d)?,
+                k_proj: get("k_proj", kv, d)?,
+                v_proj: get("v_proj", kv, d)?,
+                attn_out: get("attn_out", d, q)?,
+                ff_norm: norm("ff_norm")?,
+                ff_proj: get("ff_proj", m, d)?,
+                up_proj: get("up_proj", m, d)?,
+                ff_out: get("ff_out", d, m)?,
             })
         };
         Ok(Self {
@@ -358,8 +368,8 @@ impl Transformer {
             key_value: self.cfg.n_kv_heads,
         };
         let n = self.norm(x, &block.attn_norm)?;
-        let k = ops::linear(&n, &block.k_proj)?;
-        let v = ops::linear(&n, &block.v_proj)?;
+        let k = block.k_proj.forward(&n)?;
+        let v = block.v_proj.forward(&n)?;
         let k = pass.angles.turn(&k, heads.key_value)?;
         let (k, v) = match pass.memory {
             None => (k, v),
@@ -377,13 +387,13 @@ impl Transformer {
                 (x, n, angles, segments)
             }
         };
-        let q = angles.turn(&ops::linear(&n, &block.q_proj)?, heads.query)?;
+        let q = angles.turn(&block.q_proj.forward(&n)?, heads.query)?;
         let mixed = ops::attention(&q, &k, &v, heads, segments)?;
-        let x = ops::add_linear(&x, &mixed, &block.attn_out)?;
+        let x = block.attn_out.add_to(&x, &mixed)?;
 
         let n = self.norm(&x, &block.ff_norm)?;
-        let hidden = ops::gated_linear(&n, &block.ff_proj, &block.up_proj)?;
-        Ok(ops::add_linear(&x, &hidden, &block.ff_out)?)
+        let hidden = Projection::gated(&block.ff_proj, &block.up_proj, &n)?;
+        block.ff_out.add_to(&x, &hidden)
     }
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {

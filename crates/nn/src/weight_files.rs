@@ -118,7 +118,8 @@ fn check_shard_name(label: &str, shard: &str) -> Result<()> {
     Err(bad(label, problem, "do not trust this model"))
 }
 
-fn read_file(path: &Path, visit: Visit) -> Result<()> {
+/// Visits every tensor of one file.
+pub(crate) fn read_file(path: &Path, visit: Visit) -> Result<()> {
     let label = path.display().to_string();
     let file = File::open(path).map_err(Error::io(path, "open"))?;
     if file.metadata().map_err(Error::io(path, "read"))?.len() == 0 {
@@ -199,6 +200,11 @@ pub(crate) fn write_dir(
         file.commit()?;
     }
     remove_stale(dir, &kept)
+}
+
+/// Writes all tensors into one file of this name, whole or not at all.
+pub(crate) fn write_file(path: &Path, tensors: &[(&str, &Tensor)], dtype: SaveDtype) -> Result<()> {
+    stage_shard(path, tensors, dtype)?.commit()
 }
 
 /// Cuts the tensors into files of at most `max_shard_bytes`, always at least one.

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use mmada_data::SourceConfig;
 use mmada_diffusion::{Coefficients, Corruption};
 use mmada_model::Defaults;
+use mmada_nn::LoraConfig;
 use mmada_tensor::Precision;
 use serde::{Deserialize, Serialize};
 
@@ -87,6 +88,10 @@ pub struct ModelSection {
     /// Folder of the trained image tokenizer. With `from`, the model's own is meant when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_tokenizer: Option<PathBuf>,
+    /// Train low-rank changes beside the model of `init.from`, and nothing else. What is saved is
+    /// the adapter, in PEFT's layout.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lora: Option<LoraConfig>,
     /// The sampling settings that the model is saved with, and sample sheets are made with. When
     /// absent those of the folder, or the published ones at the image tokenizer's size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -347,6 +352,7 @@ impl RunConfig {
     fn check(&self) -> Result<()> {
         let is_fresh = !matches!(self.model.init, Init::From(_));
         let is_denoise = matches!(self.objective, ObjectiveConfig::Denoise(_));
+        let is_reconstruct = matches!(self.objective, ObjectiveConfig::Reconstruct(_));
         let lacks_tokenizer = is_fresh && is_denoise && self.model.tokenizer.is_none();
         let share = |value: f32| (0.0..=1.0).contains(&value);
         let denoise = match &self.objective {
@@ -368,6 +374,10 @@ impl RunConfig {
                 "no [[data]] source; name at least one",
             ),
             (self.log.every == 0, "log.every is 0; ask for at least one"),
+            (
+                self.model.lora.is_some() && (is_fresh || is_reconstruct),
+                "model.lora needs the transformer of a folder: model.init = { from = \"DIR\" }",
+            ),
             (
                 lacks_tokenizer,
                 "model.tokenizer is missing: a fresh model needs the folder of one",

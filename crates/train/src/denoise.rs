@@ -171,19 +171,6 @@ impl Denoise {
             noised,
         }
     }
-
-    /// The model with its present weights as constants: sampling records no graph.
-    fn frozen(&self) -> Result<Mmada> {
-        let model = &self.network.model;
-        Mmada::new(
-            model.config(),
-            model.params().frozen(),
-            model.codec().clone(),
-            model.image_parts().cloned(),
-            model.defaults().clone(),
-        )
-        .map_err(Error::model)
-    }
 }
 
 /// Multiples of this, modulo 1, cover the unit interval more evenly than any random draw.
@@ -197,7 +184,7 @@ impl Objective for Denoise {
     type Network = Denoiser;
 
     fn parameters(&self) -> Vec<(String, Var)> {
-        self.network.model.params().vars()
+        self.network.model.trainable().vars()
     }
 
     fn batch(&mut self, at: Moment) -> Result<NoisedBatch> {
@@ -259,11 +246,12 @@ impl Objective for Denoise {
     }
 
     fn restore(&mut self, folder: &Path) -> Result<()> {
-        weights::take_over(self.network.model.params(), folder)
+        weights::take_over(self.network.model.trainable(), folder)
     }
 
     fn samples(&self, config: &SamplesConfig, seed: u64) -> Result<Sheet> {
-        self.probes.sheet(&self.frozen()?, config, seed)
+        let model = self.network.model.frozen().map_err(Error::model)?;
+        self.probes.sheet(&model, config, seed)
     }
 }
 

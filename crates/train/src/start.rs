@@ -1,11 +1,11 @@
 //! The model a run begins with: a folder's, or random weights around a tokenizer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mmada_model::{Defaults, ImageParts, LoadOptions, Mmada};
-use mmada_nn::Mode;
 use mmada_nn::magvit::ImageTokenizer;
 use mmada_nn::transformer::{Config, Sizes, Transformer};
+use mmada_nn::{Lora, Mode};
 use mmada_tensor::Device;
 use mmada_tokens::Codec;
 use serde_json::Value;
@@ -22,11 +22,14 @@ pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
         Init::From(folder) => {
             let options = LoadOptions {
                 device: device.clone(),
-                mode: Mode::Trainable,
+                mode: match run.model.lora {
+                    Some(_) => Mode::Frozen,
+                    None => Mode::Trainable,
+                },
                 ..LoadOptions::default()
             };
             let model = Mmada::open(folder, &options).map_err(Error::model)?;
-            with_parts(run, model, device)?
+            adapted(run, &with_parts(run, model, device)?, folder)?
         }
         Init::Config(file) => fresh(run, &weights::read_text(file)?, device)?,
         Init::Sizes(table) => {
@@ -38,6 +41,25 @@ pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
         Some(defaults) => Ok(model.with_defaults(defaults.clone())),
         None => Ok(model),
     }
+}
+
+/// The model with a new adapter, where the run wants one.
+fn adapted(run: &RunConfig, model: &Mmada, folder: &Path) -> Result<Mmada> {
+    let Some(cfg) = &run.model.lora else {
+        return Ok(model.clone());
+    };
+    if model.adapter().is_some() {
+        let what = format!(
+            "model.lora: expected a whole model in {}, got an adapter; \
+             leave model.lora out to train that one further",
+            folder.display()
+        );
+        return Err(Error::Config(what));
+    }
+    let base = folder.display().to_string();
+    let device = model.params().device();
+    let adapter = Lora::init(cfg, model.config(), &base, run.run.seed, device)?;
+    model.with_adapter(adapter).map_err(Error::model)
 }
 
 /// A model of a folder, with another tokenizer or image tokenizer where the run names one.
@@ -57,7 +79,13 @@ fn with_parts(run: &RunConfig, model: Mmada, device: &Device) -> Result<Mmada> {
         None => model.codec().clone(),
     };
     let (config, params) = (model.config().clone(), model.params().clone());
-    Mmada::new(&config, params, codec, image, model.defaults().clone()).map_err(Error::model)
+    let other = Mmada::new(&config, params, codec, image, model.defaults().clone());
+    let adapter = model.adapter().cloned();
+    let other = other.and_then(|other| match adapter {
+        Some(adapter) => other.with_adapter(adapter),
+        None => Ok(other),
+    });
+    other.map_err(Error::model)
 }
 
 /// Random weights. `text` is a `config.json`, or only the sizes of one.

@@ -149,7 +149,7 @@ impl UniGrpo {
         let judges = Judges::open(&config.rewards, &config.judges, device)?;
         let model = start::model(run, device)?;
         let reference = match config.surrogate.kl > 0.0 {
-            true => Some(frozen(&start::model(run, device)?)?),
+            true => Some(reference(run, &model, device)?),
             false => None,
         };
         let mixture =
@@ -220,7 +220,7 @@ impl UniGrpo {
             return Err(Error::Config(SIZE_IN_PROMPTS.to_owned()));
         };
         let prompts = self.prompts(count)?;
-        let policy = frozen(&self.network.model)?;
+        let policy = self.network.model.frozen().map_err(Error::model)?;
         let config = &self.config;
         let sampling = Sampling {
             group: config.group,
@@ -293,7 +293,7 @@ impl Objective for UniGrpo {
     type Network = Policy;
 
     fn parameters(&self) -> Vec<(String, Var)> {
-        self.network.model.params().vars()
+        self.network.model.trainable().vars()
     }
 
     fn batch(&mut self, at: Moment) -> Result<EstimateBatch> {
@@ -350,11 +350,11 @@ impl Objective for UniGrpo {
     }
 
     fn restore(&mut self, folder: &Path) -> Result<()> {
-        weights::take_over(self.network.model.params(), folder)
+        weights::take_over(self.network.model.trainable(), folder)
     }
 
     fn samples(&self, config: &SamplesConfig, seed: u64) -> Result<Sheet> {
-        let model = frozen(&self.network.model)?;
+        let model = self.network.model.frozen().map_err(Error::model)?;
         let mut sheet = self.probes.sheet(&model, config, seed)?;
         self.latest.show(&mut sheet)?;
         Ok(sheet)
@@ -369,7 +369,7 @@ impl Network<EstimateBatch> for Policy {
         if estimates.is_empty() {
             let total = self
                 .model
-                .params()
+                .trainable()
                 .vars()
                 .first()
                 .map(|(_, var)| var.sum_all());
@@ -435,16 +435,20 @@ impl Network<EstimateBatch> for Policy {
     }
 }
 
-/// The model with its present weights as constants.
-fn frozen(model: &Mmada) -> Result<Mmada> {
-    Mmada::new(
-        model.config(),
-        model.params().frozen(),
-        model.codec().clone(),
-        model.image_parts().cloned(),
-        model.defaults().clone(),
-    )
-    .map_err(Error::model)
+/// The policy that a run begins with, for as long as it lasts. A new adapter changes nothing yet, so
+/// the model without it serves, and no weight is held twice; an older one is copied; a model that is
+/// trained as a whole is opened again.
+fn reference(run: &RunConfig, model: &Mmada, device: &Device) -> Result<Mmada> {
+    let reference = match (&run.model.lora, model.adapter()) {
+        (Some(_), _) => model.without_adapter(),
+        (None, Some(adapter)) => adapter
+            .copied()
+            .map_err(mmada_model::Error::from)
+            .and_then(|adapter| model.with_adapter(adapter)),
+        (None, None) => return start::model(run, device)?.frozen().map_err(Error::model),
+    };
+    let reference = reference.and_then(|reference| reference.frozen());
+    reference.map_err(Error::model)
 }
 
 impl UniGrpoConfig {

@@ -2,16 +2,21 @@
 
 use std::path::Path;
 
+use mmada_nn::lora::ADAPTER_MODEL;
 use mmada_nn::{Mode, Params};
 
 use crate::{Error, Result};
 
-/// Overwrites every trainable tensor with the one of a folder.
+/// Overwrites every trainable tensor with the one of a folder, of a model or of an adapter.
 ///
 /// # Errors
 /// When the folder lacks a tensor or has it in another shape.
 pub(crate) fn take_over(params: &Params, folder: &Path) -> Result<()> {
-    let saved = Params::load(folder, params.device(), None, Mode::Frozen)?;
+    let adapter = folder.join(ADAPTER_MODEL);
+    let saved = match adapter.is_file() {
+        true => Params::load_file(&adapter, params.device(), None, Mode::Frozen)?,
+        false => Params::load(folder, params.device(), None, Mode::Frozen)?,
+    };
     for (name, var) in params.vars() {
         let tensor = saved.get(&name, var.dims())?;
         var.set(&tensor.to_dtype(var.dtype())?)?;

@@ -268,6 +268,7 @@ fn bad_settings_are_refused() {
     let allowed = Allowed {
         range: 0..10,
         banned,
+        banned_at: Vec::new(),
     };
     refused(TextPlan {
         allowed,

@@ -7,6 +7,7 @@ mod clip;
 mod common;
 mod config;
 mod image_reward;
+mod lora;
 mod losses;
 mod magvit;
 mod magvit_tiny;

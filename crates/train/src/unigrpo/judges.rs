@@ -165,7 +165,7 @@ fn open(name: &GraderName, config: &JudgesConfig, device: &Device) -> Result<Arc
         GraderName::Shape => Arc::new(Each(Shows::Shape)),
         GraderName::Drawing => Arc::new(Each(Shows::Both)),
         GraderName::Clip => {
-            let dir = folder(name, config.clip.as_ref(), "openai/clip-vit-base-patch32")?;
+            let dir = folder(name, config.clip.as_ref(), "openai/clip-vit-large-patch14")?;
             Arc::new(ClipScore::open(dir, device).map_err(Error::data)?)
         }
         GraderName::ImageReward => {

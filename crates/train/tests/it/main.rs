@@ -5,6 +5,7 @@ mod checkpoint;
 mod config;
 mod golden;
 mod kill;
+mod lora;
 mod metrics;
 mod optimizer;
 mod runs;
