@@ -14,7 +14,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("diffusion", &["tensor", "tokens"]),
     ("data", &["tensor", "tokens"]),
     ("model", &["nn", "diffusion", "tokens", "tensor", "data"]),
-    ("grade", &["model", "data", "diffusion", "tensor", "tokens"]),
+    (
+        "grade",
+        &["model", "data", "nn", "diffusion", "tensor", "tokens"],
+    ),
     (
         "train",
         &[
@@ -43,7 +46,9 @@ fn main() -> ExitCode {
 }
 
 fn tidy() -> ExitCode {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // Asked at run time: a build folder may have been copied from another checkout.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| "xtask".into());
+    let root = Path::new(&manifest).join("..");
     let mut problems = Vec::new();
     check_layers(&root, &mut problems);
     let mut files = Vec::new();
@@ -62,6 +67,7 @@ fn tidy() -> ExitCode {
             .to_string();
         check_file(&name, &text, &mut problems);
     }
+    check_quirks(&root, &files, &mut problems);
     for problem in &problems {
         eprintln!("{problem}");
     }
@@ -113,6 +119,43 @@ fn check_layers(root: &Path, problems: &mut Vec<String>) {
                 ));
             }
         }
+    }
+}
+
+/// Invariant: each quirk of the original is decided, and the tests named beside it exist.
+fn check_quirks(root: &Path, files: &[PathBuf], problems: &mut Vec<String>) {
+    let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
+    let is_test = |file: &&PathBuf| file.components().any(|part| part.as_os_str() == "tests");
+    let tests: String = files
+        .iter()
+        .filter(is_test)
+        .map(|file| read(file))
+        .collect();
+    let table = read(&root.join("docs/quirks.md"));
+    let mut next = 1;
+    for (index, line) in table.lines().enumerate() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let [_, number, _, _, shown, _] = cells[..] else {
+            continue;
+        };
+        let Ok(number) = number.parse::<u32>() else {
+            continue;
+        };
+        let mut say = |what: String| problems.push(format!("docs/quirks.md:{}: {what}", index + 1));
+        if number != next {
+            say(format!("quirk {next} is missing"));
+        }
+        next = number + 1;
+        for test in shown.split('`').skip(1).step_by(2) {
+            if !tests.contains(&format!("fn {test}(")) {
+                say(format!(
+                    "no test is called {test}; name the one that shows it"
+                ));
+            }
+        }
+    }
+    if next == 1 {
+        problems.push("docs/quirks.md: expected a table of quirks, got none".to_owned());
     }
 }
 

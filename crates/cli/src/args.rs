@@ -1,9 +1,13 @@
 //! What can be typed. Nothing here acts; `commands` does.
 
+mod bench;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-use mmada_diffusion::Commit;
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
+use mmada_diffusion::{Commit, Schedule};
+
+pub(crate) use self::bench::{BenchArgs, BenchTask, PrecisionArg};
 
 /// Multimodal masked diffusion: one model that chats, describes pictures and paints them.
 #[derive(Debug, Parser)]
@@ -30,7 +34,7 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Describe a picture, or answer a question about it.
     #[command(
-        after_help = "Examples:\n  mmada describe assets/examples/red-triangle.png\n  mmada describe assets/examples/red-triangle.png \"what color is the shape?\"\n  mmada describe assets/examples/red-triangle.png --answer \"a red ___\"   # completes a half-given answer"
+        after_help = "Examples:\n  mmada describe assets/examples/red-triangle.png\n  mmada describe assets/examples/red-triangle.png \"what color is the shape?\"\n  mmada describe assets/examples/red-triangle.png --answer \"a red ___\""
     )]
     Describe(DescribeArgs),
     /// Paint a picture from words.
@@ -64,6 +68,11 @@ pub(crate) enum Command {
         after_help = "Examples:\n  mmada eval vqa --data assets/data/shapes --split test\n  mmada eval reasoning --data assets/data/arithmetic --sampler fast --json   # score and cost\n  mmada eval all --data assets/data --split test --json"
     )]
     Eval(EvalArgs),
+    /// Measure how fast forwards, sampling and training are here, and how near to the peak.
+    #[command(
+        after_help = "Examples:\n  mmada bench text\n  mmada bench forward --shape d=512,layers=8,heads=8,mlp=1536,vocab=8192 --precision bf16 --json"
+    )]
+    Bench(BenchArgs),
     /// Print the sequence a prompt becomes, with its spans in colour.
     #[command(
         after_help = "Examples:\n  mmada explain \"What is 12 + 30?\"\n  mmada explain --task paint \"a blue circle\""
@@ -107,10 +116,10 @@ pub(crate) struct SampleArgs {
     #[arg(long)]
     pub(crate) steps: Option<usize>,
     /// Randomness of the tokens (text) or of the order (pictures); 0 is greedy.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
     /// Strength of classifier-free guidance; 0 is none.
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) guidance: Option<f32>,
     /// Show every step as the masks melt away.
     #[arg(long)]
@@ -225,22 +234,15 @@ pub(crate) struct CanvasArgs {
     /// Where the picture goes; a number is added when there are several.
     #[arg(long, short, default_value = "out/painting.png")]
     pub(crate) output: PathBuf,
-    /// How many tokens stay masked over time.
-    #[arg(long, value_enum)]
-    pub(crate) schedule: Option<ScheduleArg>,
+    /// How many tokens stay masked over time: cosine, linear, sigmoid, or pow and an exponent (pow2).
+    #[arg(long)]
+    pub(crate) schedule: Option<Schedule>,
     /// How the randomness of the order fades.
     #[arg(long, value_enum)]
     pub(crate) anneal: Option<AnnealArg>,
     /// Fidelity or speed, by name [default: the model's].
     #[arg(long, value_enum)]
     pub(crate) sampler: Option<SamplerArg>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ScheduleArg {
-    Cosine,
-    Linear,
-    Sigmoid,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -290,14 +292,15 @@ pub(crate) struct FillArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("edit").args(["mask", "extend"]).required(true)))]
 pub(crate) struct InpaintArgs {
     /// PNG, JPEG or WebP.
     pub(crate) image: PathBuf,
     /// The mask picture.
-    #[arg(long, required_unless_present = "extend")]
+    #[arg(long)]
     pub(crate) mask: Option<PathBuf>,
     /// Pixels to add at a side; may be given for several sides.
-    #[arg(long, value_name = "left|right|up|down=N", conflicts_with = "mask")]
+    #[arg(long, value_name = "left|right|up|down=N")]
     pub(crate) extend: Vec<String>,
     /// What the picture shows.
     #[arg(long, short, default_value = "")]
@@ -326,7 +329,7 @@ pub(crate) struct TrainArgs {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
     pub(crate) device: DeviceArg,
-    /// Print one JSON object at the end.
+    /// Print one JSON object at the end, or the resolved run as one.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -367,8 +370,11 @@ pub(crate) struct EvalArgs {
     /// Denoising steps [default: the model's].
     #[arg(long)]
     pub(crate) steps: Option<usize>,
+    /// Randomness of the tokens (text) or of the order (pictures) [default: the model's].
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) temperature: Option<f32>,
     /// Strength of guidance when painting [default: the model's].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub(crate) guidance: Option<f32>,
     /// Fidelity or speed, by name [default: the model's].
     #[arg(long, value_enum)]
@@ -424,9 +430,15 @@ pub(crate) struct ExplainArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ExplainTask {
+    /// A message and its answer.
     Chat,
+    /// Plain text, as it is learnt.
+    Text,
+    /// A question about the picture of `--image`, and its answer.
     Describe,
+    /// A picture from words.
     Paint,
+    /// A thought, then a picture.
     ThinkPaint,
 }
 

@@ -76,8 +76,15 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 /// Whether something was asked that no model could do, as opposed to work that failed.
 fn is_impossible_request(error: &anyhow::Error) -> bool {
     use mmada_model::Error::{Diffusion, Empty, Request, Tokens};
+    if let Some(mmada_train::Error::Override(_)) = error.downcast_ref() {
+        return true;
+    }
+    let of_model = match error.downcast_ref() {
+        Some(mmada_grade::Error::Model(error)) => Some(error),
+        _ => error.downcast_ref(),
+    };
     matches!(
-        error.downcast_ref(),
+        of_model,
         Some(
             Empty { .. }
                 | Request { .. }

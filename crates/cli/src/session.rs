@@ -5,12 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use mmada_data::picture::{Limits, Mask, Picture};
-use mmada_diffusion::{Anneal, Schedule};
+use mmada_diffusion::Anneal;
 use mmada_model::{FillOptions, LoadOptions, Mmada, PaintOptions, Preset, TextOptions};
 
-use crate::args::{
-    AnnealArg, CanvasArgs, ModelArgs, SampleArgs, SamplerArg, ScheduleArg, TextArgs,
-};
+use crate::args::{AnnealArg, CanvasArgs, ModelArgs, SampleArgs, SamplerArg, TextArgs};
 use crate::hub::Source;
 use crate::{device, embedded, hub, terminal, usage};
 
@@ -108,7 +106,7 @@ pub(crate) fn paint_options(
         steps: sample.steps.unwrap_or(own.steps),
         temperature: sample.temperature.unwrap_or(own.temperature),
         guidance: sample.guidance.unwrap_or(own.guidance),
-        schedule: canvas.schedule.map_or(own.schedule, schedule),
+        schedule: canvas.schedule.unwrap_or(own.schedule),
         anneal: canvas.anneal.map_or(own.anneal, anneal),
         seed,
         ..own
@@ -124,14 +122,6 @@ pub(crate) fn preset(sampler: SamplerArg) -> Preset {
         SamplerArg::Verified => Preset::Verified,
         SamplerArg::Fast => Preset::Fast,
         SamplerArg::Turbo => Preset::Turbo,
-    }
-}
-
-fn schedule(schedule: ScheduleArg) -> Schedule {
-    match schedule {
-        ScheduleArg::Cosine => Schedule::Cosine,
-        ScheduleArg::Linear => Schedule::Linear,
-        ScheduleArg::Sigmoid => Schedule::SIGMOID,
     }
 }
 

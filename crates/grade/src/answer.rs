@@ -6,6 +6,8 @@
 //!                               └── final_answer ──┘ └number┘  = 1042/1
 //! ```
 
+use crate::equality::Answer;
+
 /// The part of a reply that answers: after `</think>`, inside the last `\boxed{…}`, after
 /// `####`, or after "answer is"; the trimmed reply otherwise. A thought that never ends answers
 /// nothing.
@@ -51,11 +53,17 @@ fn boxed(text: &str) -> Option<&str> {
     None
 }
 
-/// Whether two final answers mean the same: equal as numbers where both are numbers, else equal in
-/// [`plain_text`] form. An empty answer is never right.
+/// Whether two final answers mean the same. Two mathematical answers are compared by
+/// [`equality`](crate::equality). Where one of them is a sentence, the only number in it counts, if a
+/// number is expected; else both are compared in [`plain_text`] form. An empty answer is never right.
 pub fn same_answer(got: &str, expected: &str) -> bool {
+    let truth = Answer::read(expected);
+    if let (Some(got), Some(truth)) = (Answer::read(got), &truth) {
+        return got.equals(truth);
+    }
+    let expects_number = truth.is_none_or(|truth| truth.is_number());
     match (number(got), number(expected)) {
-        (Some(got), Some(expected)) => got == expected,
+        (Some(got), Some(expected)) if expects_number => got == expected,
         _ => {
             let got = plain_text(got);
             !got.is_empty() && got == plain_text(expected)
@@ -73,8 +81,10 @@ pub struct Number {
 }
 
 impl Number {
-    fn new(numerator: i128, denominator: i128) -> Option<Self> {
-        if denominator == 0 {
+    /// A fraction in lowest terms; `None` for a denominator of 0, and at the very edge of the range,
+    /// where a sign cannot be turned.
+    pub(crate) fn new(numerator: i128, denominator: i128) -> Option<Self> {
+        if denominator == 0 || numerator == i128::MIN || denominator == i128::MIN {
             return None;
         }
         let divisor = gcd(numerator.unsigned_abs(), denominator.unsigned_abs()) as i128;
@@ -165,7 +175,7 @@ fn fraction(text: &str) -> Option<Number> {
     )
 }
 
-fn decimal(text: &str) -> Option<Number> {
+pub(crate) fn decimal(text: &str) -> Option<Number> {
     let text = text.replace(',', "");
     let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
     // More digits than this cannot be an answer, and would overflow the products above.

@@ -1,11 +1,17 @@
-//! What can go wrong in a benchmark.
+//! What can go wrong in a benchmark, or with a judge that is a network.
 
-/// An error of a benchmark.
+/// An error of a benchmark or a judge.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The model.
     #[error(transparent)]
     Model(#[from] mmada_model::Error),
+    /// A judge's network.
+    #[error("a judge's network: {0}")]
+    Network(#[source] mmada_nn::Error),
+    /// A judge's tokenizer.
+    #[error("a judge's tokenizer: {0}")]
+    Tokenizer(#[from] mmada_tokens::Error),
     /// The pack.
     #[error(transparent)]
     Data(#[from] mmada_data::DataError),
@@ -33,5 +39,12 @@ pub enum Error {
     },
 }
 
-/// The result of a benchmark.
+impl Error {
+    /// A failed tensor operation of a judge.
+    pub(crate) fn tensor(source: mmada_tensor::candle::Error) -> Self {
+        Self::Network(source.into())
+    }
+}
+
+/// The result of a benchmark or a judge.
 pub type Result<T> = std::result::Result<T, Error>;

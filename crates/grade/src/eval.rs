@@ -51,6 +51,8 @@ pub struct EvalOptions {
     pub seed: u64,
     /// Denoising steps; `None` is the model's own.
     pub steps: Option<usize>,
+    /// Temperature of texts and paintings; `None` is the model's own.
+    pub temperature: Option<f32>,
     /// Guidance of paintings; `None` is the model's own.
     pub guidance: Option<f32>,
     /// Sampler; `None` is the model's own.
@@ -71,6 +73,7 @@ impl Default for EvalOptions {
             batch: 64,
             seed: 0,
             steps: None,
+            temperature: None,
             guidance: None,
             sampler: None,
             commit: None,

@@ -2,20 +2,31 @@
 //!
 //! ```text
 //!   answer, drawing    what a text answers, what a picture shows
+//!   equality           whether two answers mean the same in mathematics
 //!   grader             judges: one trait for rewards and benchmarks alike
+//!   judge              many replies at once: graders, networks, endpoints
+//!   clip               how well text and picture fit
+//!   endpoint           a judge of one's own, over HTTP
 //!   interval           scores with 95 % intervals
 //!   eval               benchmarks: pack folder + split + model -> report
 //! ```
 
 pub mod answer;
+pub mod clip;
 pub mod drawing;
+pub mod endpoint;
+pub mod equality;
 pub mod error;
 pub mod eval;
 pub mod grader;
 pub mod interval;
+pub mod judge;
 
+pub use clip::ClipScore;
 pub use drawing::Drawing;
+pub use endpoint::{Endpoint, EndpointOptions};
 pub use error::{Error, Result};
 pub use eval::{Benchmark, Cost, EvalOptions, Report, evaluate};
 pub use grader::{Grader, Reply, Truth};
 pub use interval::{Interval, Score};
+pub use judge::{Case, Each, Judge};

@@ -158,7 +158,10 @@ impl Mmada {
             return Err(Error::request(
                 "pixels beyond the edges",
                 format!("multiples of {f}, not all 0"),
-                format!("{sides:?}"),
+                format!(
+                    "left {}, right {}, up {}, down {}",
+                    sides.left, sides.right, sides.up, sides.down
+                ),
                 "for example --extend right=32",
             ));
         }

@@ -202,7 +202,14 @@ impl ImageTokenizer {
     /// # Shapes
     /// images `[b, 3, H, W]` in [-1, 1]
     pub fn forward_train(&self, images: &Tensor) -> Result<Reconstruction> {
-        let z = self.encode(images)?;
+        self.reconstruct(self.encode(images)?)
+    }
+
+    /// Quantises and decodes the encoder's output: detached, it trains the decoder alone.
+    ///
+    /// # Shapes
+    /// z `[b, bits, h, w]`
+    pub fn reconstruct(&self, z: Tensor) -> Result<Reconstruction> {
         let (zq, codes) = self.quantize(&z)?;
         Ok(Reconstruction {
             reconstruction: self.decode(&zq)?,

@@ -9,11 +9,14 @@
 //! The engines fix their blocking from the shapes and the caches and reduce every element on one
 //! worker, so the bits do not depend on the number of threads.
 
+mod columns;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
 
 use gemmkit::Parallelism;
 use half::bf16;
+
+pub(crate) use columns::{Columns, Factor};
 
 use crate::precision::Precision;
 
@@ -108,16 +111,18 @@ pub(crate) fn product(precision: Precision, a: Matrix<'_>, b: Matrix<'_>) -> Vec
 }
 
 /// `out = alpha · a · b`, or that added to it; `out` holds row after row.
-pub(crate) fn product_into(
+pub(crate) fn product_into<'a>(
     precision: Precision,
     alpha: f32,
-    (a, b): (Matrix<'_>, Matrix<'_>),
+    (a, b): (Matrix<'_>, impl std::convert::Into<Factor<'a>>),
     into: Into,
     out: &mut [f32],
     workers: Workers,
 ) {
+    let b = b.into();
+    let cols = b.cols();
     assert!(
-        out.len() >= a.rows * b.cols,
+        out.len() >= a.rows * cols,
         "product does not fit its output"
     );
     // SAFETY: the slice is exclusive and large enough, as just checked.
@@ -127,58 +132,65 @@ pub(crate) fn product_into(
             alpha,
             (a, b),
             into,
-            (out.as_mut_ptr(), b.cols),
+            (out.as_mut_ptr(), cols),
             workers,
-        )
+        );
     }
 }
 
 /// `out = alpha · a · b`, or that added to it, with rows of `out` `row_stride` elements apart.
 ///
 /// # Safety
-/// `out` is valid for writes (and reads when adding) of a.rows rows of b.cols elements
-/// `row_stride ≥ b.cols` apart, and nobody else touches those elements meanwhile.
-pub(crate) unsafe fn product_at(
+/// `out` is valid for writes (and reads when adding) of a.rows rows of as many elements as b has
+/// columns, `row_stride` ≥ that apart, and nobody else touches those elements meanwhile.
+pub(crate) unsafe fn product_at<'a>(
     precision: Precision,
+    alpha: f32,
+    (a, b): (Matrix<'_>, impl std::convert::Into<Factor<'a>>),
+    into: Into,
+    (out, row_stride): (*mut f32, usize),
+    workers: Workers,
+) {
+    let b = b.into();
+    assert!(
+        a.cols == b.rows(),
+        "matrices of a product do not fit together"
+    );
+    if a.rows == 0 || b.cols() == 0 {
+        return;
+    }
+    let out = (out, row_stride);
+    #[cfg(target_arch = "x86_64")]
+    if precision == Precision::Bf16 && a.cols > 0 && tiles::is_available() {
+        // SAFETY: the unit is there, factors were checked against their slices when made, and `out`
+        // is the caller's promise.
+        unsafe { tiles::product(alpha, (a, b), into, out, workers) };
+        return;
+    }
+    b.written(|b| match precision {
+        // SAFETY: the caller's promise.
+        Precision::F32 => unsafe { product_f32(alpha, (a, b), into, out, workers) },
+        Precision::Bf16 => {
+            let (left, right) = (a.rounded(), b.rounded());
+            let left = Matrix::new(&left, a.rows, a.cols);
+            let right = Matrix::new(&right, b.rows, b.cols);
+            // SAFETY: the caller's promise.
+            unsafe { product_f32(alpha, (left, right), into, out, workers) };
+        }
+    });
+}
+
+/// [`product_at`] by `gemmkit`.
+///
+/// # Safety
+/// As for [`product_at`]; the factors fit together.
+unsafe fn product_f32(
     alpha: f32,
     (a, b): (Matrix<'_>, Matrix<'_>),
     into: Into,
     (out, row_stride): (*mut f32, usize),
     workers: Workers,
 ) {
-    assert!(
-        a.cols == b.rows,
-        "matrices of a product do not fit together"
-    );
-    if a.rows == 0 || b.cols == 0 {
-        return;
-    }
-    #[cfg(target_arch = "x86_64")]
-    if precision == Precision::Bf16 && a.cols > 0 && tiles::is_available() {
-        // SAFETY: the unit is there, `Matrix` was checked against its slice when made, and `out` is
-        // the caller's promise.
-        unsafe { tiles::product(alpha, a, b, into, (out, row_stride), workers) };
-        return;
-    }
-    if precision == Precision::Bf16 {
-        let (left, right) = (a.rounded(), b.rounded());
-        let pair = (
-            Matrix::new(&left, a.rows, a.cols),
-            Matrix::new(&right, b.rows, b.cols),
-        );
-        // SAFETY: the caller's promise.
-        unsafe {
-            product_at(
-                Precision::F32,
-                alpha,
-                pair,
-                into,
-                (out, row_stride),
-                workers,
-            )
-        };
-        return;
-    }
     let parallelism = match workers {
         Workers::Caller => Parallelism::Serial,
         Workers::Pool => Parallelism::Rayon(0),
@@ -208,4 +220,15 @@ pub(crate) unsafe fn product_at(
             parallelism,
         );
     }
+}
+
+/// Multiplies bf16 on the tile unit for a while; returns how many operations that were, or nothing
+/// where there is no such unit.
+pub(crate) fn spin_bf16() -> Option<f64> {
+    #[cfg(target_arch = "x86_64")]
+    if tiles::is_available() {
+        // SAFETY: the unit is there.
+        return Some(unsafe { tiles::spin() });
+    }
+    None
 }

@@ -21,7 +21,6 @@ pub(crate) mod orthogonal;
 pub(crate) mod picture;
 pub(crate) mod rotary;
 
-use std::cell::RefCell;
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape, Storage, Tensor};
@@ -137,22 +136,6 @@ pub(crate) fn for_each_pair(
         .zip(second.par_chunks_mut(size))
         .enumerate()
         .for_each(|(i, (a, b))| work(i * size, a, b));
-}
-
-thread_local! {
-    /// Buffers that tasks of this thread have given back.
-    static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Lends `work` a buffer of `len` elements of any content, kept by the thread for the next task.
-pub(crate) fn with_scratch<T>(len: usize, work: impl FnOnce(&mut [f32]) -> T) -> T {
-    let mut buffer = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    let result = work(&mut buffer[..len]);
-    SCRATCH.with_borrow_mut(|kept| kept.push(buffer));
-    result
 }
 
 /// A buffer that several tasks write at disjoint places.

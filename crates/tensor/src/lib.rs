@@ -19,9 +19,11 @@ mod gemm;
 mod kernels;
 pub mod ops;
 pub mod packed;
+pub mod peak;
 pub mod precision;
 pub mod process;
 pub mod random;
+mod scratch;
 
 pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};
 pub use error::{Error, Result};

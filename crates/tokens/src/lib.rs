@@ -6,6 +6,7 @@
 //!              └──────── codec ────────┘
 //! ```
 
+pub mod caption;
 pub mod codec;
 pub mod error;
 pub mod layout;
@@ -17,6 +18,7 @@ pub mod vocab;
 
 mod file;
 
+pub use caption::CaptionTokenizer;
 pub use codec::Codec;
 pub use error::{Error, Result};
 pub use layout::{Layout, Padding, Tail};

@@ -202,6 +202,19 @@ pub struct ReconstructConfig {
     pub entropy: f64,
     /// The quantiser's commitment loss: encoder outputs near their codes.
     pub commitment: f64,
+    /// What moves.
+    pub learnt: Learnt,
+}
+
+/// The part of the image tokenizer that is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Learnt {
+    /// Encoder and decoder.
+    #[default]
+    All,
+    /// The decoder: codes stay what they are, and with them every model trained on them.
+    Decoder,
 }
 
 impl Default for ReconstructConfig {
@@ -212,6 +225,7 @@ impl Default for ReconstructConfig {
             edges: 0.0,
             entropy: 1.0,
             commitment: 1.0,
+            learnt: Learnt::All,
         }
     }
 }
@@ -291,7 +305,13 @@ impl RunConfig {
     /// When the file cannot be read, is no TOML, or a key or value does not belong in a run.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(Error::file(path, "read the run"))?;
+        let is_sound = || !overrides.is_empty() && Self::parse(&text, &[]).is_ok();
         Self::parse(&text, overrides).map_err(|error| match error {
+            Error::Config(what) if is_sound() => Error::Override(format!(
+                "{}, changed by {}: {what}",
+                path.display(),
+                overrides.join(" ")
+            )),
             Error::Config(what) => Error::Config(format!("{}: {what}", path.display())),
             other => other,
         })

@@ -5,9 +5,12 @@ use std::path::{Path, PathBuf};
 /// An error of training: what happened, what was expected, what to try.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A run file or an override that does not describe a run.
+    /// A run file that does not describe a run.
     #[error("{0}")]
     Config(String),
+    /// An override of the command line that does not fit the run file, which is sound by itself.
+    #[error("{0}")]
+    Override(String),
     /// A file that cannot be read or written.
     #[error("{path}: {doing}: {source}")]
     File {

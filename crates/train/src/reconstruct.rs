@@ -21,7 +21,7 @@ use mmada_nn::{Mode, Params, SaveOptions};
 use mmada_tensor::{Device, Tensor, Var};
 use serde_json::Value;
 
-use crate::config::{Init, ReconstructConfig, RunConfig, SamplesConfig};
+use crate::config::{Init, Learnt, ReconstructConfig, RunConfig, SamplesConfig};
 use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
 use crate::samples::{self, COLUMNS};
 use crate::{Error, Result, weights};
@@ -97,6 +97,9 @@ impl Objective for Reconstruct {
     fn parameters(&self) -> Vec<(String, Var)> {
         let mut vars = self.params.vars();
         vars.retain(|(name, _)| !quantizer::is_buffer(name));
+        if self.network.terms.learnt == Learnt::Decoder {
+            vars.retain(|(name, _)| name.starts_with("decoder."));
+        }
         vars
     }
 
@@ -180,7 +183,11 @@ impl Objective for Reconstruct {
 
 impl Network<Pictures> for Autoencoder {
     fn loss(&self, batch: &Pictures) -> Result<BatchLoss> {
-        let pass = self.tokenizer.forward_train(&batch.images)?;
+        let z = self.tokenizer.encode(&batch.images)?;
+        let pass = self.tokenizer.reconstruct(match self.terms.learnt {
+            Learnt::All => z,
+            Learnt::Decoder => z.detach(),
+        })?;
         let losses = self.tokenizer.quantizer_losses(&pass.z)?;
         let pixels = self.pixel_terms(&pass.reconstruction, &batch.images)?;
         let entropy = (&losses.entropy * self.terms.entropy)?;

@@ -140,6 +140,7 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
         samples: args.samples,
         seed: args.model.seed,
         steps: args.steps,
+        temperature: args.temperature,
         guidance: args.guidance,
         sampler: args.sampler.map(session::preset),
         commit: args.commit,

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use console::{Color, style};
 use mmada_model::Mmada;
 use mmada_tokens::thought::THINK_PAINT_PROMPT;
-use mmada_tokens::{Sequence, SpanKind};
+use mmada_tokens::{Sequence, SpanKind, Tail, Task};
 use serde_json::{Value, json};
 
 use crate::args::{ExplainArgs, ExplainTask};
@@ -28,6 +28,7 @@ fn sequence(model: &Mmada, args: &ExplainArgs) -> Result<Sequence> {
     };
     let laid_out = match args.task {
         ExplainTask::Chat => layout.chat_prompt(&codec.prompt(&args.prompt)?, defaults.text.length),
+        ExplainTask::Text => layout.text(&codec.text(&args.prompt)?, Tail::None),
         ExplainTask::Paint => {
             let masks = layout.masks(image_len()?);
             layout.paint(&codec.text(args.prompt.trim())?, &masks)
@@ -91,7 +92,7 @@ fn as_json(model: &Mmada, args: &ExplainArgs, sequence: &Sequence) -> Value {
     };
     json!({
         "task": "explain",
-        "layout": format!("{:?}", sequence.task).to_lowercase(),
+        "layout": layout_name(sequence.task),
         "prompt": args.prompt,
         "length": sequence.ids.len(),
         "context": model.layout().context(),
@@ -128,6 +129,17 @@ fn cell(model: &Mmada, run: &[u32], kind: SpanKind) -> String {
     };
     let text = style(token(model, run[0])).fg(color(kind));
     format!("{text}{}{times}", style(format!(":{}", run[0])).dim())
+}
+
+/// The layout as `--task` takes it.
+fn layout_name(task: Task) -> &'static str {
+    match task {
+        Task::Text => "text",
+        Task::Chat => "chat",
+        Task::Describe => "describe",
+        Task::Paint => "paint",
+        Task::ThinkPaint => "think-paint",
+    }
 }
 
 fn name(kind: SpanKind) -> &'static str {

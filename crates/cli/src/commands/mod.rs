@@ -1,5 +1,6 @@
 //! One file per command, and what several of them do alike.
 
+mod bench;
 mod chat;
 mod completions;
 mod describe;
@@ -39,6 +40,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Inspect(args) => return inspect::run(&args),
         Command::Doctor(args) => return doctor::run(&args),
         Command::Eval(args) => eval::run(&args),
+        Command::Bench(args) => bench::run(&args),
         Command::Completions { shell } => completions::run(shell),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -30,7 +30,14 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
     watcher.clear();
     let summary = match outcome? {
         Outcome::Resolved(text) => {
-            output::line(text.trim_end())?;
+            match args.json {
+                true => output::json(&json!({
+                    "task": "train",
+                    "run": args.run,
+                    "resolved": toml::from_str::<toml::Table>(&text)?,
+                }))?,
+                false => output::line(text.trim_end())?,
+            }
             return Ok(ExitCode::SUCCESS);
         }
         Outcome::Trained(summary) => summary,

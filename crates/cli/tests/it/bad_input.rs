@@ -36,6 +36,13 @@ fn empty_and_too_long_prompts() {
         2,
         &["temperature"],
     );
+    let negative = &mut ask(&["paint", "hi", "-o", to, "--temperature", "-1"]);
+    fails(negative, 2, &["temperature", "-1", "from 0"]);
+    fails(
+        &mut ask(&["paint", "hi", "-o", to, "--schedule", "pow-1"]),
+        2,
+        &["pow-1", "cosine", "pow2"],
+    );
     assert!(!out.exists());
 }
 
@@ -70,7 +77,14 @@ fn impossible_sizes() {
     for side in ["right", "right=", "sideways=8", "right=0", "right=-8"] {
         fails(&mut extend(side), 2, &["--extend", "right=32", side]);
     }
-    fails(&mut extend("right=7"), 2, &["multiple", "8"]);
+    fails(
+        &mut extend("right=7"),
+        2,
+        &["multiples of 8", "left 0, right 7, up 0, down 0"],
+    );
+    let neither = &mut mmada();
+    neither.arg("inpaint").arg(&picture);
+    fails(neither, 2, &["--mask", "--extend"]);
 }
 
 #[test]
@@ -215,9 +229,19 @@ fn run_files_that_are_none() {
         1,
         &["absent.toml"],
     );
-    fails(&mut train(&run, &["run.stepz=3"]), 1, &["stepz"]);
-    fails(&mut train(&run, &["run.steps=many"]), 1, &["steps"]);
-    fails(&mut train(&run, &["steps"]), 1, &["steps"]);
+    // The file is sound; what was typed is not.
+    for (wrong, part) in [
+        ("run.stepz=3", "stepz"),
+        ("run.steps=many", "steps"),
+        ("steps", "key=value"),
+    ] {
+        fails(
+            &mut train(&run, &[wrong]),
+            2,
+            &["run.toml, changed by", wrong, part],
+        );
+    }
+    fails(&mut train(&unknown, &["run.stepz=3"]), 1, &["unknown.toml"]);
     assert!(!dir.path().join("out").exists());
 }
 
@@ -250,6 +274,14 @@ fn data_that_is_none() {
         1,
         &["valid", "test, train"],
     );
+    for (setting, part) in [
+        ("--steps=0", "steps"),
+        ("--temperature=-1", "temperature"),
+        ("--guidance=nan", "guidance"),
+    ] {
+        let mut wrong = eval("paint", &pack, "test");
+        fails(wrong.arg(setting), 2, &[part, "expected"]);
+    }
     let tokenizer = dir.path().join("tok");
     let mut train = mmada();
     train

@@ -2,7 +2,7 @@
 
 use crate::support::{fails, mmada, said, works};
 
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "try",
     "chat",
     "describe",
@@ -12,6 +12,7 @@ const COMMANDS: [&str; 13] = [
     "train",
     "train-tokenizer",
     "eval",
+    "bench",
     "explain",
     "inspect",
     "doctor",

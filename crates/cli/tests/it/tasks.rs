@@ -320,7 +320,7 @@ fn explain_tells_the_spans() {
     let dir = tempfile::tempdir().unwrap();
     let model = support::model_dir(dir.path());
     let picture = picture_file(dir.path(), SIDE, SIDE);
-    for task in ["chat", "describe", "paint", "think-paint"] {
+    for task in ["chat", "text", "describe", "paint", "think-paint"] {
         let explain = |extra: &[&str]| {
             let mut command = mmada();
             command
@@ -332,10 +332,11 @@ fn explain_tells_the_spans() {
         };
         let plain = works(&mut explain(&[]));
         assert!(
-            !plain.contains('\u{1b}') && plain.contains("prompt "),
+            !plain.contains('\u{1b}') && plain.contains("frame "),
             "{plain}"
         );
         let value = json(&mut explain(&["--json"]));
+        assert_eq!(value["layout"], task);
         let spans = value["spans"].as_array().unwrap();
         let ids: usize = spans
             .iter()

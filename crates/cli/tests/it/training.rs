@@ -22,6 +22,9 @@ fn a_dry_run_prints_the_resolved_run_and_writes_nothing() {
     assert_eq!(resolved["lr"]["peak"].as_float(), Some(0.25));
     assert_eq!(resolved["run"]["steps"].as_integer(), Some(7));
     assert!(resolved.contains_key("optimizer"), "{out}");
+    let dry = ["run.steps=7", "--dry-run", "--json"];
+    let value = json(mmada().arg("train").arg(&run).args(dry));
+    assert_eq!(value["resolved"]["run"]["steps"], 7);
     assert_eq!(before, files(dir.path()));
 }
 

@@ -131,6 +131,7 @@ fn paint_options(context: &Context) -> PaintOptions {
     };
     PaintOptions {
         steps: options.steps.unwrap_or(own.steps),
+        temperature: options.temperature.unwrap_or(own.temperature),
         guidance: options.guidance.unwrap_or(own.guidance),
         seed: options.seed,
         ..own

@@ -162,6 +162,7 @@ fn text_options(context: &Context, own: &TextOptions) -> TextOptions {
     };
     TextOptions {
         steps: options.steps.unwrap_or(own.steps),
+        temperature: options.temperature.unwrap_or(own.temperature),
         commit: options.commit.or(own.commit),
         ahead: options.ahead.or(own.ahead),
         seed: options.seed,

@@ -154,6 +154,27 @@ fn limits_spread_over_the_split() {
     assert!(report.examples[0].input.contains('1') && report.examples[1].input.contains('3'));
 }
 
+/// Same seed, other steps, temperature or guidance: other pictures.
+#[test]
+fn settings_reach_the_sampler() {
+    let (model, dir) = (tiny::model(), pack());
+    let paint = |options: &EvalOptions| run(&model, dir.path(), Benchmark::Paint, options).sheet;
+    let base = EvalOptions {
+        samples: 1,
+        ..EvalOptions::default()
+    };
+    let usual = paint(&base);
+    assert_eq!(paint(&base), usual);
+    let with = |change: fn(&mut EvalOptions)| {
+        let mut options = base.clone();
+        change(&mut options);
+        paint(&options)
+    };
+    assert_ne!(with(|options| options.steps = Some(1)), usual);
+    assert_ne!(with(|options| options.temperature = Some(9.0)), usual);
+    assert_ne!(with(|options| options.guidance = Some(9.0)), usual);
+}
+
 #[test]
 fn splits_and_folders_that_lack_something_are_refused() {
     let (model, dir) = (tiny::model(), pack());

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod answer;
+mod clip;
 mod drawing;
+mod endpoint;
+mod equality;
 mod eval;
 mod interval;
 #[path = "../../../model/tests/it/tiny.rs"]

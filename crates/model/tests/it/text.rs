@@ -131,6 +131,17 @@ fn pictures_are_described() {
         .finish()
         .unwrap();
     assert_eq!(one[0], many[1]);
+    // Guidance works about pictures too, and counts.
+    let guided = |guidance| {
+        let options = TextOptions {
+            guidance,
+            temperature: 0.0,
+            ..options.clone()
+        };
+        let run = model.describe(&picture, "what is it?", &options).unwrap();
+        run.finish().unwrap().remove(0)
+    };
+    assert_ne!(guided(0.0).text, guided(8.0).text);
     // Nothing asked is the model's own question.
     let own = model.defaults().question.clone();
     let unasked = model

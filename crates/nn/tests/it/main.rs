@@ -3,6 +3,7 @@
 
 mod atomic;
 mod cache;
+mod clip;
 mod common;
 mod config;
 mod losses;

@@ -1,7 +1,7 @@
 //! Products of bf16 matrices on the tile unit of recent Intel processors (AMX), summed in f32.
 //!
 //! ```text
-//!   a, f32, any strides ──round, pack──▶ panels of 32 rows      ┐
+//!   a, f32, rows or columns ──round, pack──▶ panels of 32 rows      ┐
 //!                                                               ├─▶ 2 × 2 tiles of sums ──▶ out
 //!   b, f32, any strides ──round, pack──▶ panels of 32 columns   ┘
 //! ```
@@ -22,7 +22,7 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-use super::{Into, Matrix, Workers};
+use super::{Factor, Into, Matrix, Workers};
 use pack::{Line, Operand, Side, pack};
 
 /// Rows of a tile, and columns of a tile of sums.
@@ -95,13 +95,12 @@ thread_local! {
 /// least; `out` as in [`super::product_at`].
 pub(super) unsafe fn product(
     alpha: f32,
-    a: Matrix<'_>,
-    b: Matrix<'_>,
+    (a, b): (Matrix<'_>, Factor<'_>),
     into: Into,
     (out, row_stride): (*mut f32, usize),
     workers: Workers,
 ) {
-    let work = a.rows * a.cols * b.cols;
+    let work = a.rows * a.cols * b.cols();
     let is_shared = workers == Workers::Pool && work > SMALL && rayon::current_num_threads() > 1;
     let (mut left, mut right) = BUFFERS.take();
     let (a, b) = (Operand::left(a), Operand::right(b));
@@ -123,6 +122,8 @@ pub(super) unsafe fn product(
             let right_panels = first..(first + columns).min(b.panels());
             let left_panel = task / blocks;
             let left = &left[left_panel * a.panel_lines()..][..a.panel_lines()];
+            // SAFETY: the unit is there, and this task uses no other code that has tiles.
+            let _configured = unsafe { Configured::new() };
             for panel in right_panels {
                 let right = &right[panel * b.panel_lines()..][..b.panel_lines()];
                 // SAFETY: both panels are packed to `steps` steps; each (left, right) pair is one
@@ -141,6 +142,26 @@ pub(super) unsafe fn product(
         }
     }
     BUFFERS.set((left, right));
+}
+
+/// Multiplies the same two panels again and again; returns how many operations that were.
+///
+/// # Safety
+/// The unit [`is_available`].
+pub(super) unsafe fn spin() -> f64 {
+    const STEPS: usize = 8;
+    const CALLS: usize = 64;
+    let panel = vec![Line::ZERO; 2 * TILE * STEPS];
+    let mut sums = Sums([0.0; PANEL * PANEL]);
+    let out = sums.0.as_mut_ptr();
+    // SAFETY: as promised; nothing else here has tiles.
+    let _configured = unsafe { Configured::new() };
+    for _ in 0..CALLS {
+        let (left, right) = (panel.as_ptr(), panel.as_ptr());
+        // SAFETY: the panels hold `STEPS` steps, the sums have room for all four tiles.
+        unsafe { kernel(left, right, STEPS, (true, true), out, PANEL, false) };
+    }
+    (2 * PANEL * PANEL * DEPTH * STEPS * CALLS) as f64
 }
 
 /// Where a product goes.
@@ -166,8 +187,8 @@ impl Target {
     /// Multiplies two panels; `(number, lanes)` of each tell which part of the product it is.
     ///
     /// # Safety
-    /// The unit is available, the panels have equally many lines, and the rectangle they make may be
-    /// written.
+    /// The registers are [`Configured`], the panels have equally many lines, and the rectangle they
+    /// make may be written.
     unsafe fn multiply(
         self,
         left: &[Line],
@@ -234,6 +255,28 @@ static CONFIG: TileConfig = TileConfig {
     rows: [16, 16, 16, 16, 16, 16, 16, 16, 0, 0, 0, 0, 0, 0, 0, 0],
 };
 
+/// The tile registers of this thread, ready for use; released at the end.
+struct Configured;
+
+impl Configured {
+    /// # Safety
+    /// The unit is available, and nobody else on this thread uses tiles meanwhile.
+    unsafe fn new() -> Self {
+        // SAFETY: the instruction reads 64 bytes.
+        unsafe {
+            asm!("ldtilecfg [{}]", in(reg) &raw const CONFIG, options(nostack, preserves_flags));
+        }
+        Self
+    }
+}
+
+impl Drop for Configured {
+    fn drop(&mut self) {
+        // SAFETY: the registers are this task's, see `new`.
+        unsafe { asm!("tilerelease", options(nomem, nostack, preserves_flags)) };
+    }
+}
+
 /// A kernel for one arrangement of tiles: registers 0 to 3 hold sums, 4 and 5 rows of a, 6 and 7
 /// columns of b.
 macro_rules! kernel {
@@ -241,10 +284,9 @@ macro_rules! kernel {
         // A row further down in `out`, and sixteen rows.
         let (bytes, below) = (4 * $stride, 4 * $stride * TILE);
         // SAFETY: the panels hold `steps` steps of 2,048 bytes each, `out` room for the tiles that
-        // are stored; tile registers belong to nobody else, and are released at the end.
+        // are stored; the tile registers are configured.
         unsafe {
             asm!(
-                "ldtilecfg [{config}]",
                 "test {add:e}, {add:e}",
                 "jnz 3f",
                 "tilezero tmm0",
@@ -261,8 +303,6 @@ macro_rules! kernel {
                 "dec {n}",
                 "jnz 2b",
                 $($store,)*
-                "tilerelease",
-                config = in(reg) &raw const CONFIG,
                 add = in(reg) u32::from($begin),
                 left = inout(reg) $l => _,
                 right = inout(reg) $r => _,
@@ -282,7 +322,7 @@ macro_rules! kernel {
 /// Multiplies two packed panels into up to 2 × 2 tiles at `out`.
 ///
 /// # Safety
-/// The unit is available; the panels hold `steps` ≥ 1 steps; the tiles that `has_two` names may be
+/// The registers are [`Configured`]; the panels hold `steps` ≥ 1 steps; the tiles that `has_two` names may be
 /// written at `out`, whose rows are `stride` elements apart, and read when adding.
 unsafe fn kernel(
     left: *const Line,

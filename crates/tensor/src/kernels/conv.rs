@@ -1,21 +1,22 @@
-//! Square convolutions as matrix products over tiles of whole output rows.
+//! Square convolutions as products with the matrix of columns, tile by tile of whole output rows.
 //!
 //! ```text
-//!   tile of target rows ─► columns [channels·k·k, pixels] ─► weight · columns ─► tile of output
+//!   pictures ──pad──▶ planes ──shift by tap──▶ columns [channels·k·k, pixels] ──weight ·──▶ output
 //! ```
 //!
-//! The gradient of the input is the same walk the other way round: targets are input pixels,
-//! sources are output gradients, and the taps run backwards. A 1×1 convolution of stride 1 reads
-//! its source in place. b batch, k width of the kernel.
+//! With a stride s a picture is s·s planes, one for each remainder of its coordinates, so that the
+//! pixels of a row of columns always lie side by side. The gradient of the input is the same walk the
+//! other way round: over output gradients with zeros between them, and the taps in reverse. A 1×1
+//! convolution of stride 1 reads its source in place. b batch, k width of the kernel.
 
 use std::ops::Range;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{Shared, math, output, slice, sum_in_order, view, with_scratch};
-use crate::Precision;
-use crate::gemm::{Into, Matrix, Workers, product_at, product_into};
+use super::{Shared, math, output, slice, sum_in_order, view};
+use crate::gemm::{Columns, Factor, Into, Matrix, Workers, product_at, product_into};
+use crate::{Precision, scratch};
 
 /// Elements of the columns of one tile: 256 KiB, which stays in a core's own cache.
 const TILE_ELEMENTS: usize = 64 * 1024;
@@ -40,22 +41,17 @@ struct Pictures {
     width: usize,
 }
 
-/// Which source pixel a tap of the kernel reads for a target pixel.
-#[derive(Clone, Copy)]
-enum Taps {
-    /// Targets are outputs: source = target · stride + tap - padding.
-    Forward(Conv),
-    /// Targets are inputs: source = (target + padding - tap) / stride where that is whole.
-    Backward(Conv),
-}
-
-/// The walk from source pictures to target pictures.
+/// The walk from source pictures to target pictures: target pixel y meets, through tap t, the source
+/// pixel `(y · stride + t - padding) / dilation` where that is whole and inside.
 #[derive(Clone, Copy)]
 struct Walk {
     source: Pictures,
     target: Pictures,
     k: usize,
-    taps: Taps,
+    stride: usize,
+    dilation: usize,
+    padding: isize,
+    precision: Precision,
 }
 
 impl Conv {
@@ -75,41 +71,100 @@ impl Pictures {
     }
 }
 
-impl Taps {
-    /// The source index along one axis, when it lies in the picture.
-    fn source(self, target: usize, tap: usize, size: usize) -> Option<usize> {
-        let source = match self {
-            Self::Forward(conv) => (target * conv.stride + tap).checked_sub(conv.padding)?,
-            Self::Backward(conv) => {
-                let scaled = (target + conv.padding).checked_sub(tap)?;
-                if scaled % conv.stride != 0 {
-                    return None;
-                }
-                scaled / conv.stride
-            }
-        };
-        (source < size).then_some(source)
-    }
-
-    fn conv(self) -> Conv {
-        match self {
-            Self::Forward(conv) | Self::Backward(conv) => conv,
-        }
-    }
-}
-
 impl Walk {
-    /// Whether the columns are the source itself.
+    /// Whether the rows of columns are the planes of the source itself.
     fn is_pointwise(&self) -> bool {
-        let Conv {
-            stride, padding, ..
-        } = self.taps.conv();
-        self.k == 1 && stride == 1 && padding == 0
+        self.k == 1 && self.stride == 1 && self.dilation == 1 && self.padding == 0
     }
 
     /// Rows of the matrix of columns.
     fn depth(&self) -> usize {
         self.source.channels * self.k * self.k
+    }
+
+    /// Height and width of a padded plane.
+    fn plane(&self) -> (usize, usize) {
+        let reach = (self.k - 1) / self.stride;
+        (self.target.height + reach, self.target.width + reach)
+    }
+
+    /// Elements of a padded picture; none where the source is read in place.
+    fn padded_len(&self) -> usize {
+        let (height, width) = self.plane();
+        match self.is_pointwise() {
+            true => 0,
+            false => self.source.channels * self.stride * self.stride * height * width,
+        }
+    }
+
+    /// Where each row of columns begins within a padded picture.
+    fn offsets(&self) -> Vec<usize> {
+        let (height, width) = self.plane();
+        let (k, s) = (self.k, self.stride);
+        let taps = (0..k * k).map(|tap| (tap / k, tap % k));
+        let taps: Vec<usize> = taps
+            .map(|(y, x)| ((y % s * s + x % s) * height + y / s) * width + x / s)
+            .collect();
+        let planes = (0..self.source.channels).map(|channel| channel * s * s * height * width);
+        planes
+            .flat_map(|plane| taps.iter().map(move |tap| plane + tap))
+            .collect()
+    }
+
+    /// The source index that a coordinate of the padded picture stands for.
+    fn source_index(&self, at: usize, size: usize) -> Option<usize> {
+        let at = usize::try_from(at as isize - self.padding).ok()?;
+        let index = at / self.dilation;
+        (at % self.dilation == 0 && index < size).then_some(index)
+    }
+
+    /// Writes the padded planes of one picture.
+    fn pad(&self, source: &[f32], out: &mut [f32]) {
+        let (height, width) = self.plane();
+        let s = self.stride;
+        let Pictures {
+            height: source_height,
+            width: source_width,
+            ..
+        } = self.source;
+        for (index, row) in out.chunks_exact_mut(width.max(1)).enumerate() {
+            let (plane, y) = (index / height, index % height);
+            let (channel, phase) = (plane / (s * s), plane % (s * s));
+            let Some(y) = self.source_index(y * s + phase / s, source_height) else {
+                row.fill(0.0);
+                continue;
+            };
+            let start = (channel * source_height + y) * source_width;
+            let source = &source[start..start + source_width];
+            if s * self.dilation == 1 && self.padding >= 0 {
+                let left = (self.padding as usize).min(width);
+                let inside = source_width.min(width - left);
+                row[..left].fill(0.0);
+                row[left..left + inside].copy_from_slice(&source[..inside]);
+                row[left + inside..].fill(0.0);
+                continue;
+            }
+            for (x, value) in row.iter_mut().enumerate() {
+                let index = self.source_index(x * s + phase % s, source_width);
+                *value = index.map_or(0.0, |x| source[x]);
+            }
+        }
+    }
+
+    /// Calls `work` with the padded pictures of a batch, or the pictures themselves where they are
+    /// read in place.
+    fn with_padded<T>(&self, batch: usize, source: &[f32], work: impl FnOnce(&[f32]) -> T) -> T {
+        let len = self.padded_len();
+        if len == 0 {
+            return work(source);
+        }
+        scratch::with(batch * len, |padded| {
+            padded
+                .par_chunks_exact_mut(len)
+                .zip(source.par_chunks_exact(self.source.len()))
+                .for_each(|(padded, source)| self.pad(source, padded));
+            work(padded)
+        })
     }
 
     /// (picture, target rows) of every tile of a batch.
@@ -126,66 +181,28 @@ impl Walk {
             .collect()
     }
 
-    /// Elements of the buffer that [`Walk::columns`] needs.
-    fn columns_len(&self, rows: &Range<usize>) -> usize {
-        match self.is_pointwise() {
-            true => 0,
-            false => self.depth() * rows.len() * self.target.width,
-        }
-    }
-
     /// The columns of a tile of one picture, `[depth, pixels]`.
     fn columns<'a>(
         &self,
-        source: &'a [f32],
-        rows: Range<usize>,
-        buffer: &'a mut [f32],
-    ) -> Matrix<'a> {
+        padded: &'a [f32],
+        offsets: &'a [usize],
+        (picture, rows): (usize, &Range<usize>),
+    ) -> Factor<'a> {
         let pixels = rows.len() * self.target.width;
         if self.is_pointwise() {
-            let start = rows.start * self.target.width;
-            let stride = self.source.pixels();
-            return Matrix::strided(&source[start..], self.depth(), pixels, stride);
+            let start = picture * self.source.len() + rows.start * self.target.width;
+            let plane = self.source.pixels();
+            return Matrix::strided(&padded[start..], self.depth(), pixels, plane).into();
         }
-        let (k, plane) = (self.k, self.source.pixels());
-        for (row, out) in buffer.chunks_exact_mut(pixels).enumerate() {
-            let source = &source[row / (k * k) * plane..][..plane];
-            let tap = (row / k % k, row % k);
-            for (y, out) in rows.clone().zip(out.chunks_exact_mut(self.target.width)) {
-                self.column_row(source, y, tap, out);
-            }
-        }
-        Matrix::new(buffer, self.depth(), pixels)
-    }
-
-    /// What one tap reads for one row of targets.
-    fn column_row(&self, plane: &[f32], y: usize, tap: (usize, usize), out: &mut [f32]) {
-        let Pictures { height, width, .. } = self.source;
-        let Some(y) = self.taps.source(y, tap.0, height) else {
-            out.fill(0.0);
-            return;
-        };
-        let source = &plane[y * width..(y + 1) * width];
-        let conv = self.taps.conv();
-        if conv.stride > 1 {
-            for (x, out) in out.iter_mut().enumerate() {
-                *out = self.taps.source(x, tap.1, width).map_or(0.0, |x| source[x]);
-            }
-            return;
-        }
-        // Neighbouring targets read neighbouring sources, `shift` further on.
-        let shift = match self.taps {
-            Taps::Forward(conv) => tap.1 as isize - conv.padding as isize,
-            Taps::Backward(conv) => conv.padding as isize - tap.1 as isize,
-        };
-        let end = (width as isize - shift).clamp(0, out.len() as isize) as usize;
-        let start = ((-shift).max(0) as usize).min(end);
-        out[..start].fill(0.0);
-        out[end..].fill(0.0);
-        if start < end {
-            let from = (start as isize + shift) as usize;
-            out[start..end].copy_from_slice(&source[from..from + end - start]);
-        }
+        let (_, pitch) = self.plane();
+        let len = self.padded_len();
+        let data = &padded[picture * len..][..len][rows.start * pitch..];
+        Factor::Columns(Columns::new(
+            data,
+            offsets,
+            (self.target.width, pitch),
+            pixels,
+        ))
     }
 
     /// `weight · columns + bias` for a batch; weight `[target channels, depth]`.
@@ -198,61 +215,64 @@ impl Walk {
     ) -> Vec<f32> {
         let mut out = vec![0f32; batch * self.target.len()];
         let shared = Shared::new(&mut out);
-        let precision = self.taps.conv().precision;
         let weight = Matrix::new(weight, self.target.channels, self.depth());
-        self.tiles(batch)
-            .into_par_iter()
-            .with_max_len(1)
-            .for_each(|(picture, rows)| {
+        let offsets = self.offsets();
+        self.with_padded(batch, source, |padded| {
+            let tiles = self.tiles(batch).into_par_iter().with_max_len(1);
+            tiles.for_each(|(picture, rows)| {
                 let pixels = rows.len() * self.target.width;
                 let start = picture * self.target.len() + rows.start * self.target.width;
-                let source = &source[picture * self.source.len()..][..self.source.len()];
                 for (channel, &bias) in bias.unwrap_or(&[]).iter().enumerate() {
                     let start = start + channel * self.target.pixels();
                     // SAFETY: tiles are disjoint in every channel; `out` outlives the tasks.
                     unsafe { shared.slice(start..start + pixels) }.fill(bias);
                 }
-                let stride = self.target.pixels();
-                with_scratch(self.columns_len(&rows), |buffer| {
-                    let columns = self.columns(source, rows, buffer);
-                    // SAFETY: as above; the rows of the product are the tile's pixels in each
-                    // channel.
-                    unsafe {
-                        let (pair, out) = ((weight, columns), (shared.at(start), stride));
-                        product_at(precision, 1.0, pair, Into::Add, out, Workers::Caller);
-                    }
-                });
+                let pair = (weight, self.columns(padded, &offsets, (picture, &rows)));
+                // SAFETY: as above; the rows of the product are the tile's pixels in each channel.
+                unsafe {
+                    let out = (shared.at(start), self.target.pixels());
+                    product_at(self.precision, 1.0, pair, Into::Add, out, Workers::Caller);
+                }
             });
+        });
         out
     }
 
     /// `Σ grad · columnsᵀ` over a batch: the gradient of the weight, `[target channels, depth]`.
     fn weight_gradient(&self, batch: usize, source: &[f32], grad: &[f32]) -> Vec<f32> {
         let tiles = self.tiles(batch);
-        let precision = self.taps.conv().precision;
         let len = self.target.channels * self.depth();
         let per_partial = tiles.len().div_ceil(WEIGHT_PARTIALS).max(1);
-        let partials = tiles
-            .par_chunks(per_partial)
-            .map(|tiles| {
+        let offsets = self.offsets();
+        let partials = self.with_padded(batch, source, |padded| {
+            let partial = |tiles: &[(usize, Range<usize>)]| {
                 let mut total = vec![0f32; len];
                 for (picture, rows) in tiles {
                     let pixels = rows.len() * self.target.width;
-                    let source = &source[picture * self.source.len()..][..self.source.len()];
                     let start = picture * self.target.len() + rows.start * self.target.width;
-                    let stride = self.target.pixels();
-                    let grad =
-                        Matrix::strided(&grad[start..], self.target.channels, pixels, stride);
-                    with_scratch(self.columns_len(rows), |buffer| {
-                        let columns = self.columns(source, rows.clone(), buffer);
-                        let (pair, out) = ((grad, columns.t()), &mut total);
-                        product_into(precision, 1.0, pair, Into::Add, out, Workers::Caller);
-                    });
+                    let plane = self.target.pixels();
+                    let grad = Matrix::strided(&grad[start..], self.target.channels, pixels, plane);
+                    let columns = self.columns(padded, &offsets, (*picture, rows)).t();
+                    let (pair, out) = ((grad, columns), &mut total);
+                    product_into(self.precision, 1.0, pair, Into::Add, out, Workers::Caller);
                 }
                 total
-            })
-            .collect();
+            };
+            tiles.par_chunks(per_partial).map(partial).collect()
+        });
         sum_in_order(partials, len)
+    }
+
+    /// The walk of gradients from targets back to sources.
+    fn back(&self) -> Self {
+        Self {
+            source: self.target,
+            target: self.source,
+            stride: 1,
+            dilation: self.stride,
+            padding: self.k as isize - 1 - self.padding,
+            ..*self
+        }
     }
 }
 
@@ -277,23 +297,26 @@ impl Conv {
                 width: out_width,
             },
             k,
-            taps: Taps::Forward(self),
+            stride: self.stride,
+            dilation: 1,
+            padding: self.padding as isize,
+            precision: self.precision,
         };
         Ok((b, walk))
     }
 }
 
-/// weight `[out, in, k·k]` to `[in, out, k·k]`.
-fn swap_channels(weight: &[f32], out: usize, input: usize) -> Vec<f32> {
+/// weight `[out, in, k·k]` to `[in, out, k·k]` with the taps in reverse.
+fn turned(weight: &[f32], out: usize, input: usize) -> Vec<f32> {
     let taps = weight.len() / (out * input).max(1);
-    let mut swapped = Vec::with_capacity(weight.len());
+    let mut turned = Vec::with_capacity(weight.len());
     for i in 0..input {
         for o in 0..out {
             let start = (o * input + i) * taps;
-            swapped.extend_from_slice(&weight[start..start + taps]);
+            turned.extend(weight[start..start + taps].iter().rev());
         }
     }
-    swapped
+    turned
 }
 
 /// `Σ grad` of every channel over batch and pixels.
@@ -346,14 +369,8 @@ impl CustomOp3 for Conv {
         let grads = view(&grad)?;
         let mut results = (None, None, None);
         if x.track_op() {
-            let back = Walk {
-                source: walk.target,
-                target: walk.source,
-                k,
-                taps: Taps::Backward(*self),
-            };
-            let swapped = swap_channels(&view(weight)?, out, input);
-            let dx = back.apply(b, &grads, &swapped, None);
+            let weight = turned(&view(weight)?, out, input);
+            let dx = walk.back().apply(b, &grads, &weight, None);
             results.0 = Some(Tensor::from_vec(dx, x.shape(), x.device())?);
         }
         if weight.track_op() {

@@ -1,4 +1,4 @@
-//! Packing for the tile unit: operands of any strides, rounded to bf16, laid out tile after tile.
+//! Packing for the tile unit: operands however they lie in memory, rounded to bf16, laid out tile after tile.
 //!
 //! ```text
 //!   panel   32 lanes (rows of a, columns of b) × all of k:  step ─ step ─ …
@@ -11,12 +11,16 @@ use std::arch::x86_64::*;
 use rayon::prelude::*;
 
 use super::{DEPTH, PANEL, TILE};
-use crate::gemm::Matrix;
+use crate::gemm::{Columns, Factor, Matrix};
 
 /// 64 bytes of packed values, aligned for whole-register moves.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct Line([u16; DEPTH]);
+
+impl Line {
+    pub(super) const ZERO: Self = Self([0; DEPTH]);
+}
 
 /// Which way a tile is laid out.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,32 +34,65 @@ pub(super) enum Side {
 /// An operand as lanes (rows of a, columns of b) of values along k.
 #[derive(Clone, Copy)]
 pub(super) struct Operand<'a> {
-    data: &'a [f32],
+    rows: Rows<'a>,
+    /// Whether a row of `rows` is a lane, or else one k of all lanes.
+    rows_are_lanes: bool,
     pub(super) lanes: usize,
     pub(super) depth: usize,
-    lane_stride: usize,
-    depth_stride: usize,
+    /// The first k of this block.
+    start: usize,
+}
+
+/// Rows of values that lie side by side.
+#[derive(Clone, Copy)]
+enum Rows<'a> {
+    Strided { data: &'a [f32], stride: usize },
+    Columns(Columns<'a>),
 }
 
 impl<'a> Operand<'a> {
     pub(super) fn left(a: Matrix<'a>) -> Self {
+        let rows_are_lanes = a.col_stride == 1;
         Self {
-            data: a.data,
+            rows: Rows::Strided {
+                data: a.data,
+                stride: if rows_are_lanes {
+                    a.row_stride
+                } else {
+                    a.col_stride
+                },
+            },
+            rows_are_lanes,
             lanes: a.rows,
             depth: a.cols,
-            lane_stride: a.row_stride,
-            depth_stride: a.col_stride,
+            start: 0,
         }
     }
 
-    pub(super) fn right(b: Matrix<'a>) -> Self {
-        Self::left(b.t())
+    pub(super) fn right(b: Factor<'a>) -> Self {
+        match b {
+            Factor::Matrix(b) => Self::left(b.t()),
+            Factor::Columns(columns) => Self {
+                rows: Rows::Columns(columns),
+                rows_are_lanes: false,
+                lanes: b.cols(),
+                depth: b.rows(),
+                start: 0,
+            },
+            Factor::ColumnsT(columns) => Self {
+                rows: Rows::Columns(columns),
+                rows_are_lanes: true,
+                lanes: b.cols(),
+                depth: b.rows(),
+                start: 0,
+            },
+        }
     }
 
     /// The part with k in `start..start + depth`.
     pub(super) fn block(self, start: usize, depth: usize) -> Self {
         Self {
-            data: &self.data[start * self.depth_stride..],
+            start,
             depth,
             ..self
         }
@@ -75,11 +112,90 @@ impl<'a> Operand<'a> {
     }
 }
 
+/// Where up to 16 values of a row lie, the same for every row of an operand: in one piece mostly.
+#[derive(Clone, Copy)]
+struct Strip {
+    /// Lanes of each piece, and its first element after the beginning of the row.
+    pieces: [(__mmask16, usize); TILE],
+    count: usize,
+    /// The end of the last piece.
+    end: usize,
+}
+
+impl<'a> Rows<'a> {
+    fn data(self) -> &'a [f32] {
+        match self {
+            Self::Strided { data, .. } => data,
+            Self::Columns(columns) => columns.data(),
+        }
+    }
+
+    /// Where rows `first..first + n` begin.
+    fn starts(self, first: usize, n: usize) -> [usize; DEPTH] {
+        let mut starts = [0; DEPTH];
+        match self {
+            Self::Strided { stride, .. } => {
+                for (i, start) in starts.iter_mut().enumerate().take(n) {
+                    *start = (first + i) * stride;
+                }
+            }
+            Self::Columns(columns) => starts[..n].copy_from_slice(&columns.starts()[first..][..n]),
+        }
+        starts
+    }
+
+    /// Values `first..first + n` of a row.
+    fn strip(self, first: usize, n: usize) -> Strip {
+        let mut strip = Strip {
+            pieces: [(0, 0); TILE],
+            count: 0,
+            end: 0,
+        };
+        let mut lane = 0;
+        while lane < n {
+            let (at, side_by_side) = match self {
+                Self::Strided { .. } => (first + lane, n),
+                Self::Columns(columns) => columns.place(first + lane),
+            };
+            let length = side_by_side.min(n - lane);
+            strip.pieces[strip.count] = (lowest(length) << lane, at);
+            strip.count += 1;
+            strip.end = at + length;
+            lane += length;
+        }
+        strip
+    }
+}
+
+impl Strip {
+    /// The values of the row that begins at `start`; the other lanes are zero.
+    ///
+    /// # Safety
+    /// The row reaches to the strip's end within the data.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn load(&self, row: *const f32) -> __m512 {
+        let (mask, at) = self.pieces[0];
+        // SAFETY: masked lanes are not touched; the others are the caller's promise.
+        let mut values = unsafe { _mm512_maskz_loadu_ps(mask, row.add(at)) };
+        for &(mask, at) in &self.pieces[1..self.count.max(1)] {
+            // SAFETY: as above.
+            values = unsafe { _mm512_mask_expandloadu_ps(values, mask, row.add(at)) };
+        }
+        values
+    }
+}
+
+/// The lowest `n` of 16 lanes.
+fn lowest(n: usize) -> __mmask16 {
+    ((1u32 << n.min(16)) - 1) as __mmask16
+}
+
 /// Rounds and packs all panels of an operand.
 pub(super) fn pack(operand: Operand<'_>, side: Side, buffer: &mut Vec<Line>, is_shared: bool) {
     let lines = operand.panels() * operand.panel_lines();
     if buffer.len() < lines {
-        buffer.resize(lines, Line([0; DEPTH]));
+        buffer.resize(lines, Line::ZERO);
     }
     let pack_panel = |(panel, lines): (usize, &mut [Line])| {
         for (step, tiles) in lines.chunks_exact_mut(2 * TILE).enumerate() {
@@ -110,28 +226,20 @@ fn pack_tile(operand: Operand<'_>, side: Side, lane: usize, depth: usize, tile: 
     let lanes = operand.lanes.saturating_sub(lane).min(TILE);
     let depths = operand.depth.saturating_sub(depth).min(DEPTH);
     if lanes * depths == 0 {
-        tile.fill(Line([0; DEPTH]));
+        tile.fill(Line::ZERO);
         return;
     }
-    let data = &operand.data[lane * operand.lane_stride + depth * operand.depth_stride..];
-    let (mut lines, found) = if operand.depth_stride == 1 {
+    let depth = operand.start + depth;
+    let (mut lines, found) = if operand.rows_are_lanes {
         (
-            lane_lines(data, lanes, depths, operand.lane_stride),
+            lane_lines(operand.rows, (lane, lanes), (depth, depths)),
             Side::Left,
         )
-    } else if operand.lane_stride == 1 {
+    } else {
         (
-            pair_lines(data, lanes, depths, operand.depth_stride),
+            pair_lines(operand.rows, (lane, lanes), (depth, depths)),
             Side::Right,
         )
-    } else {
-        let mut gathered = [0f32; TILE * DEPTH];
-        for (lane, line) in gathered.chunks_exact_mut(DEPTH).take(lanes).enumerate() {
-            for (k, value) in line.iter_mut().take(depths).enumerate() {
-                *value = data[lane * operand.lane_stride + k * operand.depth_stride];
-            }
-        }
-        (lane_lines(&gathered, lanes, depths, DEPTH), Side::Left)
     };
     if found != side {
         transpose(&mut lines);
@@ -142,51 +250,67 @@ fn pack_tile(operand: Operand<'_>, side: Side, lane: usize, depth: usize, tile: 
     }
 }
 
-/// The lowest `n` of 16 lanes.
-fn first(n: usize) -> __mmask16 {
-    ((1u32 << n.min(16)) - 1) as __mmask16
-}
-
-/// Loads the first `n` ≤ 16 values; the others are zero.
-#[target_feature(enable = "avx512f")]
-fn load(data: &[f32], n: usize) -> __m512 {
-    debug_assert!(n <= data.len());
-    // SAFETY: only the first `n` elements are touched, which the slice has.
-    unsafe { _mm512_maskz_loadu_ps(first(n), data.as_ptr()) }
-}
-
 /// A line per lane: its values along k, which lie side by side.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn lane_lines(data: &[f32], lanes: usize, depths: usize, stride: usize) -> [__m512i; TILE] {
+fn lane_lines(
+    rows: Rows<'_>,
+    (lane, lanes): (usize, usize),
+    (depth, depths): (usize, usize),
+) -> [__m512i; TILE] {
+    let low = rows.strip(depth, depths.min(TILE));
+    let high = rows.strip(depth + TILE, depths.saturating_sub(TILE));
+    let (data, starts) = (rows.data(), rows.starts(lane, lanes));
+    check(data, &starts[..lanes], low.end.max(high.end));
     let mut lines = [_mm512_setzero_si512(); TILE];
-    for (lane, line) in lines.iter_mut().take(lanes).enumerate() {
-        let row = &data[lane * stride..][..depths];
-        let (low, high) = row.split_at(depths.min(TILE));
-        let (low, high) = (load(low, low.len()), load(high, high.len()));
+    for (line, &start) in lines.iter_mut().zip(&starts[..lanes]) {
+        // SAFETY: all rows reach to the strips' ends, as just checked. Without a high half its mask
+        // is empty.
+        let (low, high) = unsafe {
+            let row = data.as_ptr().add(start);
+            (low.load(row), high.load(row))
+        };
         // SAFETY: both are 64 bytes of plain numbers.
         *line = unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) };
     }
     lines
 }
 
+/// Panics unless every row reaches to `end` within the data.
+fn check(data: &[f32], starts: &[usize], end: usize) {
+    let last = starts.iter().max().copied().unwrap_or(0);
+    assert!(last + end <= data.len(), "operand reaches beyond its slice");
+}
+
 /// A line per pair of k: 16 lanes, which lie side by side, of both.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn pair_lines(data: &[f32], lanes: usize, depths: usize, stride: usize) -> [__m512i; TILE] {
+fn pair_lines(
+    rows: Rows<'_>,
+    (lane, lanes): (usize, usize),
+    (depth, depths): (usize, usize),
+) -> [__m512i; TILE] {
+    let strip = rows.strip(lane, lanes);
+    let (data, starts) = (rows.data(), rows.starts(depth, depths));
+    check(data, &starts[..depths], strip.end);
     let mut lines = [_mm512_setzero_si512(); TILE];
-    for (pair, line) in lines.iter_mut().enumerate().take(depths.div_ceil(2)) {
-        let rounded = |k: usize| {
-            let row = match k < depths {
-                true => load(&data[k * stride..][..lanes], lanes),
-                false => _mm512_setzero_ps(),
-            };
-            // SAFETY: both are 32 bytes of plain numbers.
-            let row = unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(row)) };
-            _mm512_cvtepu16_epi32(row)
-        };
-        let (even, odd) = (rounded(2 * pair), rounded(2 * pair + 1));
-        *line = _mm512_or_si512(even, _mm512_slli_epi32::<16>(odd));
+    for (line, starts) in lines.iter_mut().zip(starts[..depths].chunks(2)) {
+        // SAFETY: all rows reach to the strip's end, as just checked.
+        *line = rounded(unsafe { strip.load(data.as_ptr().add(starts[0])) });
+        if let Some(&start) = starts.get(1) {
+            // SAFETY: as above.
+            let odd = rounded(unsafe { strip.load(data.as_ptr().add(start)) });
+            *line = _mm512_or_si512(*line, _mm512_slli_epi32::<16>(odd));
+        }
     }
     lines
+}
+
+/// 16 values of bf16, each in the lower half of a lane.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn rounded(x: __m512) -> __m512i {
+    // SAFETY: both are 32 bytes of plain numbers.
+    let x = unsafe { std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x)) };
+    _mm512_cvtepu16_epi32(x)
 }
 
 /// Transposes 16 × 16 pairs.

@@ -1,0 +1,203 @@
+//! `mmada bench`: how fast forwards, sampling and training are here, and how near to the peak.
+//!
+//! ```text
+//!   model or --shape ──▶ a workload, repeated ──▶ median and spread, tokens/s, GFLOP/s
+//!                        products alone       ──▶ peak            ──▶ share of the peak
+//! ```
+
+mod work;
+
+use std::time::Instant;
+
+use anyhow::Result;
+use mmada_nn::transformer::{Config, Sizes};
+use mmada_nn::{SaveOptions, Transformer};
+use mmada_tensor::{Device, Precision, peak};
+use serde_json::{Value, json};
+
+use crate::args::{BenchArgs, BenchTask, PrecisionArg};
+use crate::{output, session, terminal, usage};
+use work::{Amount, Subject, Work};
+
+pub(crate) fn run(args: &BenchArgs) -> Result<()> {
+    if args.repeat == 0 {
+        return Err(usage("--repeat: expected 1 or more, got 0"));
+    }
+    let precision = match args.precision {
+        PrecisionArg::F32 => Precision::F32,
+        PrecisionArg::Bf16 => Precision::Bf16,
+    };
+    let subject = subject(args)?;
+    let mut work = Work::new(args.task, &subject, args)?;
+    let bar = terminal::bar(args.repeat as u64 + 1, "runs");
+    let (mut seconds, mut amount) = (Vec::with_capacity(args.repeat), Amount::default());
+    precision.scope(|| -> Result<()> {
+        // The first run pays for memory and caches; it does not count.
+        for round in 0..=args.repeat {
+            let started = Instant::now();
+            amount = work.once()?;
+            if round > 0 {
+                seconds.push(started.elapsed().as_secs_f64());
+            }
+            bar.inc(1);
+        }
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    let report = report(args, &subject, &amount, &mut seconds, precision);
+    match args.json {
+        true => output::json(&report),
+        false => output::line(text(&report)),
+    }
+}
+
+/// The model that is measured.
+fn subject(args: &BenchArgs) -> Result<Subject> {
+    let Some(shape) = &args.shape else {
+        let model = session::open(&args.model)?;
+        return Ok(Subject::of(&model));
+    };
+    let sizes = sizes(shape)?;
+    let config = Config::new(&sizes)?;
+    let (params, _) = Transformer::init(&config, args.model.seed, &Device::Cpu)?;
+    let frozen = params.frozen();
+    if let Some(dir) = &args.save {
+        output::create_dir(dir)?;
+        frozen.save(dir, &SaveOptions::default())?;
+        let text = format!("{:#}\n", config.to_json());
+        output::write(&dir.join("config.json"), text.as_bytes())?;
+    }
+    Ok(Subject::random(config, params, frozen)?)
+}
+
+/// Reads `d=512,layers=8,heads=8,mlp=1536,vocab=8192`.
+fn sizes(shape: &str) -> Result<Sizes> {
+    const KEYS: [&str; 5] = ["d", "layers", "heads", "mlp", "vocab"];
+    let wrong = |what: String| {
+        usage(format!(
+            "--shape {shape}: {what}; expected d=512,layers=8,heads=8,mlp=1536,vocab=8192"
+        ))
+    };
+    let mut values = [None; KEYS.len()];
+    for part in shape.split(',') {
+        let pair = part.split_once('=');
+        let known = pair.and_then(|(key, value)| {
+            let index = KEYS.iter().position(|known| *known == key.trim())?;
+            Some((index, value.trim().parse::<usize>().ok()?))
+        });
+        let (index, value) = known.ok_or_else(|| wrong(format!("'{part}' is no size")))?;
+        values[index] = Some(value);
+    }
+    let get =
+        |index: usize| values[index].ok_or_else(|| wrong(format!("{} is missing", KEYS[index])));
+    Ok(Sizes {
+        d_model: get(0)?,
+        n_layers: get(1)?,
+        n_heads: get(2)?,
+        n_kv_heads: get(2)?,
+        mlp_hidden_size: get(3)?,
+        embedding_size: get(4)?,
+        max_sequence_length: 4096,
+        weight_tying: false,
+    })
+}
+
+fn report(
+    args: &BenchArgs,
+    subject: &Subject,
+    amount: &Amount,
+    seconds: &mut [f64],
+    precision: Precision,
+) -> Value {
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds[seconds.len() / 2];
+    let peak = peak::flops(precision);
+    let rate = amount.flops / median;
+    let config = subject.config();
+    json!({
+        "task": "bench",
+        "bench": args.task.name(),
+        "precision": precision,
+        "shape": {
+            "d": config.d_model, "layers": config.n_layers, "heads": config.n_heads,
+            "mlp": config.mlp_hidden_size, "vocab": config.embedding_size,
+        },
+        "threads": std::thread::available_parallelism().map_or(1, usize::from),
+        "repeat": seconds.len(),
+        "seconds": median,
+        "seconds_min": seconds.first(),
+        "seconds_max": seconds.last(),
+        "tokens": amount.tokens,
+        "tokens_per_second": amount.tokens as f64 / median,
+        "forwards": amount.forwards,
+        "tokens_per_forward": amount.tokens as f64 / amount.forwards.max(1) as f64,
+        "rows": amount.rows,
+        "gflops_per_second": rate / 1e9,
+        "peak_gflops_per_second": peak / 1e9,
+        "share_of_peak": rate / peak,
+        "peak_memory_bytes": peak_memory(),
+    })
+}
+
+/// The most memory this process has held, where the system says so.
+fn peak_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
+}
+
+fn text(report: &Value) -> String {
+    let number = |key: &str| report[key].as_f64().unwrap_or(0.0);
+    let milliseconds = |key: &str| format!("{:.1}", 1e3 * number(key));
+    let bench = report["bench"].as_str().unwrap_or_default();
+    let precision = report["precision"].as_str().unwrap_or_default();
+    [
+        ("workload", format!("{bench}, {precision}")),
+        (
+            "time",
+            format!(
+                "{} ms, {} to {} in {} runs",
+                milliseconds("seconds"),
+                milliseconds("seconds_min"),
+                milliseconds("seconds_max"),
+                report["repeat"]
+            ),
+        ),
+        (
+            "tokens",
+            format!(
+                "{}, {:.0}/s, {:.2} per forward",
+                report["tokens"],
+                number("tokens_per_second"),
+                number("tokens_per_forward")
+            ),
+        ),
+        (
+            "products",
+            format!(
+                "{:.0} GFLOP/s of {:.0}: {:.0} %",
+                number("gflops_per_second"),
+                number("peak_gflops_per_second"),
+                100.0 * number("share_of_peak")
+            ),
+        ),
+        (
+            "memory",
+            format!("{:.0} MB at most", number("peak_memory_bytes") / 1e6),
+        ),
+    ]
+    .map(|(name, value)| format!("{name:<10} {value}"))
+    .join("\n")
+}
+
+impl BenchTask {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Forward => "forward",
+            Self::Text => "text",
+            Self::Image => "image",
+            Self::Train => "train",
+        }
+    }
+}
