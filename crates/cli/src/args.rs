@@ -1,9 +1,13 @@
 //! What can be typed. Nothing here acts; `commands` does.
 
+mod bench;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use mmada_diffusion::{Commit, Schedule};
+
+pub(crate) use self::bench::{BenchArgs, BenchTask, PrecisionArg};
 
 /// Multimodal masked diffusion: one model that chats, describes pictures and paints them.
 #[derive(Debug, Parser)]
@@ -59,6 +63,9 @@ pub(crate) enum Command {
         after_help = "Example:\n  mmada train-tokenizer --data assets/data --size 1024 -o out/tokenizer"
     )]
     TrainTokenizer(TrainTokenizerArgs),
+    /// Add an adapter's changes to its model: a model of its own.
+    #[command(after_help = "Example:\n  mmada merge out/adapter/model out/merged")]
+    Merge(MergeArgs),
     /// Score a model on a data pack, with 95 % intervals.
     #[command(
         after_help = "Examples:\n  mmada eval vqa --data assets/data/shapes --split test\n  mmada eval reasoning --data assets/data/arithmetic --sampler fast --json   # score and cost\n  mmada eval all --data assets/data --split test --json"
@@ -347,6 +354,14 @@ pub(crate) struct TrainTokenizerArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct MergeArgs {
+    /// Folder of the adapter, in PEFT's layout; its model is where it says.
+    pub(crate) adapter: PathBuf,
+    /// Folder for the model: a new or empty one, or an earlier model.
+    pub(crate) output: PathBuf,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
     /// What to measure.
     #[arg(value_enum)]
@@ -405,61 +420,6 @@ pub(crate) enum EvalTask {
     Reasoning,
     /// Everything the packs allow.
     All,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BenchArgs {
-    /// What to measure.
-    #[arg(value_enum)]
-    pub(crate) task: BenchTask,
-    /// Random weights of these sizes in place of a model's.
-    #[arg(
-        long,
-        value_name = "d=N,layers=N,heads=N,mlp=N,vocab=N",
-        conflicts_with = "model"
-    )]
-    pub(crate) shape: Option<String>,
-    /// Write the random weights to this folder, for other programs to measure.
-    #[arg(long, value_name = "DIR", requires = "shape")]
-    pub(crate) save: Option<PathBuf>,
-    /// Tokens: of the forward [640], made [256], or of the training step [8192].
-    #[arg(long)]
-    pub(crate) tokens: Option<usize>,
-    /// Denoising steps [default: 1 per token of text, 15 for a picture].
-    #[arg(long)]
-    pub(crate) steps: Option<usize>,
-    /// Strength of guidance of a picture [default: 3.5].
-    #[arg(long)]
-    pub(crate) guidance: Option<f32>,
-    /// In what the factors of products are.
-    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
-    pub(crate) precision: PrecisionArg,
-    /// Runs that count, after one that does not.
-    #[arg(long, default_value_t = 5)]
-    pub(crate) repeat: usize,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum BenchTask {
-    /// One sequence, logits of all rows.
-    Forward,
-    /// Text, one token per step in blocks of 32.
-    Text,
-    /// A picture, guided, in 15 steps.
-    Image,
-    /// Forward, backward and AdamW.
-    Train,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PrecisionArg {
-    F32,
-    Bf16,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@
 //! question about a picture, a picture to paint, a picture to think about first. Source: the paper
 //! (arXiv 2505.15809), §3.3 and Algorithm 1.
 
+mod estimates;
 pub mod judges;
 pub mod policy;
 mod report;
@@ -24,7 +25,6 @@ use std::sync::atomic::AtomicBool;
 use mmada_data::{Mixture, Skipped};
 use mmada_model::{Mmada, Seen};
 use mmada_nn::SaveOptions;
-use mmada_tensor::random::Purpose;
 use mmada_tensor::{Device, Tensor, Var};
 use mmada_tokens::Task;
 use serde::{Deserialize, Serialize};
@@ -36,9 +36,9 @@ use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
 use crate::samples::Probes;
 use crate::{Error, Reporter, Result, start, weights};
 use judges::{Judges, JudgesConfig};
-use policy::{Levels, Scale, Surrogate, advantages};
+use policy::{Levels, Scale, Surrogate};
 use reward::Rewards;
-use rollout::{Completion, Estimate, Prompt, Sampling};
+use rollout::{Estimate, Prompt, Sampling};
 
 /// Reinforcement learning with grouped completions. The defaults are the paper's where it states
 /// them, else those of its public neighbours.
@@ -229,50 +229,9 @@ impl UniGrpo {
         };
         let groups = rollout::completions(&policy, &prompts, &sampling, &self.judges)?;
         let mut metrics = report::metrics_of(&groups);
-        let ahead = policy.defaults().text.ahead.unwrap_or(0);
-        let mask = policy.vocab().special.mask;
-        let mut sets: Vec<Vec<Estimate>> = vec![Vec::new(); config.updates];
-        for (index, group) in groups.iter().enumerate() {
-            let judged: Vec<(&Completion, f64)> = group
-                .iter()
-                .filter_map(|completion| Some((completion, completion.verdict.as_ref()?.reward)))
-                .collect();
-            let rewards: Vec<f64> = judged.iter().map(|(_, reward)| *reward).collect();
-            let advantages = advantages(&rewards, config.scale);
-            let mut draw = at.key(index, Purpose::NoiseLevel).stream();
-            let levels = config
-                .levels
-                .draw(config.levels_in_all, config.updates, &mut draw);
-            for (update, (set, level)) in sets.iter_mut().zip(levels).enumerate() {
-                for ((completion, _), advantage) in judged.iter().zip(&advantages) {
-                    let number = update << 16 | set.len();
-                    let mut stream = at.key(number, Purpose::Corruption).stream();
-                    let estimate = rollout::noise(
-                        &completion.sequence,
-                        mask,
-                        (level, config.levels_in_all),
-                        config.prompt_rate,
-                        ahead,
-                        &mut stream,
-                    );
-                    if !estimate.positions.is_empty() {
-                        set.push(Estimate {
-                            advantage: *advantage,
-                            ..estimate
-                        });
-                    }
-                }
-            }
-        }
+        let mut sets = estimates::masked(config, at, &policy, &groups);
         for set in &mut sets {
-            let old = rollout::log_likelihoods(&policy, set)?;
-            let reference = match &self.reference {
-                Some(reference) => rollout::log_likelihoods(reference, set)?,
-                None => vec![Vec::new(); set.len()],
-            };
-            for ((estimate, old), reference) in set.iter_mut().zip(old).zip(reference) {
-                (estimate.old, estimate.reference) = (old, reference);
-            }
+            estimates::fill(set, &policy, self.reference.as_ref())?;
         }
         metrics.extend(report::entropy_of(sets.iter().flatten()));
         if at.micro == 0 {

@@ -10,6 +10,7 @@ mod explain;
 mod fill;
 mod inpaint;
 mod inspect;
+mod merge;
 mod paint;
 mod train;
 mod train_tokenizer;
@@ -36,6 +37,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Inpaint(args) => inpaint::run(&args),
         Command::Train(args) => return train::run(&args),
         Command::TrainTokenizer(args) => train_tokenizer::run(&args),
+        Command::Merge(args) => merge::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Inspect(args) => return inspect::run(&args),
         Command::Doctor(args) => return doctor::run(&args),

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command as Process;
 
-use crate::support::{self, fails, mmada};
+use mmada_nn::{Config, Lora, LoraConfig, Mode, Params};
+use mmada_tensor::Device;
+
+use crate::support::{self, fails, mmada, works};
 
 #[test]
 fn a_folder_or_another_format_as_output() {
@@ -145,4 +148,45 @@ fn a_run_on_a_full_or_read_only_disk() {
     assert!(err.contains("No space left"), "{err}");
     assert!(!out.contains(".safetensors"), "{out}");
     leaves_nothing(READ_ONLY, &arguments, "Read-only");
+}
+
+#[test]
+fn an_adapter_is_merged_into_its_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let settings = LoraConfig {
+        r: 2,
+        alpha: 4.0,
+        target_modules: vec!["q_proj".to_owned()],
+    };
+    let config = Config::load(&model).unwrap();
+    // Named from the adapter's own folder, so that both can be moved together.
+    let lora = Lora::init(&settings, &config, "../model", 1, &Device::Cpu).unwrap();
+    for (_, var) in lora.params().vars() {
+        var.set(&var.ones_like().unwrap()).unwrap();
+    }
+    let (adapter, merged) = (dir.path().join("adapter"), dir.path().join("merged"));
+    lora.save(&adapter).unwrap();
+    works(mmada().arg("merge").arg(&adapter).arg(&merged));
+    let weight = |folder: &Path| {
+        let params = Params::load(folder, &Device::Cpu, None, Mode::Frozen).unwrap();
+        let name = "model.transformer.blocks.0.q_proj.weight";
+        let row = params.any(name, 2).unwrap().to_vec2::<f32>().unwrap();
+        row[0][0]
+    };
+    // 4 / 2 · (1 · 1 + 1 · 1)
+    assert!((weight(&merged) - weight(&model) - 4.0).abs() < 1e-5);
+    let chat = |folder: &Path| works(mmada().args(["chat", "hello", "--model"]).arg(folder));
+    assert_eq!(chat(&merged), chat(&adapter));
+    fails(
+        mmada().arg("merge").arg(&model).arg(&merged),
+        2,
+        &["adapter_config.json", "whole model"],
+    );
+    std::fs::rename(&model, dir.path().join("elsewhere")).unwrap();
+    fails(
+        mmada().arg("merge").arg(&adapter).arg(&merged),
+        1,
+        &["base_model_name_or_path", "../model"],
+    );
 }

@@ -1,0 +1,62 @@
+//! What can be typed after `mmada bench`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::ModelArgs;
+
+#[derive(Debug, Args)]
+pub(crate) struct BenchArgs {
+    /// What to measure.
+    #[arg(value_enum)]
+    pub(crate) task: BenchTask,
+    /// Random weights of these sizes in place of a model's.
+    #[arg(
+        long,
+        value_name = "d=N,layers=N,heads=N,mlp=N,vocab=N",
+        conflicts_with = "model"
+    )]
+    pub(crate) shape: Option<String>,
+    /// Write the random weights to this folder, for other programs to measure.
+    #[arg(long, value_name = "DIR", requires = "shape")]
+    pub(crate) save: Option<PathBuf>,
+    /// Tokens: of the forward [640], made [256], or of the training step [8192].
+    #[arg(long)]
+    pub(crate) tokens: Option<usize>,
+    /// Denoising steps [default: 1 per token of text, 15 for a picture].
+    #[arg(long)]
+    pub(crate) steps: Option<usize>,
+    /// Strength of guidance of a picture [default: 3.5].
+    #[arg(long)]
+    pub(crate) guidance: Option<f32>,
+    /// In what the factors of products are.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
+    pub(crate) precision: PrecisionArg,
+    /// Runs that count, after one that does not.
+    #[arg(long, default_value_t = 5)]
+    pub(crate) repeat: usize,
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BenchTask {
+    /// One sequence, logits of all rows.
+    Forward,
+    /// Text, one token per step in blocks of 32.
+    Text,
+    /// A picture, guided, in 15 steps.
+    Image,
+    /// Forward, backward and AdamW.
+    Train,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    F32,
+    Bf16,
+}

@@ -1,0 +1,25 @@
+//! `mmada merge`: an adapter and its model become one model.
+
+use anyhow::{Context, Result};
+use mmada_model::{LoadOptions, Mmada};
+use mmada_nn::SaveOptions;
+
+use crate::args::MergeArgs;
+use crate::{output, usage};
+
+pub(crate) fn run(args: &MergeArgs) -> Result<()> {
+    let place = || format!("adapter {}", args.adapter.display());
+    let model = Mmada::open(&args.adapter, &LoadOptions::default()).with_context(place)?;
+    if model.adapter().is_none() {
+        return Err(usage(format!(
+            "merge {}: expected the folder of an adapter with adapter_config.json, got a whole \
+             model; nothing is left to merge",
+            args.adapter.display()
+        )));
+    }
+    model
+        .merged()?
+        .save(&args.output, &SaveOptions::default())
+        .with_context(|| format!("model {}", args.output.display()))?;
+    output::line(args.output.display().to_string())
+}

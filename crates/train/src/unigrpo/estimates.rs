@@ -1,0 +1,73 @@
+//! From judged completions to what the inner updates learn from: each completion masked once for
+//! every update, with the likelihoods of the policy that wrote it and of the reference.
+
+use mmada_model::Mmada;
+use mmada_tensor::random::Purpose;
+
+use super::UniGrpoConfig;
+use super::policy::advantages;
+use super::rollout::{self, Completion, Estimate};
+use crate::Result;
+use crate::objective::Moment;
+
+/// One set for each inner update: all judged completions at that update's noise level, with their
+/// advantages and no likelihoods yet.
+pub(super) fn masked(
+    config: &UniGrpoConfig,
+    at: Moment,
+    policy: &Mmada,
+    groups: &[Vec<Completion>],
+) -> Vec<Vec<Estimate>> {
+    let ahead = policy.defaults().text.ahead.unwrap_or(0);
+    let mask = policy.vocab().special.mask;
+    let mut sets: Vec<Vec<Estimate>> = vec![Vec::new(); config.updates];
+    for (index, group) in groups.iter().enumerate() {
+        let judged: Vec<(&Completion, f64)> = group
+            .iter()
+            .filter_map(|completion| Some((completion, completion.verdict.as_ref()?.reward)))
+            .collect();
+        let rewards: Vec<f64> = judged.iter().map(|(_, reward)| *reward).collect();
+        let advantages = advantages(&rewards, config.scale);
+        let mut draw = at.key(index, Purpose::NoiseLevel).stream();
+        let levels = config
+            .levels
+            .draw(config.levels_in_all, config.updates, &mut draw);
+        for (update, (set, level)) in sets.iter_mut().zip(levels).enumerate() {
+            for ((completion, _), advantage) in judged.iter().zip(&advantages) {
+                let number = update << 16 | set.len();
+                let mut stream = at.key(number, Purpose::Corruption).stream();
+                let estimate = rollout::noise(
+                    &completion.sequence,
+                    mask,
+                    (level, config.levels_in_all),
+                    config.prompt_rate,
+                    ahead,
+                    &mut stream,
+                );
+                if !estimate.positions.is_empty() {
+                    set.push(Estimate {
+                        advantage: *advantage,
+                        ..estimate
+                    });
+                }
+            }
+        }
+    }
+    sets
+}
+
+/// Writes the likelihoods into a set.
+///
+/// # Errors
+/// Those of the network.
+pub(super) fn fill(set: &mut [Estimate], policy: &Mmada, reference: Option<&Mmada>) -> Result<()> {
+    let old = rollout::log_likelihoods(policy, set)?;
+    let reference = match reference {
+        Some(reference) => rollout::log_likelihoods(reference, set)?,
+        None => vec![Vec::new(); set.len()],
+    };
+    for ((estimate, old), reference) in set.iter_mut().zip(old).zip(reference) {
+        (estimate.old, estimate.reference) = (old, reference);
+    }
+    Ok(())
+}
