@@ -402,7 +402,7 @@ pub fn orthogonalize(x: &Tensor) -> Result<Tensor> {
         return composed::orthogonalize(&x);
     }
     let x = x.contiguous()?;
-    let out = kernels::orthogonal::orthogonalize(&*kernels::view(&x)?, rows, cols);
+    let out = kernels::orthogonal::orthogonalize(&kernels::view(&x)?, rows, cols);
     Ok(Tensor::from_vec(out, (rows, cols), x.device())?)
 }
 

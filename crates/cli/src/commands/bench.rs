@@ -60,14 +60,13 @@ fn subject(args: &BenchArgs) -> Result<Subject> {
     let sizes = sizes(shape)?;
     let config = Config::new(&sizes)?;
     let (params, _) = Transformer::init(&config, args.model.seed, &Device::Cpu)?;
-    let frozen = params.frozen();
     if let Some(dir) = &args.save {
         output::create_dir(dir)?;
-        frozen.save(dir, &SaveOptions::default())?;
+        params.save(dir, &SaveOptions::default())?;
         let text = format!("{:#}\n", config.to_json());
         output::write(&dir.join("config.json"), text.as_bytes())?;
     }
-    Ok(Subject::random(config, params, frozen)?)
+    Subject::random(config, params)
 }
 
 /// Reads `d=512,layers=8,heads=8,mlp=1536,vocab=8192`.

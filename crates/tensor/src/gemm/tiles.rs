@@ -221,7 +221,7 @@ impl Target {
                 sums.0.as_mut_ptr(),
                 PANEL,
                 false,
-            )
+            );
         };
         for (r, sums) in sums.0.chunks_exact(PANEL).take(rows).enumerate() {
             // SAFETY: `cols` elements of row r belong to the rectangle.

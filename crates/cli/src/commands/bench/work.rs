@@ -46,10 +46,10 @@ impl Subject {
 
     /// Random weights: the lower half of the ids is text, the last of it the mask, the upper half
     /// image codes.
-    pub(super) fn random(config: Config, params: Params, frozen: Params) -> Result<Self> {
+    pub(super) fn random(config: Config, params: Params) -> Result<Self> {
         let ids = config.embedding_size as u32;
         Ok(Self {
-            frozen: Transformer::load(&config, &frozen)?,
+            frozen: Transformer::load(&config, &params.frozen())?,
             text: 0..ids / 2 - 1,
             mask: ids / 2 - 1,
             codes: ids / 2..ids,
@@ -83,7 +83,7 @@ pub(super) struct Work<'s> {
 
 enum Task {
     Forward(Rows),
-    Sample(Canvas),
+    Sample(Box<Canvas>),
     Train(Box<Training>),
 }
 
@@ -104,8 +104,8 @@ impl<'s> Work<'s> {
                 let ids = ids(subject, args.tokens.unwrap_or(640), seed);
                 Task::Forward(Rows::pack([ids]))
             }
-            BenchTask::Text => Task::Sample(text(subject, args)?),
-            BenchTask::Image => Task::Sample(image(subject, args)?),
+            BenchTask::Text => Task::Sample(Box::new(text(subject, args)?)),
+            BenchTask::Image => Task::Sample(Box::new(image(subject, args)?)),
             BenchTask::Train => Task::Train(Box::new(Training::new(subject, args)?)),
         };
         Ok(Self { subject, task })
@@ -124,7 +124,7 @@ impl<'s> Work<'s> {
             Task::Sample(canvas) => {
                 let noise = Box::new(SeededNoise(0));
                 counted.amount.tokens = canvas.region().len();
-                let sampler = Sampler::new(&mut counted, vec![canvas.clone()], noise);
+                let sampler = Sampler::new(&mut counted, vec![(**canvas).clone()], noise);
                 sampler.finish()?;
             }
             Task::Train(training) => {
