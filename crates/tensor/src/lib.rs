@@ -4,6 +4,7 @@
 //!   Rows, Want, Segment      packed batches: sequences laid end to end, never padded
 //!   ops::{linear, attention, …}   one function per operation, with backward
 //!   Precision                in what matrix products are computed
+//!   PackedLinear             weights packed once, for inference
 //!   random::{Key, Stream}    every draw derives from (seed, step, example, purpose)
 //!   process::prepare         what a program calls first, for speed
 //! ```
@@ -19,6 +20,7 @@ mod gemm;
 mod kernels;
 pub mod ops;
 pub mod packed;
+pub mod packed_linear;
 pub mod peak;
 pub mod precision;
 pub mod process;
@@ -28,4 +30,5 @@ mod scratch;
 pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};
 pub use error::{Error, Result};
 pub use packed::{Recall, Rows, Segment, Want};
+pub use packed_linear::{PackedLinear, Packing};
 pub use precision::Precision;

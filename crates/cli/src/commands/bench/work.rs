@@ -10,10 +10,11 @@ use mmada_model::denoiser::Network;
 use mmada_nn::transformer::Config;
 use mmada_nn::{Mode, Params, Transformer};
 use mmada_tensor::random::{Key, Purpose};
-use mmada_tensor::{Recall, Rows, Tensor, Want};
+use mmada_tensor::{Device, PackedLinear, Packing, Recall, Rows, Tensor, Want, ops};
 use mmada_train::optimizer::{Gradients, Optimizer, OptimizerConfig};
 
 use crate::args::{BenchArgs, BenchTask};
+use crate::usage;
 
 /// Tokens that stand before what is made.
 const PROMPT: usize = 32;
@@ -58,6 +59,14 @@ impl Subject {
         })
     }
 
+    /// With a transformer that is packed, unless it is already.
+    pub(super) fn packed(mut self, packing: Option<Packing>) -> Result<Self> {
+        if let (Some(packing), None) = (packing, self.frozen.packing()) {
+            self.frozen = self.frozen.packed(packing)?;
+        }
+        Ok(self)
+    }
+
     pub(super) fn config(&self) -> &Config {
         &self.config
     }
@@ -85,6 +94,14 @@ enum Task {
     Forward(Rows),
     Sample(Box<Canvas>),
     Train(Box<Training>),
+    Linear(Layer),
+}
+
+/// A linear layer with random weights and inputs.
+struct Layer {
+    input: Tensor,
+    weight: Tensor,
+    packed: Option<PackedLinear>,
 }
 
 struct Training {
@@ -107,6 +124,7 @@ impl<'s> Work<'s> {
             BenchTask::Text => Task::Sample(Box::new(text(subject, args)?)),
             BenchTask::Image => Task::Sample(Box::new(image(subject, args)?)),
             BenchTask::Train => Task::Train(Box::new(Training::new(subject, args)?)),
+            BenchTask::Linear => Task::Linear(Layer::new(args, subject.frozen.packing())?),
         };
         Ok(Self { subject, task })
     }
@@ -126,6 +144,19 @@ impl<'s> Work<'s> {
                 counted.amount.tokens = canvas.region().len();
                 let sampler = Sampler::new(&mut counted, vec![(**canvas).clone()], noise);
                 sampler.finish()?;
+            }
+            Task::Linear(layer) => {
+                let (rows, width) = layer.input.dims2()?;
+                match &layer.packed {
+                    Some(packed) => drop(packed.forward(&layer.input, 0..1)?),
+                    None => drop(ops::linear(&layer.input, &layer.weight)?),
+                }
+                counted.amount = Amount {
+                    tokens: rows,
+                    forwards: 1,
+                    rows,
+                    flops: (2 * rows * width * layer.weight.dim(0)?) as f64,
+                };
             }
             Task::Train(training) => {
                 counted.count(
@@ -193,6 +224,35 @@ fn image(subject: &Subject, args: &BenchArgs) -> Result<Canvas> {
     };
     let canvas = Canvas::image(ids, subject.mask, plan)?;
     Ok(canvas.guided(args.guidance.unwrap_or(3.5), unconditional)?)
+}
+
+impl Layer {
+    fn new(args: &BenchArgs, packing: Option<Packing>) -> Result<Self> {
+        let sizes = args.matrix.split_once(',');
+        let sizes = sizes.and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+        let Some((input, output)) = sizes.filter(|(a, b): &(usize, usize)| a * b > 0) else {
+            let given = &args.matrix;
+            return Err(usage(format!(
+                "--matrix {given}: expected IN,OUT, such as 4096,4096"
+            )));
+        };
+        let mut stream = Key::new(args.model.seed, Purpose::Weights).stream();
+        let mut random = |shape: (usize, usize)| -> Result<Tensor> {
+            let values: Vec<f32> = (0..shape.0 * shape.1)
+                .map(|_| stream.uniform() - 0.5)
+                .collect();
+            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+        };
+        let weight = random((output, input))?;
+        Ok(Self {
+            input: random((args.tokens.unwrap_or(1024), input))?,
+            packed: match packing {
+                Some(packing) => Some(PackedLinear::pack(packing, &[&weight])?),
+                None => None,
+            },
+            weight,
+        })
+    }
 }
 
 impl Training {
