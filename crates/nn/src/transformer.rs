@@ -23,7 +23,7 @@ use mmada_tensor::ops::{self, Heads};
 use mmada_tensor::random::{Key, Purpose};
 use mmada_tensor::{DType, Device, Packing, Precision, Recall, Rows, Segment, Tensor, Want};
 
-use self::layers::{Head, Layers};
+use self::layers::{Head, Input, Layers};
 use self::pass::{Angles, Chosen, Pass, check_segments, check_wanted};
 pub use crate::config::{Architecture, Config, Sizes};
 use crate::lora::Projection;
@@ -412,7 +412,10 @@ impl Transformer {
             query: self.cfg.n_heads,
             key_value: self.cfg.n_kv_heads,
         };
-        let n = self.norm(x, &block.attn_norm)?;
+        let input = |x: &Tensor, gain: &Tensor| {
+            Input::new(x, gain, self.cfg.rms_norm_eps, self.packing.is_some())
+        };
+        let n = input(x, &block.attn_norm)?;
         let (q, k, v) = match chosen {
             None => {
                 let [q, k, v] = block.qkv.forward(&n, 0)?;
@@ -429,16 +432,13 @@ impl Transformer {
             Some((cache, places)) => cache.put(index, &k, &v, places)?,
         };
 
-        let (x, n, angles, segments) = match chosen {
-            None => (x.clone(), n, &pass.angles, &pass.segments),
+        let (n, angles, segments) = match chosen {
+            None => (n, &pass.angles, &pass.segments),
             Some(Chosen {
                 index,
                 angles,
                 segments,
-            }) => {
-                let (x, n) = (x.index_select(index, 0)?, n.index_select(index, 0)?);
-                (x, n, angles, segments)
-            }
+            }) => (n.select(index)?, angles, segments),
         };
         let q = match q {
             Some(q) => q,
@@ -449,10 +449,8 @@ impl Transformer {
         };
         let q = angles.turn(&q, heads.query)?;
         let mixed = ops::attention(&q, &k, &v, heads, segments)?;
-        let x = block.attn_out.add_to(&x, &mixed)?;
-
-        let n = self.norm(&x, &block.ff_norm)?;
-        block.ff_out.add_to(&x, &block.gate_up.gated(&n)?)
+        let x = block.attn_out.add_to(&n.x, &mixed)?;
+        layers::feed_forward(&input(&x, &block.ff_norm)?, &block.gate_up, &block.ff_out)
     }
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {

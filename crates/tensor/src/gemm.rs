@@ -85,6 +85,20 @@ impl<'a> Matrix<'a> {
         }
     }
 
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// All elements, row after row without gaps.
+    pub(crate) fn all(&self) -> &'a [f32] {
+        assert!(
+            self.col_stride == 1 && self.row_stride == self.cols,
+            "elements of a matrix with gaps"
+        );
+        &self.data[..self.rows * self.cols]
+    }
+
     /// A row whose elements lie side by side.
     fn row(&self, row: usize) -> &'a [f32] {
         assert!(self.col_stride == 1, "row of a transposed matrix");

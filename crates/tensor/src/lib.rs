@@ -30,5 +30,5 @@ mod scratch;
 pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};
 pub use error::{Error, Result};
 pub use packed::{Recall, Rows, Segment, Want};
-pub use packed_linear::{PackedLinear, Packing};
+pub use packed_linear::{Normed, PackedLinear, Packing};
 pub use precision::Precision;

@@ -3,7 +3,8 @@
 //! ```text
 //!   PackedLinear::pack(packing, [q, k, v])      bf16 or int8, laid out for this processor
 //!   .forward(x, 0..3)  ──▶ [x · qᵀ, x · kᵀ, x · vᵀ]      x is packed once
-//!   .add_to(residual, x), .gated(x)                       as ops::{add_linear, gated_linear}
+//!   .add_to(residual, x)                                  as ops::add_linear
+//!   feed_forward(x, [gate, up], [out])                    what is between them stays in the caches
 //! ```
 //!
 //! Attention beside packed layers has bf16 factors. There are no gradients.
@@ -13,7 +14,7 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use crate::gemm::packed::{ALIGNMENT, Part, Weights};
+use crate::gemm::packed::{ALIGNMENT, Input, Norm, Part, Weights};
 use crate::gemm::Matrix;
 use crate::{Error, Result, check, kernels};
 
@@ -64,7 +65,7 @@ impl PackedLinear {
     ///
     /// # Shapes
     /// x `[r, in]`; a result for each layer, `[r, out]`.
-    pub fn forward(&self, x: &Tensor, layers: Range<usize>) -> Result<Vec<Tensor>> {
+    pub fn forward(&self, x: &Normed<'_>, layers: Range<usize>) -> Result<Vec<Tensor>> {
         self.columns(x, self.layers[layers].iter().cloned())
     }
 
@@ -77,7 +78,8 @@ impl PackedLinear {
             let expected = format!("within 0..{}", self.layers[0].end);
             return Err(Error::shape("packed outputs", expected, outputs.end));
         }
-        Ok(self.columns(x, std::iter::once(outputs))?.remove(0))
+        let x = Normed { x, norm: None };
+        Ok(self.columns(&x, std::iter::once(outputs))?.remove(0))
     }
 
     /// `residual +` the first layer's output.
@@ -95,29 +97,49 @@ impl PackedLinear {
             gated: None,
             base: Some(&base),
         };
-        Ok(self.run(x, &[part])?.remove(0))
+        let x = Normed { x, norm: None };
+        Ok(self.run(&x, &[part])?.remove(0))
     }
 
-    /// `silu(first layer) · second layer`.
+    /// `x + out(silu(gate n) · up n)`, where n is x normalised: the second half of a block. `gate_up`
+    /// holds two layers of one size.
     ///
     /// # Shapes
-    /// x `[r, in]`, result `[r, out]`; both layers are alike.
-    pub fn gated(&self, x: &Tensor) -> Result<Tensor> {
-        let [gate, up] = &self.layers[..] else {
-            return Err(Error::shape("gated layers", 2, self.layers.len()));
+    /// x and result `[r, d]`, gain `[d]`.
+    pub fn feed_forward(x: &Normed<'_>, gate_up: &Self, out: &Self) -> Result<Tensor> {
+        let [gate, up] = &gate_up.layers[..] else {
+            let got = gate_up.layers.len();
+            return Err(Error::shape("gated layers", 2, got));
         };
-        if gate.len() != up.len() {
-            return Err(Error::shape("gated layers", gate.len(), up.len()));
+        let (rows, d) = x.x.dims2()?;
+        let last = out.layers[0].clone();
+        if gate.len() != up.len() || out.width != gate.len() || last.len() != d {
+            let expected = format!("[m, {d}] twice, and [{d}, m]");
+            let got = [gate.len(), up.len(), out.width, last.len()];
+            return Err(Error::shape("layers of feed-forward", expected, format!("{got:?}")));
         }
-        let part = Part {
+        let gated = Part {
             columns: gate.clone(),
             gated: Some(up.start - gate.start),
             base: None,
         };
-        Ok(self.run(x, &[part])?.remove(0))
+        gate_up.with_input(x, |input| {
+            let base = input.rows.all();
+            let last = Part {
+                columns: last,
+                gated: None,
+                base: Some(base),
+            };
+            let result = gate_up.weights.feed(input, &gated, (&out.weights, &last));
+            Ok(Tensor::from_vec(result, (rows, d), x.x.device())?)
+        })
     }
 
-    fn columns(&self, x: &Tensor, columns: impl Iterator<Item = Range<usize>>) -> Result<Vec<Tensor>> {
+    fn columns(
+        &self,
+        x: &Normed<'_>,
+        columns: impl Iterator<Item = Range<usize>>,
+    ) -> Result<Vec<Tensor>> {
         let parts = columns.map(|columns| Part {
             columns,
             gated: None,
@@ -126,18 +148,48 @@ impl PackedLinear {
         self.run(x, &parts.collect::<Vec<_>>())
     }
 
-    fn run(&self, x: &Tensor, parts: &[Part<'_>]) -> Result<Vec<Tensor>> {
-        let (rows, width) = x.dims2()?;
-        if width != self.width || !kernels::fit(&[x]) {
+    fn run(&self, x: &Normed<'_>, parts: &[Part<'_>]) -> Result<Vec<Tensor>> {
+        self.with_input(x, |input| {
+            let outs = self.weights.multiply(input, parts).into_iter().zip(parts);
+            let tensor = |(out, part): (Vec<f32>, &Part<'_>)| {
+                let shape = (input.rows.rows(), part.columns.len());
+                Ok(Tensor::from_vec(out, shape, x.x.device())?)
+            };
+            outs.map(tensor).collect()
+        })
+    }
+
+    fn with_input<T>(
+        &self,
+        x: &Normed<'_>,
+        work: impl FnOnce(Input<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let (rows, width) = x.x.dims2()?;
+        if width != self.width || !kernels::fit(&[x.x]) {
             let expected = format!("f32 in main memory, [r, {}]", self.width);
-            let got = format!("{:?}, {:?}", x.dtype(), x.dims());
+            let got = format!("{:?}, {:?}", x.x.dtype(), x.x.dims());
             return Err(Error::shape("input of packed layers", expected, got));
         }
-        let x = x.contiguous()?;
-        let data = kernels::view(&x)?;
-        let outs = self.weights.multiply(Matrix::new(&data, rows, width), parts);
-        let outs = outs.into_iter().zip(parts);
-        outs.map(|(out, part)| Ok(Tensor::from_vec(out, (rows, part.columns.len()), x.device())?))
-            .collect()
+        let data = x.x.contiguous()?;
+        let data = kernels::view(&data)?;
+        let rows = Matrix::new(&data, rows, width);
+        let Some((gain, eps)) = x.norm else {
+            return work(Input { rows, norm: None });
+        };
+        check::same_shape("gain of packed layers", gain, &[width])?;
+        let gain = gain.contiguous()?;
+        let gain = kernels::view(&gain)?;
+        let norm = Some(Norm { gain: &gain, eps });
+        work(Input { rows, norm })
     }
+}
+
+/// The input of packed layers: rows, and the gain and epsilon of the root-mean-square normalisation
+/// that comes before the layers, if there is one.
+#[derive(Debug, Clone, Copy)]
+pub struct Normed<'a> {
+    /// `[r, in]`
+    pub x: &'a Tensor,
+    /// `[in]`
+    pub norm: Option<(&'a Tensor, f64)>,
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use mmada_tensor::{DType, PackedLinear, Packing, Tensor, ops};
+use mmada_tensor::{DType, Normed, PackedLinear, Packing, Tensor, ops};
 
 use crate::lora::Projection;
 use crate::{Error, Result};
@@ -32,16 +32,15 @@ impl<const N: usize> Layers<N> {
     ///
     /// # Shapes
     /// x `[rows, in]`; for each layer `[rows, out]`.
-    pub(super) fn forward<const M: usize>(&self, x: &Tensor, first: usize) -> Result<[Tensor; M]> {
+    pub(super) fn forward<const M: usize>(&self, x: &Input, first: usize) -> Result<[Tensor; M]> {
         let which = first..first + M;
         let outputs: Vec<Tensor> = match self {
             Self::Apart(layers) => {
+                let x = x.normed()?;
                 let layers = layers[which].iter();
-                layers
-                    .map(|layer| layer.forward(x))
-                    .collect::<Result<_>>()?
+                layers.map(|layer| layer.forward(&x)).collect::<Result<_>>()?
             }
-            Self::Packed(layers) => layers.forward(x, which)?,
+            Self::Packed(layers) => layers.forward(&x.due(), which)?,
         };
         let got = outputs.len();
         outputs
@@ -61,15 +60,73 @@ impl<const N: usize> Layers<N> {
     }
 }
 
-impl Layers<2> {
-    /// `silu(first x) · second x`.
-    ///
-    /// # Shapes
-    /// x `[rows, in]`, result `[rows, out]`.
-    pub(super) fn gated(&self, x: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Apart([gate, up]) => Projection::gated(gate, up, x),
-            Self::Packed(layers) => Ok(layers.gated(x)?),
+/// `x + out(silu(gate n) · up n)`, where n is the input normalised.
+///
+/// # Shapes
+/// The input and the result `[rows, d]`.
+pub(super) fn feed_forward(
+    x: &Input,
+    gate_up: &Layers<2>,
+    out: &Layers<1>,
+) -> Result<Tensor> {
+    match (gate_up, out) {
+        (Layers::Packed(gate_up), Layers::Packed(out)) => {
+            Ok(PackedLinear::feed_forward(&x.due(), gate_up, out)?)
+        }
+        (Layers::Apart([gate, up]), _) => {
+            out.add_to(&x.x, &Projection::gated(gate, up, &x.normed()?)?)
+        }
+        (Layers::Packed(_), Layers::Apart(_)) => {
+            Err(Error::input("feed-forward layers", "packed all, or none", "some"))
+        }
+    }
+}
+
+/// What layers take: rows, to be normalised before. Where layers are packed they do it themselves.
+#[derive(Debug, Clone)]
+pub(super) struct Input {
+    /// `[rows, d]`, as it was.
+    pub(super) x: Tensor,
+    normed: Option<Tensor>,
+    gain: Tensor,
+    eps: f64,
+}
+
+impl Input {
+    /// Rows and the gains of their normalisation, which is done at once unless it `is_due` later.
+    pub(super) fn new(x: &Tensor, gain: &Tensor, eps: f64, is_due: bool) -> Result<Self> {
+        Ok(Self {
+            normed: match is_due {
+                true => None,
+                false => Some(ops::rms_norm(x, gain, eps)?),
+            },
+            x: x.clone(),
+            gain: gain.clone(),
+            eps,
+        })
+    }
+
+    /// Some of the rows.
+    pub(super) fn select(&self, index: &Tensor) -> Result<Self> {
+        let normed = self.normed.as_ref().map(|n| n.index_select(index, 0));
+        Ok(Self {
+            x: self.x.index_select(index, 0)?,
+            normed: normed.transpose()?,
+            ..self.clone()
+        })
+    }
+
+    fn normed(&self) -> Result<Tensor> {
+        match &self.normed {
+            Some(normed) => Ok(normed.clone()),
+            None => Ok(ops::rms_norm(&self.x, &self.gain, self.eps)?),
+        }
+    }
+
+    fn due(&self) -> Normed<'_> {
+        Normed {
+            x: &self.x,
+            norm: Some((&self.gain, self.eps)),
         }
     }
 }

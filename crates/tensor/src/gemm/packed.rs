@@ -17,6 +17,7 @@ use super::panels;
 use super::{Matrix, product};
 use crate::Precision;
 use crate::kernels::math::{largest_magnitude, sigmoid};
+use crate::kernels::norm::rms_row;
 
 /// What the values of packed weights are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -67,6 +68,32 @@ pub(crate) enum Weights {
     },
 }
 
+/// The rows that packed weights are multiplied with.
+#[derive(Clone, Copy)]
+pub(crate) struct Input<'a> {
+    /// Row after row.
+    pub(crate) rows: Matrix<'a>,
+    /// What happens to them first.
+    pub(crate) norm: Option<Norm<'a>>,
+}
+
+/// A root-mean-square normalisation with its gains.
+#[derive(Clone, Copy)]
+pub(crate) struct Norm<'a> {
+    pub(crate) gain: &'a [f32],
+    pub(crate) eps: f64,
+}
+
+impl Norm<'_> {
+    /// Normalises rows into `out`.
+    pub(super) fn apply(self, rows: Matrix<'_>, out: &mut [f32]) {
+        let outs = out.chunks_exact_mut(rows.cols.max(1));
+        for (row, out) in outs.enumerate() {
+            rms_row(rows.row(row), self.gain, self.eps, out);
+        }
+    }
+}
+
 /// A product with some columns of a packed weight.
 #[derive(Debug, Clone)]
 pub(crate) struct Part<'a> {
@@ -108,29 +135,43 @@ impl Weights {
         }
     }
 
-    /// Multiplies rows of `x`, `[rows, k]`, with parts of the weight; for each `[rows, columns]`.
-    pub(crate) fn multiply(&self, x: Matrix<'_>, parts: &[Part<'_>]) -> Vec<Vec<f32>> {
+    /// Multiplies rows of `[rows, k]` with parts of the weight; for each `[rows, columns]`.
+    pub(crate) fn multiply(&self, input: Input<'_>, parts: &[Part<'_>]) -> Vec<Vec<f32>> {
+        let rows = input.rows.rows;
         for part in parts {
-            let fits = |base: &[f32]| base.len() == x.rows * part.columns.len();
+            let fits = |base: &[f32]| base.len() == rows * part.columns.len();
             assert!(part.base.is_none_or(fits), "sum of unlike sizes");
         }
+        #[cfg(target_arch = "x86_64")]
+        if let Self::Panels(packed) = self {
+            let lens = parts.iter().map(|part| rows * part.columns.len());
+            let mut outs: Vec<Vec<f32>> = lens.map(Vec::with_capacity).collect();
+            let places = outs.iter_mut().map(|out| panels::Place(out.as_mut_ptr()));
+            let parts: Vec<_> = parts.iter().cloned().zip(places).collect();
+            // SAFETY: each buffer has room for a row of its part's columns for each input, is ours
+            // alone, and every element is written before the length says so.
+            unsafe {
+                packed.multiply(input, &parts);
+                for ((part, _), out) in parts.iter().zip(&mut outs) {
+                    out.set_len(rows * part.columns.len());
+                }
+            }
+            return outs;
+        }
+        match input.norm {
+            Some(norm) => {
+                let mut normed = vec![0f32; rows * input.rows.cols];
+                norm.apply(input.rows, &mut normed);
+                self.multiply_portably(Matrix::new(&normed, rows, input.rows.cols), parts)
+            }
+            None => self.multiply_portably(input.rows, parts),
+        }
+    }
+
+    fn multiply_portably(&self, x: Matrix<'_>, parts: &[Part<'_>]) -> Vec<Vec<f32>> {
         match self {
             #[cfg(target_arch = "x86_64")]
-            Self::Panels(packed) => {
-                let lens = parts.iter().map(|part| x.rows * part.columns.len());
-                let mut outs: Vec<Vec<f32>> = lens.map(Vec::with_capacity).collect();
-                let places = outs.iter_mut().map(|out| panels::Place(out.as_mut_ptr()));
-                let parts: Vec<_> = parts.iter().cloned().zip(places).collect();
-                // SAFETY: each buffer has room for x.rows rows of its part's columns, is ours alone,
-                // and every element is written before the length says so.
-                unsafe {
-                    packed.multiply(x, &parts);
-                    for ((part, _), out) in parts.iter().zip(&mut outs) {
-                        out.set_len(x.rows * part.columns.len());
-                    }
-                }
-                outs
-            }
+            Self::Panels(_) => Vec::new(),
             Self::Rounded { values, depth } => {
                 let rounded = x.rounded();
                 let x = Matrix::new(&rounded, x.rows, x.cols);
@@ -153,6 +194,41 @@ impl Weights {
                 })
             }
         }
+    }
+
+    /// The product of rows with a part of this weight, multiplied with a part of the next one.
+    pub(crate) fn feed(
+        &self,
+        input: Input<'_>,
+        part: &Part<'_>,
+        (next, last): (&Self, &Part<'_>),
+    ) -> Vec<f32> {
+        let rows = input.rows.rows;
+        #[cfg(target_arch = "x86_64")]
+        if let (Self::Panels(packed), Self::Panels(following)) = (self, next) {
+            if packed.can_feed(following, rows) {
+                let len = rows * last.columns.len();
+                assert!(
+                    last.base.is_none_or(|base| base.len() == len),
+                    "sum of unlike sizes"
+                );
+                let mut out = Vec::with_capacity(len);
+                let place = panels::Place(out.as_mut_ptr());
+                // SAFETY: the buffer has room for a row of the last part's columns for each input, is
+                // ours alone, and every element is written before the length says so.
+                unsafe {
+                    packed.feed(input, part, (following, last, place));
+                    out.set_len(len);
+                }
+                return out;
+            }
+        }
+        let between = self.multiply(input, std::slice::from_ref(part)).remove(0);
+        let input = Input {
+            rows: Matrix::new(&between, rows, part.columns.len()),
+            norm: None,
+        };
+        next.multiply(input, std::slice::from_ref(last)).remove(0)
     }
 }
 

@@ -20,7 +20,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::packed::Part;
+use super::packed::{Input, Part};
 use super::{Factor, Into, Matrix, Workers};
 use kernel::Ready;
 pub(super) use kernel::{Kernel, Values};
@@ -53,6 +53,10 @@ struct Buffers {
     right: Vec<Line>,
     steps: Vec<f32>,
     sums: Vec<Sums>,
+    /// Rows normalised, before they are packed.
+    normed: Vec<f32>,
+    /// What is between two products.
+    between: Vec<Line>,
 }
 
 /// Lends `work` this thread's buffers.
@@ -101,20 +105,18 @@ struct Quantised<'a> {
     sums: &'a [i32],
 }
 
-/// Where a product goes: its first element, elements between rows, and what it is added to.
+/// Where a product goes.
 #[derive(Clone, Copy)]
-struct Target {
-    out: *mut f32,
-    row_stride: usize,
-    base: Base,
-}
-
-/// What a product is added to.
-#[derive(Clone, Copy)]
-enum Base {
-    Nothing,
-    /// Another array of the target's layout, or the target itself.
-    Array(*const f32),
+enum Target {
+    /// Rows of f32, `row_stride` elements apart, perhaps added to what is at `base`, an array of the
+    /// same layout or the target itself.
+    Rows {
+        out: *mut f32,
+        row_stride: usize,
+        base: Option<*const f32>,
+    },
+    /// Panels of bf16, `pitch` lines apart: the left operand of another product.
+    Lines { out: *mut Line, pitch: usize },
 }
 
 // SAFETY: `Target` only carries pointers; tasks write disjoint rectangles of what it points to, which
@@ -124,46 +126,19 @@ unsafe impl Send for Target {}
 unsafe impl Sync for Target {}
 
 impl Target {
-    fn new((out, row_stride): (*mut f32, usize), into: Into) -> Self {
-        let base = match into {
-            Into::Replace => Base::Nothing,
-            Into::Add => Base::Array(out),
-        };
-        Self {
-            out,
-            row_stride,
-            base,
-        }
-    }
-
-    /// The part that begins so many elements later.
-    fn after(self, elements: usize) -> Self {
-        Self {
-            out: self.out.wrapping_add(elements),
-            base: match self.base {
-                Base::Nothing => Base::Nothing,
-                Base::Array(base) => Base::Array(base.wrapping_add(elements)),
+    /// The part from a row on; panels are made for each thread anew.
+    fn from_row(self, row: usize) -> Self {
+        match self {
+            Self::Rows {
+                out,
+                row_stride,
+                base,
+            } => Self::Rows {
+                out: out.wrapping_add(row * row_stride),
+                row_stride,
+                base: base.map(|base| base.wrapping_add(row * row_stride)),
             },
-            ..self
-        }
-    }
-
-    /// `n` elements to write, and what they are added to.
-    ///
-    /// # Safety
-    /// They may be written, the base read, and nobody else uses them while the slices live.
-    unsafe fn slices<'a>(self, n: usize) -> (&'a mut [f32], Option<[f32; PANEL]>) {
-        // SAFETY: the caller's promise. The base is copied, since it may be the target.
-        unsafe {
-            let base = match self.base {
-                Base::Nothing => None,
-                Base::Array(base) => {
-                    let mut values = [0f32; PANEL];
-                    values[..n].copy_from_slice(std::slice::from_raw_parts(base, n));
-                    Some(values)
-                }
-            };
-            (std::slice::from_raw_parts_mut(self.out, n), base)
+            Self::Lines { .. } => self,
         }
     }
 }
@@ -282,15 +257,13 @@ impl Product<'_> {
             && self.cols.0 <= col
             && col + PANEL <= self.cols.1
             && self.gated.is_none()
-            && matches!(self.finish, Finish::Scaled(1.0))
-            && matches!(self.target.base, Base::Nothing);
-        if is_whole {
+            && matches!(self.finish, Finish::Scaled(1.0));
+        if let (true, Target::Rows { out, row_stride, base: None }) = (is_whole, self.target) {
             let panels = (self.left.at(left, 0), self.right.at(right, 0));
-            let stride = self.target.row_stride;
             // SAFETY: all of the sums lie within the target.
             unsafe {
-                let out = self.target.out.add(row * stride + col - self.cols.0);
-                ready.multiply(panels, self.steps(), (out, stride), false);
+                let out = out.add(row * row_stride + col - self.cols.0);
+                ready.multiply(panels, self.steps(), (out, row_stride), false);
             }
             return;
         }
@@ -333,25 +306,37 @@ impl Product<'_> {
         let col = right * PANEL + first;
         let second = col + self.gated.unwrap_or(0) * PANEL;
         for r in 0..rows {
-            let offset = (row + r) * self.target.row_stride + col - self.cols.0;
-            // SAFETY: the row's wanted columns belong to this rectangle.
-            let (out, base) = unsafe { self.target.after(offset).slices(last - first) };
             let part = r * PANEL + first..r * PANEL + last;
-            // SAFETY: kernels exist only where the processor has these features.
+            let mut values = [0f32; PANEL];
+            let values = &mut values[..last - first];
+            // SAFETY: kernels exist only where the processor has these features. The row's wanted
+            // columns belong to this rectangle.
             unsafe {
                 match sums {
                     [gates, ups] => {
                         let mut up = [0f32; PANEL];
-                        let up = &mut up[..out.len()];
+                        let up = &mut up[..values.len()];
                         finish(self.finish, (row + r, second), &ups.0[part.clone()], up);
-                        finish(self.finish, (row + r, col), &gates.0[part], out);
-                        gate(out, up);
+                        finish(self.finish, (row + r, col), &gates.0[part], values);
+                        gate(values, up);
                     }
-                    [sums, ..] => finish(self.finish, (row + r, col), &sums.0[part], out),
+                    [sums, ..] => finish(self.finish, (row + r, col), &sums.0[part], values),
                     [] => {}
                 }
-                if let Some(base) = base {
-                    add(&base, out);
+                match self.target {
+                    Target::Rows {
+                        out,
+                        row_stride,
+                        base,
+                    } => {
+                        let offset = (row + r) * row_stride + col - self.cols.0;
+                        let base = base.map(|base| base.add(offset));
+                        write(values, base, out.add(offset));
+                    }
+                    Target::Lines { out, pitch } => {
+                        let step = right - self.cols.0 / PANEL;
+                        pack::line(values, &mut *out.add(left * pitch + step * PANEL + r));
+                    }
                 }
             }
         }
@@ -389,12 +374,27 @@ fn gate(gate: &mut [f32], up: &[f32]) {
     }
 }
 
-/// `out ← out + base`.
+/// Writes values, added to those at `base`.
+///
+/// # Safety
+/// As many may be read and written there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
-fn add(base: &[f32], out: &mut [f32]) {
-    for (out, base) in out.iter_mut().zip(base) {
-        *out += base;
+unsafe fn write(values: &[f32], base: Option<*const f32>, out: *mut f32) {
+    for (chunk, values) in values.chunks(vector::WIDTH).enumerate() {
+        let (start, n) = (chunk * vector::WIDTH, values.len());
+        let x = vector::load(values);
+        // SAFETY: the caller's promise. The base is read before the same place is written.
+        unsafe {
+            let x = match base {
+                Some(base) => {
+                    let base = std::slice::from_raw_parts(base.add(start), n);
+                    vector::sum(x, vector::load(base))
+                }
+                None => x,
+            };
+            vector::store(std::slice::from_raw_parts_mut(out.add(start), n), x);
+        }
     }
 }
 
@@ -449,7 +449,11 @@ pub(super) unsafe fn product(
         let (a, b) = (a.block(start, depth), b.block(start, depth));
         pack::round(b, Side::Right, &mut right, threads > 1);
         let into = if start == 0 { into } else { Into::Add };
-        let target = Target::new((out, row_stride), into);
+        let target = Target::Rows {
+            out,
+            row_stride,
+            base: (into == Into::Add).then_some(out.cast_const()),
+        };
         let right = Panels {
             lines: &right,
             pitch: b.panel_lines(Values::Bf16),
@@ -469,7 +473,7 @@ pub(super) unsafe fn product(
                 gated: None,
                 cols: (0, right.lanes),
                 finish: Finish::Scaled(alpha),
-                target: target.after(rows.start * row_stride),
+                target: target.from_row(rows.start),
             };
             // SAFETY: the caller's promise; chunks of rows are disjoint.
             unsafe {
@@ -526,36 +530,25 @@ impl Packed {
         }
     }
 
-    /// Multiplies the rows of `a`, `[rows, k]`, with parts of the columns.
+    /// Multiplies rows of `[rows, k]` with parts of the columns.
     ///
     /// # Safety
-    /// Each part's place is valid for writes of a.rows rows of its columns, one after the other, and
-    /// nobody else touches it meanwhile.
-    pub(super) unsafe fn multiply(&self, a: Matrix<'_>, parts: &[(Part<'_>, Place)]) {
-        assert!(a.cols == self.depth, "matrices do not fit together");
-        for (part, _) in parts {
-            let distance = part.gated.unwrap_or(0);
-            assert!(
-                part.columns.end + distance <= self.lanes && distance % PANEL == 0,
-                "columns beyond a packed weight"
-            );
-        }
-        if a.rows == 0 || self.depth == 0 {
+    /// Each part's place is valid for writes of a row of its columns for each input, one after the
+    /// other, and nobody else touches it meanwhile.
+    pub(super) unsafe fn multiply(&self, input: Input<'_>, parts: &[(Part<'_>, Place)]) {
+        self.check(input, parts.iter().map(|(part, _)| part));
+        if input.rows.rows == 0 || self.depth == 0 {
             return;
         }
         let columns: usize = parts.iter().map(|(part, _)| part.columns.len()).sum();
-        let threads = threads(a.rows * a.cols * columns, Workers::Pool);
         let multiply = |rows: Range<usize>, buffers: &mut Buffers, by_columns: bool| {
+            self.pack_left(input, rows.clone(), buffers, by_columns);
             let Buffers {
                 left, steps, sums, ..
             } = buffers;
-            let some = a.below(rows.start, rows.len());
-            match self.kernel.values {
-                Values::Bf16 => pack::round(Operand::left(some), Side::Left, left, by_columns),
-                Values::Int8 => pack::quantise(some, Side::Left, (left, steps), by_columns),
-            }
             for (part, place) in parts {
-                let product = self.product((left, steps), rows.clone(), (part, *place));
+                let target = part.target(*place).from_row(rows.start);
+                let product = self.product((left, steps), rows.len(), part, target);
                 // SAFETY: the caller's promise; chunks of rows are disjoint.
                 unsafe {
                     match by_columns {
@@ -565,11 +558,106 @@ impl Packed {
                 }
             }
         };
-        match chunks(a.rows, threads) {
+        let Matrix { rows, cols, .. } = input.rows;
+        match chunks(rows, threads(rows * cols * columns, Workers::Pool)) {
             Some(chunks) => for_each_chunk(chunks, |rows| {
                 with_buffers(|buffers| multiply(rows, buffers, false));
             }),
-            None => with_buffers(|buffers| multiply(0..a.rows, buffers, true)),
+            None => with_buffers(|buffers| multiply(0..rows, buffers, true)),
+        }
+    }
+
+    /// Whether [`Packed::feed`] can do it: enough rows for every thread, and bf16.
+    pub(super) fn can_feed(&self, next: &Self, rows: usize) -> bool {
+        let is_bf16 = [self, next].map(|packed| packed.kernel.values == Values::Bf16);
+        let work = rows * self.depth * self.lanes;
+        is_bf16 == [true, true] && chunks(rows, threads(work, Workers::Pool)).is_some()
+    }
+
+    /// Multiplies the product of rows with a part of this weight by a part of the next one: what is
+    /// between them stays packed, in a core's own cache.
+    ///
+    /// # Safety
+    /// As for [`Packed::multiply`], of the second part's place; [`Packed::can_feed`] said yes.
+    pub(super) unsafe fn feed(
+        &self,
+        input: Input<'_>,
+        part: &Part<'_>,
+        (next, last, place): (&Self, &Part<'_>, Place),
+    ) {
+        self.check(input, std::iter::once(part));
+        assert!(
+            part.columns.len() == next.depth && part.columns.start % PANEL == 0,
+            "matrices do not fit together"
+        );
+        let rows = input.rows.rows;
+        let threads = threads(rows * self.depth * self.lanes, Workers::Pool);
+        let pitch = next.pitch();
+        for_each_chunk(chunks(rows, threads).unwrap_or_default(), |rows| {
+            with_buffers(|buffers| {
+                self.pack_left(input, rows.clone(), buffers, false);
+                let Buffers {
+                    left,
+                    steps,
+                    sums,
+                    between,
+                    ..
+                } = buffers;
+                between.resize(rows.len().div_ceil(PANEL) * pitch, Line::ZERO);
+                let target = Target::Lines {
+                    out: between.as_mut_ptr(),
+                    pitch,
+                };
+                let product = self.product((left, steps), rows.len(), part, target);
+                // SAFETY: there is a line for each row and 32 columns.
+                unsafe { product.run(sums) };
+                let target = last.target(place).from_row(rows.start);
+                let product = next.product((between, &[]), rows.len(), last, target);
+                // SAFETY: the caller's promise; chunks of rows are disjoint.
+                unsafe { product.run(sums) };
+            });
+        });
+    }
+
+    /// Lines of a panel.
+    fn pitch(&self) -> usize {
+        self.depth.div_ceil(self.kernel.values.per_line()) * PANEL
+    }
+
+    fn check<'p>(&self, input: Input<'_>, parts: impl Iterator<Item = &'p Part<'p>>) {
+        assert!(input.rows.cols == self.depth, "matrices do not fit together");
+        for part in parts {
+            let distance = part.gated.unwrap_or(0);
+            assert!(
+                part.columns.end + distance <= self.lanes && distance % PANEL == 0,
+                "columns beyond a packed weight"
+            );
+        }
+    }
+
+    /// Packs some rows, normalised before if they are to be.
+    fn pack_left(
+        &self,
+        input: Input<'_>,
+        rows: Range<usize>,
+        buffers: &mut Buffers,
+        is_shared: bool,
+    ) {
+        let mut some = input.rows.below(rows.start, rows.len());
+        let Buffers {
+            left,
+            steps,
+            normed,
+            ..
+        } = buffers;
+        if let Some(norm) = input.norm {
+            normed.resize(some.rows * some.cols, 0.0);
+            norm.apply(some, normed);
+            some = Matrix::new(normed, some.rows, some.cols);
+        }
+        match self.kernel.values {
+            Values::Bf16 => pack::round(Operand::left(some), Side::Left, left, is_shared),
+            Values::Int8 => pack::quantise(some, Side::Left, (left, steps), is_shared),
         }
     }
 
@@ -577,27 +665,18 @@ impl Packed {
     fn product<'a>(
         &'a self,
         (left, steps): (&'a [Line], &'a [f32]),
-        rows: Range<usize>,
-        (part, place): (&Part<'_>, Place),
+        rows: usize,
+        part: &Part<'_>,
+        target: Target,
     ) -> Product<'a> {
-        let pitch = self.depth.div_ceil(self.kernel.values.per_line()) * PANEL;
         let panels = |lines, lanes| Panels {
             lines,
-            pitch,
+            pitch: self.pitch(),
             lanes,
-        };
-        let row_stride = part.columns.len();
-        let target = Target {
-            out: place.0,
-            row_stride,
-            base: match part.base {
-                Some(base) => Base::Array(base.as_ptr()),
-                None => Base::Nothing,
-            },
         };
         Product {
             kernel: self.kernel,
-            left: panels(left, rows.len()),
+            left: panels(left, rows),
             right: panels(&self.lines, self.lanes),
             gated: part.gated.map(|lanes| lanes / PANEL),
             cols: (part.columns.start, part.columns.end),
@@ -609,7 +688,17 @@ impl Packed {
                     sums: &self.sums,
                 }),
             },
-            target: target.after(rows.start * row_stride),
+            target,
+        }
+    }
+}
+
+impl Part<'_> {
+    fn target(&self, place: Place) -> Target {
+        Target::Rows {
+            out: place.0,
+            row_stride: self.columns.len(),
+            base: self.base.map(<[f32]>::as_ptr),
         }
     }
 }

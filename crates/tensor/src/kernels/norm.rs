@@ -16,7 +16,7 @@ pub(crate) struct RmsNorm {
 }
 
 multiversion! {
-    fn rms_row(x: &[f32], weight: &[f32], eps: f64, out: &mut [f32]) {
+    pub(crate) fn rms_row(x: &[f32], weight: &[f32], eps: f64, out: &mut [f32]) {
         let mean_square = sum_of([x], |[x]| x * x) / x.len() as f64;
         let inverse = (1.0 / (mean_square + eps).sqrt()) as f32;
         for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {

@@ -148,7 +148,7 @@ impl<'s> Work<'s> {
             Task::Linear(layer) => {
                 let (rows, width) = layer.input.dims2()?;
                 match &layer.packed {
-                    Some(packed) => drop(packed.forward(&layer.input, 0..1)?),
+                    Some(packed) => drop(packed.part(&layer.input, 0..layer.weight.dim(0)?)?),
                     None => drop(ops::linear(&layer.input, &layer.weight)?),
                 }
                 counted.amount = Amount {

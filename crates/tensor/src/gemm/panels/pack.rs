@@ -498,6 +498,26 @@ fn quantise_tile(
     store(tile, &lines);
 }
 
+/// Rounds up to 32 values to a line; the rest of it is zero.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+pub(super) fn line(values: &[f32], line: &mut Line) {
+    let (low, high) = values.split_at(values.len().min(WIDTH));
+    round_line(vector::load(low), vector::load(high), line);
+}
+
+/// Rounds 32 values to a line.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
+fn round_line(low: __m512, high: __m512, line: &mut Line) {
+    // SAFETY: a line is 64 aligned bytes, and so are both halves together.
+    unsafe {
+        let pairs = _mm512_cvtne2ps_pbh(high, low);
+        let pairs = std::mem::transmute::<__m512bh, __m512i>(pairs);
+        _mm512_store_si512(line.0.as_mut_ptr().cast(), pairs);
+    }
+}
+
 /// Turns 32 rows of scores into `exp((x - largest) · scale)`, packed on the left; the sum of each row.
 /// Rows lie `pitch` apart and hold `n` scores.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
@@ -522,13 +542,7 @@ pub(super) fn exponentials(
                 sum = _mm512_add_ps(sum, *half);
             }
             let [low, high] = halves;
-            let line = lines[step * PANEL + row].0.as_mut_ptr();
-            // SAFETY: a line is 64 aligned bytes, and so are both halves together.
-            unsafe {
-                let pairs = _mm512_cvtne2ps_pbh(high, low);
-                let pairs = std::mem::transmute::<__m512bh, __m512i>(pairs);
-                _mm512_store_si512(line.cast(), pairs);
-            }
+            round_line(low, high, &mut lines[step * PANEL + row]);
         }
         *total = _mm512_reduce_add_ps(sum);
     }

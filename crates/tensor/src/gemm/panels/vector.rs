@@ -35,6 +35,13 @@ pub(super) fn product(x: __m512, y: __m512) -> __m512 {
     _mm512_mul_ps(x, y)
 }
 
+/// `x + y`.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn sum(x: __m512, y: __m512) -> __m512 {
+    _mm512_add_ps(x, y)
+}
+
 /// 2 to the power x, within 3e-6 relative; 0 below -126.
 ///
 /// x = n + r with |r| ≤ 1/2, the Taylor polynomial of degree 5 for 2^r, and n as the exponent.
