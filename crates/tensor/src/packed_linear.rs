@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use candle_core::Tensor;
 
-use crate::gemm::packed::{ALIGNMENT, Input, Norm, Part, Weights};
 use crate::gemm::Matrix;
+use crate::gemm::packed::{ALIGNMENT, Input, Norm, Part, Weights};
 use crate::{Error, Result, check, kernels};
 
 pub use crate::gemm::packed::Packing;
@@ -116,7 +116,11 @@ impl PackedLinear {
         if gate.len() != up.len() || out.width != gate.len() || last.len() != d {
             let expected = format!("[m, {d}] twice, and [{d}, m]");
             let got = [gate.len(), up.len(), out.width, last.len()];
-            return Err(Error::shape("layers of feed-forward", expected, format!("{got:?}")));
+            return Err(Error::shape(
+                "layers of feed-forward",
+                expected,
+                format!("{got:?}"),
+            ));
         }
         let gated = Part {
             columns: gate.clone(),

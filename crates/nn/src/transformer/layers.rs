@@ -38,7 +38,9 @@ impl<const N: usize> Layers<N> {
             Self::Apart(layers) => {
                 let x = x.normed()?;
                 let layers = layers[which].iter();
-                layers.map(|layer| layer.forward(&x)).collect::<Result<_>>()?
+                layers
+                    .map(|layer| layer.forward(&x))
+                    .collect::<Result<_>>()?
             }
             Self::Packed(layers) => layers.forward(&x.due(), which)?,
         };
@@ -64,11 +66,7 @@ impl<const N: usize> Layers<N> {
 ///
 /// # Shapes
 /// The input and the result `[rows, d]`.
-pub(super) fn feed_forward(
-    x: &Input,
-    gate_up: &Layers<2>,
-    out: &Layers<1>,
-) -> Result<Tensor> {
+pub(super) fn feed_forward(x: &Input, gate_up: &Layers<2>, out: &Layers<1>) -> Result<Tensor> {
     match (gate_up, out) {
         (Layers::Packed(gate_up), Layers::Packed(out)) => {
             Ok(PackedLinear::feed_forward(&x.due(), gate_up, out)?)
@@ -76,9 +74,11 @@ pub(super) fn feed_forward(
         (Layers::Apart([gate, up]), _) => {
             out.add_to(&x.x, &Projection::gated(gate, up, &x.normed()?)?)
         }
-        (Layers::Packed(_), Layers::Apart(_)) => {
-            Err(Error::input("feed-forward layers", "packed all, or none", "some"))
-        }
+        (Layers::Packed(_), Layers::Apart(_)) => Err(Error::input(
+            "feed-forward layers",
+            "packed all, or none",
+            "some",
+        )),
     }
 }
 

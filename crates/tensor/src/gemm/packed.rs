@@ -233,10 +233,7 @@ impl Weights {
 }
 
 /// Parts by an engine that knows no gates and no sums.
-fn multiply_each(
-    parts: &[Part<'_>],
-    multiply: impl Fn(Range<usize>) -> Vec<f32>,
-) -> Vec<Vec<f32>> {
+fn multiply_each(parts: &[Part<'_>], multiply: impl Fn(Range<usize>) -> Vec<f32>) -> Vec<Vec<f32>> {
     let each = |part: &Part<'_>| {
         let Range { start, end } = part.columns;
         let mut out = multiply(start..end);

@@ -258,7 +258,15 @@ impl Product<'_> {
             && col + PANEL <= self.cols.1
             && self.gated.is_none()
             && matches!(self.finish, Finish::Scaled(1.0));
-        if let (true, Target::Rows { out, row_stride, base: None }) = (is_whole, self.target) {
+        if let (
+            true,
+            Target::Rows {
+                out,
+                row_stride,
+                base: None,
+            },
+        ) = (is_whole, self.target)
+        {
             let panels = (self.left.at(left, 0), self.right.at(right, 0));
             // SAFETY: all of the sums lie within the target.
             unsafe {
@@ -414,7 +422,11 @@ fn chunks(rows: usize, threads: usize) -> Option<Vec<Range<usize>>> {
     }
     let size = panels.div_ceil(threads) * PANEL;
     let starts = (0..rows).step_by(size.max(1));
-    Some(starts.map(|start| start..(start + size).min(rows)).collect())
+    Some(
+        starts
+            .map(|start| start..(start + size).min(rows))
+            .collect(),
+    )
 }
 
 /// Runs `work` on every chunk, in parallel when there are several.
@@ -625,7 +637,10 @@ impl Packed {
     }
 
     fn check<'p>(&self, input: Input<'_>, parts: impl Iterator<Item = &'p Part<'p>>) {
-        assert!(input.rows.cols == self.depth, "matrices do not fit together");
+        assert!(
+            input.rows.cols == self.depth,
+            "matrices do not fit together"
+        );
         for part in parts {
             let distance = part.gated.unwrap_or(0);
             assert!(

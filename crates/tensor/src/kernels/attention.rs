@@ -17,7 +17,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::math::{dot, multiversion, softmax_row};
-use super::{Shared, output, slice, view};
+use super::{Shared, output, slice, view, zeros};
 use crate::Precision;
 use crate::gemm::{Into, Matrix, Workers, attend, has_attention, product_at, product_into};
 use crate::ops::Heads;
@@ -95,7 +95,7 @@ impl Attention {
     }
 
     fn forward(&self, q: &[f32], k: &[f32], v: &[f32], g: Geometry) -> Vec<f32> {
-        let mut out = vec![0f32; q.len()];
+        let mut out = zeros(q.len());
         let shared = Shared::new(&mut out);
         if has_attention(self.precision) {
             self.forward_by_head([q, k, v], g, shared);
@@ -190,9 +190,9 @@ impl Attention {
 
     fn backward(&self, given: &Given<'_>, g: Geometry) -> Gradients {
         let mut grads = Gradients {
-            dq: vec![0f32; given.q.len()],
-            dk: vec![0f32; given.k.len()],
-            dv: vec![0f32; given.k.len()],
+            dq: zeros(given.q.len()),
+            dk: zeros(given.k.len()),
+            dv: zeros(given.k.len()),
         };
         let places = Places {
             dq: Shared::new(&mut grads.dq),
