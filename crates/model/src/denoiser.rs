@@ -21,7 +21,7 @@ impl<'m> Network<'m> {
 
 impl Denoiser for Network<'_> {
     fn logits(&mut self, rows: &Rows, want: &Want) -> mmada_tensor::Result<Tensor> {
-        told(self.transformer.logits(rows, want))
+        Ok(self.transformer.logits(rows, want)?)
     }
 
     fn logits_recalled(
@@ -33,13 +33,6 @@ impl Denoiser for Network<'_> {
         let logits = self
             .transformer
             .logits_recalled(rows, recall, &mut self.cache, want);
-        told(logits)
+        Ok(logits?)
     }
-}
-
-fn told(logits: mmada_nn::Result<Tensor>) -> mmada_tensor::Result<Tensor> {
-    logits.map_err(|error| match error {
-        mmada_nn::Error::Tensor(error) => error,
-        other => mmada_tensor::candle::Error::Msg(other.to_string()).into(),
-    })
 }

@@ -4,6 +4,7 @@
 //!   Rows, Want, Segment      packed batches: sequences laid end to end, never padded
 //!   ops::{linear, attention, …}   one function per operation, with backward
 //!   Precision                in what matrix products are computed
+//!   recompute                activations computed twice rather than kept
 //!   random::{Key, Stream}    every draw derives from (seed, step, example, purpose)
 //!   process::prepare         what a program calls first, for speed
 //! ```
@@ -23,9 +24,11 @@ pub mod peak;
 pub mod precision;
 pub mod process;
 pub mod random;
+pub mod recompute;
 mod scratch;
 
 pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};
 pub use error::{Error, Result};
 pub use packed::{Recall, Rows, Segment, Want};
 pub use precision::Precision;
+pub use recompute::Activations;

@@ -12,5 +12,6 @@ mod losses;
 mod magvit;
 mod magvit_tiny;
 mod params;
+mod recompute;
 mod transformer;
 mod weight_files;

@@ -9,5 +9,6 @@ mod packed;
 mod pictures;
 mod precision;
 mod random;
+mod recompute;
 mod support;
 mod threads;
