@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use mmada_data::picture::{Limits, Mask, Picture};
 use mmada_diffusion::Anneal;
-use mmada_model::{FillOptions, LoadOptions, Mmada, PaintOptions, Preset, TextOptions};
+use mmada_model::{FillOptions, LoadOptions, Mmada, PaintOptions, TextOptions};
 
-use crate::args::{AnnealArg, CanvasArgs, ModelArgs, SampleArgs, SamplerArg, TextArgs};
+use crate::args::{AnnealArg, CanvasArgs, ModelArgs, SampleArgs, TextArgs};
 use crate::hub::Source;
 use crate::{device, embedded, hub, terminal, usage};
 
@@ -57,7 +57,7 @@ pub(crate) fn text_options(
     seed: u64,
 ) -> TextOptions {
     let own = match text.sampler {
-        Some(sampler) => defaults.clone().under(preset(sampler)),
+        Some(sampler) => defaults.clone().under(sampler.0),
         None => defaults.clone(),
     };
     let length = text.length.unwrap_or(own.length);
@@ -99,7 +99,7 @@ pub(crate) fn paint_options(
     seed: u64,
 ) -> PaintOptions {
     let own = match canvas.sampler {
-        Some(sampler) => defaults.clone().under(preset(sampler)),
+        Some(sampler) => defaults.clone().under(sampler.0),
         None => defaults.clone(),
     };
     PaintOptions {
@@ -110,18 +110,6 @@ pub(crate) fn paint_options(
         anneal: canvas.anneal.map_or(own.anneal, anneal),
         seed,
         ..own
-    }
-}
-
-/// The sampler that a flag names.
-pub(crate) fn preset(sampler: SamplerArg) -> Preset {
-    match sampler {
-        SamplerArg::Exact => Preset::Exact,
-        SamplerArg::Cached => Preset::Cached,
-        SamplerArg::Parallel => Preset::Parallel,
-        SamplerArg::Verified => Preset::Verified,
-        SamplerArg::Fast => Preset::Fast,
-        SamplerArg::Turbo => Preset::Turbo,
     }
 }
 
