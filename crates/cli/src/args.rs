@@ -24,6 +24,10 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
+/// How to hold the kernels low.
+const LEVELS: &str = "MMADA_CPU=portable, avx2, avx512 or amx holds the kernels to a lower instruction \
+                      set than the processor's own.";
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Show what the model can do: a chat, a description, a painting, in under a minute.
@@ -75,7 +79,7 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Measure how fast forwards, sampling and training are here, and how near to the peak.
     #[command(
-        after_help = "Examples:\n  mmada bench text --sampler fast\n  mmada bench forward --shape d=512,layers=8,heads=8,mlp=1536,vocab=8192 --precision bf16 --json"
+        after_help = format!("Examples:\n  mmada bench text --sampler fast\n  mmada bench forward --shape d=512,layers=8,heads=8,mlp=1536,vocab=8192 --precision bf16 --json\n\n{LEVELS}")
     )]
     Bench(BenchArgs),
     /// Print the sequence a prompt becomes, with its spans in colour.
@@ -87,7 +91,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  mmada inspect assets/model")]
     Inspect(InspectArgs),
     /// Check this machine and this build.
-    #[command(after_help = "Example:\n  mmada doctor")]
+    #[command(
+        after_help = format!("Example:\n  mmada doctor\n\n{LEVELS}")
+    )]
     Doctor(DoctorArgs),
     /// Print shell completions.
     #[command(after_help = "Example:\n  mmada completions bash > /etc/bash_completion.d/mmada")]

@@ -6,6 +6,7 @@
 //!   Precision                in what matrix products are computed
 //!   recompute                activations computed twice rather than kept
 //!   random::{Key, Stream}    every draw derives from (seed, step, example, purpose)
+//!   cpu::Level               how much of the processor's instruction set is used
 //!   process::prepare         what a program calls first, for speed
 //! ```
 //!
@@ -15,6 +16,7 @@
 
 mod check;
 pub mod composed;
+pub mod cpu;
 pub mod error;
 mod gemm;
 mod kernels;

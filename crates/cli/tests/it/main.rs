@@ -9,6 +9,7 @@
 mod bad_input;
 mod bench;
 mod damaged_models;
+mod doctor;
 mod help;
 mod samplers;
 mod saving;

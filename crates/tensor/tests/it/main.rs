@@ -3,6 +3,7 @@
 
 mod attention;
 mod layers;
+mod levels;
 mod loss;
 mod optimizer;
 mod packed;
