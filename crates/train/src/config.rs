@@ -313,11 +313,17 @@ impl Default for SamplesConfig {
 pub struct LogConfig {
     /// Steps between lines of metrics.
     pub every: u64,
+    /// Whether they hold `grad_norm/NAME` of every parameter, as the original's do now and then: the
+    /// L2 norm of its clipped gradient, divided by the number of its elements.
+    pub parameters: bool,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { every: 10 }
+        Self {
+            every: 10,
+            parameters: false,
+        }
     }
 }
 

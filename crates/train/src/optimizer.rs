@@ -10,18 +10,19 @@
 //! 2024) moves a matrix along its momentum with all singular values made equal, at the size of an
 //! AdamW step (Liu et al. 2025, arXiv 2502.16982), so that both share one learning rate.
 
+mod gradients;
 mod moving;
 
 use std::path::Path;
 use std::sync::Arc;
 
 use mmada_nn::atomic;
-use mmada_tensor::candle::backprop::GradStore;
 use mmada_tensor::ops::{self, AdamwStep};
 use mmada_tensor::{Device, Precision, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use self::gradients::{Gradients, Norms};
 pub use self::moving::Moving;
 use crate::{Error, Result};
 
@@ -94,44 +95,6 @@ pub struct EmaConfig {
     /// The share of the old average kept at each step. Early steps keep less,
     /// `(1 + step) / (10 + step)`, so that the random start is forgotten.
     pub decay: f64,
-}
-
-/// Sums of gradients over micro-batches, in the order of the parameters.
-#[derive(Debug, Default)]
-pub struct Gradients {
-    sums: Vec<Option<Tensor>>,
-}
-
-impl Gradients {
-    /// Adds the gradients of one micro-batch. The order of calls is the order of summation.
-    ///
-    /// # Errors
-    /// When tensors do not fit together.
-    pub fn add(&mut self, parameters: &[(String, Var)], grads: &GradStore) -> Result<()> {
-        self.sums.resize(parameters.len(), None);
-        for (sum, (_, var)) in self.sums.iter_mut().zip(parameters) {
-            let Some(grad) = grads.get(var) else {
-                continue;
-            };
-            *sum = Some(match sum.take() {
-                Some(sum) => (sum + grad)?,
-                None => grad.clone(),
-            });
-        }
-        Ok(())
-    }
-
-    /// The L2 norm over all parameters.
-    ///
-    /// # Errors
-    /// When a tensor operation fails.
-    pub fn norm(&self) -> Result<f64> {
-        let mut sum = 0.0;
-        for grad in self.sums.iter().flatten() {
-            sum += ops::sum_of_squares(grad)?;
-        }
-        Ok(sum.sqrt())
-    }
 }
 
 /// A parameter and what the optimiser remembers of it.
@@ -254,29 +217,26 @@ impl Optimizer {
         self.step
     }
 
-    /// Moves the weights along the gradients, clipped to the configured norm; returns the norm
-    /// before clipping.
+    /// Moves the weights along the gradients, clipped to the configured norm; returns the norms.
     ///
     /// # Errors
     /// When a gradient is not finite, in which case nothing has moved, or a tensor operation fails.
-    pub fn step(&mut self, gradients: &Gradients, lr: f64) -> Result<f64> {
-        let norm = finite(gradients.norm()?, self.step)?;
+    pub fn step(&mut self, gradients: &Gradients, lr: f64) -> Result<Norms> {
+        let mut norms = gradients.norms()?.finite(self.step)?;
         let clip = self.config.clip;
-        // PyTorch's clip_grad_norm_ divides by norm + 1e-6.
-        let scale = if clip > 0.0 {
-            (clip / (norm + 1e-6)).min(1.0)
-        } else {
-            1.0
-        };
+        if clip > 0.0 {
+            // PyTorch's clip_grad_norm_ divides by norm + 1e-6.
+            norms.scale = (clip / (norms.all + 1e-6)).min(1.0);
+        }
         self.step += 1;
-        let (rule, precision) = (self.rule(lr, scale), Precision::current());
+        let (rule, precision) = (self.rule(lr, norms.scale), Precision::current());
         let moves = self.slots.par_iter().zip(&gradients.sums);
         moves.try_for_each(|(slot, grad)| match grad {
             Some(grad) => precision.scope(|| rule.move_along(slot, grad)),
             None => Ok(()),
         })?;
         self.update_averages()?;
-        Ok(norm)
+        Ok(norms)
     }
 
     /// Begins a step whose parameters move one by one, each when its gradient is complete.
@@ -297,19 +257,19 @@ impl Optimizer {
     }
 
     /// Ends a step that was begun: moves what has not moved along the gradients that are left, and
-    /// returns the norm of all.
+    /// returns the norms of all.
     ///
     /// # Errors
     /// When a gradient was not finite; parameters of blocks behind it have moved then.
-    pub fn finish(&mut self, moving: &Moving, rest: &Gradients) -> Result<f64> {
+    pub fn finish(&mut self, moving: &Moving, rest: &Gradients) -> Result<Norms> {
         for (slot, grad) in self.slots.iter().zip(&rest.sums) {
             if let Some(grad) = grad {
                 moving.take(slot.var.as_tensor(), grad)?;
             }
         }
-        let norm = finite(moving.norm(), self.step - 1)?;
+        let norms = moving.norms().finite(self.step - 1)?;
         self.update_averages()?;
-        Ok(norm)
+        Ok(norms)
     }
 
     /// How every parameter moves in the step that has begun.
@@ -414,18 +374,6 @@ impl Optimizer {
         }
         self.step = step;
         Ok(())
-    }
-}
-
-/// The norm, where it is a number. `step` is how many were taken before.
-fn finite(norm: f64, step: u64) -> Result<f64> {
-    match norm.is_finite() {
-        true => Ok(norm),
-        false => Err(Error::Diverged {
-            step,
-            what: "the gradient norm".to_owned(),
-            value: norm,
-        }),
     }
 }
 

@@ -18,10 +18,11 @@ use mmada_tensor::candle::backprop::GradStore;
 use mmada_tensor::{Activations, Var};
 
 use crate::checkpoint::{Checkpoints, TrainerState, optimizer_file};
+use crate::clock::Clock;
 use crate::config::{Backward, RunConfig};
 use crate::metrics::{Meter, MetricsFile, Record};
 use crate::objective::{BatchLoss, Moment, Network, Objective};
-use crate::optimizer::{Gradients, Optimizer};
+use crate::optimizer::{Gradients, Norms, Optimizer};
 use crate::report::{Event, Reporter};
 use crate::tensorboard::{EventWriter, Payload};
 use crate::workers::Workers;
@@ -70,18 +71,6 @@ pub struct Trainer<'a, O: Objective> {
     last: Option<Record>,
     reporter: &'a dyn Reporter,
     stop: Arc<AtomicBool>,
-}
-
-/// Seconds and tokens since the last line of metrics.
-struct Clock {
-    since: Instant,
-    data: f64,
-    batch: f64,
-    examples: u64,
-    tokens: u64,
-    steps: u64,
-    /// When this process began, and at which step.
-    began: (Instant, u64),
 }
 
 impl<'a, O: Objective> Trainer<'a, O> {
@@ -235,11 +224,11 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 mean += value * share;
             }
         }
-        let norm = precision.scope(|| match moving {
+        let norms = precision.scope(|| match moving {
             Some(moving) => self.optimizer.finish(&moving, &gradients),
             None => self.optimizer.step(&gradients, lr),
         })?;
-        self.state.meter.add("grad_norm", norm, 1.0);
+        self.note_norms(&norms);
         self.state.step += 1;
         self.clock.steps += 1;
         self.clock.batch += began.elapsed().as_secs_f64();
@@ -272,6 +261,21 @@ impl<'a, O: Objective> Trainer<'a, O> {
         self.state.tokens += loss.tokens as u64;
         self.clock.tokens += loss.tokens as u64;
         self.clock.examples += loss.examples as u64;
+    }
+
+    fn note_norms(&mut self, norms: &Norms) {
+        let meter = &mut self.state.meter;
+        meter.add("grad_norm", norms.all, 1.0);
+        if !self.config.log.parameters {
+            return;
+        }
+        for ((name, var), norm) in self.parameters.iter().zip(&norms.each) {
+            if let Some(norm) = norm {
+                // The original's number (`log_grad_norm` of its training scripts).
+                let value = norm * norms.scale / var.elem_count() as f64;
+                meter.add(&format!("grad_norm/{name}"), value, 1.0);
+            }
+        }
     }
 
     fn tell(&self, loss: f64) {
@@ -420,33 +424,4 @@ fn check_seed(path: &Path, state: &TrainerState, config: &RunConfig) -> Result<(
 
 fn is_due(step: u64, every: u64, is_last: bool) -> bool {
     is_last || (every > 0 && step.is_multiple_of(every))
-}
-
-impl Clock {
-    fn new(step: u64) -> Self {
-        Self {
-            since: Instant::now(),
-            data: 0.0,
-            batch: 0.0,
-            examples: 0,
-            tokens: 0,
-            steps: 0,
-            began: (Instant::now(), step),
-        }
-    }
-
-    fn tokens_per_second(&self) -> f64 {
-        self.tokens as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
-    }
-
-    fn examples_per_second(&self) -> f64 {
-        self.examples as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
-    }
-
-    fn restart(&mut self) {
-        *self = Self {
-            began: self.began,
-            ..Self::new(0)
-        };
-    }
 }

@@ -12,7 +12,7 @@ use mmada_tensor::candle::TensorId;
 use mmada_tensor::recompute::Receiver;
 use mmada_tensor::{Tensor, ops};
 
-use super::{Rule, Slot};
+use super::{Norms, Rule, Slot};
 use crate::{Error, Result};
 
 /// A step that has begun; see [`super::Optimizer::begin`].
@@ -68,9 +68,8 @@ impl Moving {
         }
     }
 
-    /// The L2 norm over all gradients met so far.
-    pub(super) fn norm(&self) -> f64 {
-        let squares = self.squares.lock().unwrap_or_else(PoisonError::into_inner);
-        squares.iter().flatten().sum::<f64>().sqrt()
+    /// The L2 norms of the gradients met so far.
+    pub(super) fn norms(&self) -> Norms {
+        Norms::of(&self.squares.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -33,9 +33,10 @@ fn check(stop: u64, make: &dyn Fn(&str, &str) -> RunConfig) {
     }
 }
 
-/// What all three ways can do: one micro-batch, no clipping.
-fn overrides(backward: &str) -> [String; 3] {
+/// What all three ways can do: one micro-batch, no clipping. Every gradient is in the log.
+fn overrides(backward: &str) -> [String; 4] {
     [
+        "log.parameters=true".to_owned(),
         format!("run.backward={backward}"),
         "batch.accumulate=1".to_owned(),
         "optimizer.clip=0".to_owned(),
