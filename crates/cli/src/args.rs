@@ -1,13 +1,15 @@
 //! What can be typed. Nothing here acts; `commands` does.
 
 mod bench;
+mod sampler;
 
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use mmada_diffusion::{Commit, Schedule};
 
-pub(crate) use self::bench::{BenchArgs, BenchTask};
+pub(crate) use self::bench::{BackwardArg, BenchArgs, BenchTask};
+pub(crate) use self::sampler::SamplerArg;
 
 /// Multimodal masked diffusion: one model that chats, describes pictures and paints them.
 #[derive(Debug, Parser)]
@@ -21,6 +23,10 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 }
+
+/// How to hold the kernels low.
+const LEVELS: &str = "MMADA_CPU=portable, avx2, avx512 or amx holds the kernels to a lower instruction \
+                      set than the processor's own.";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -73,7 +79,7 @@ pub(crate) enum Command {
     Eval(EvalArgs),
     /// Measure how fast forwards, sampling and training are here, and how near to the peak.
     #[command(
-        after_help = "Examples:\n  mmada bench text\n  mmada bench forward --shape d=512,layers=8,heads=8,mlp=1536,vocab=8192 --precision bf16 --json"
+        after_help = format!("Examples:\n  mmada bench text --sampler fast\n  mmada bench forward --shape d=512,layers=8,heads=8,mlp=1536,vocab=8192 --precision bf16 --json\n\n{LEVELS}")
     )]
     Bench(BenchArgs),
     /// Print the sequence a prompt becomes, with its spans in colour.
@@ -85,7 +91,9 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  mmada inspect assets/model")]
     Inspect(InspectArgs),
     /// Check this machine and this build.
-    #[command(after_help = "Example:\n  mmada doctor")]
+    #[command(
+        after_help = format!("Example:\n  mmada doctor\n\n{LEVELS}")
+    )]
     Doctor(DoctorArgs),
     /// Print shell completions.
     #[command(after_help = "Example:\n  mmada completions bash > /etc/bash_completion.d/mmada")]
@@ -173,24 +181,6 @@ pub(crate) enum DeviceArg {
     Cpu,
     Cuda,
     Metal,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SamplerArg {
-    /// Nothing is approximated: the tokens of the plain algorithm.
-    Exact,
-    /// As many steps, but most rows are remembered: text by block, pictures where the model is sure.
-    Cached,
-    /// Exact forwards; text commits all it is 90 % sure of, pictures take half the steps in Halton
-    /// order.
-    Parallel,
-    /// Exact forwards; text is drafted boldly, verified, and taken back where doubted.
-    Verified,
-    /// Rows remembered and several tokens at once; pictures are guided in the first 3/4 of the
-    /// steps.
-    Fast,
-    /// As fast as the rules go; expect to lose quality.
-    Turbo,
 }
 
 #[derive(Debug, Args)]

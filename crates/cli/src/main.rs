@@ -18,6 +18,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
+use mmada_tensor::cpu;
 
 /// A mistake in how the program was called, as opposed to work that failed.
 #[derive(Debug)]
@@ -40,7 +41,8 @@ fn main() -> ExitCode {
     mmada_tensor::process::prepare();
     let cli = args::Cli::parse();
     interrupt::install();
-    match commands::run(cli.command) {
+    let level = cpu::wanted().map_err(|error| usage(error.to_string()));
+    match level.and_then(|_| commands::run(cli.command)) {
         Ok(code) => code,
         // Whoever read the results has had enough of them.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

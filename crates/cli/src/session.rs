@@ -6,11 +6,11 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use mmada_data::picture::{Limits, Mask, Picture};
 use mmada_diffusion::Anneal;
-use mmada_model::{FillOptions, LoadOptions, Mmada, PaintOptions, Preset, TextOptions};
+use mmada_model::{FillOptions, LoadOptions, Mmada, PaintOptions, TextOptions};
 use mmada_tensor::Packing;
 
 use crate::args::{
-    AnnealArg, CanvasArgs, DeviceArg, ModelArgs, PrecisionArg, SampleArgs, SamplerArg, TextArgs,
+    AnnealArg, CanvasArgs, DeviceArg, ModelArgs, PrecisionArg, SampleArgs, TextArgs,
 };
 use crate::hub::Source;
 use crate::{device, embedded, hub, terminal, usage};
@@ -75,7 +75,7 @@ pub(crate) fn text_options(
     seed: u64,
 ) -> TextOptions {
     let own = match text.sampler {
-        Some(sampler) => defaults.clone().under(preset(sampler)),
+        Some(sampler) => defaults.clone().under(sampler.0),
         None => defaults.clone(),
     };
     let length = text.length.unwrap_or(own.length);
@@ -117,7 +117,7 @@ pub(crate) fn paint_options(
     seed: u64,
 ) -> PaintOptions {
     let own = match canvas.sampler {
-        Some(sampler) => defaults.clone().under(preset(sampler)),
+        Some(sampler) => defaults.clone().under(sampler.0),
         None => defaults.clone(),
     };
     PaintOptions {
@@ -128,18 +128,6 @@ pub(crate) fn paint_options(
         anneal: canvas.anneal.map_or(own.anneal, anneal),
         seed,
         ..own
-    }
-}
-
-/// The sampler that a flag names.
-pub(crate) fn preset(sampler: SamplerArg) -> Preset {
-    match sampler {
-        SamplerArg::Exact => Preset::Exact,
-        SamplerArg::Cached => Preset::Cached,
-        SamplerArg::Parallel => Preset::Parallel,
-        SamplerArg::Verified => Preset::Verified,
-        SamplerArg::Fast => Preset::Fast,
-        SamplerArg::Turbo => Preset::Turbo,
     }
 }
 

@@ -138,7 +138,7 @@ pub struct Example {
     pub is_right: bool,
 }
 
-/// Told after every group: items done, and how many there are.
+/// Told after every step of a sampler: items done, those in progress in parts, and how many there are.
 pub type OnProgress<'a> = &'a mut dyn FnMut(usize, usize);
 
 /// What every benchmark is given.
@@ -251,17 +251,22 @@ impl Context<'_> {
         }
     }
 
-    /// Calls `run` on groups of items; each call gets the number of its first item.
+    /// Calls `run` on groups of items; each call gets the number of its first item, and whom to tell
+    /// of the share of the group that is done.
     fn groups<T>(
         &self,
         items: &[T],
         on_progress: OnProgress,
-        mut run: impl FnMut(u64, &[T]) -> Result<()>,
+        mut run: impl FnMut(u64, &[T], &mut dyn FnMut(f64)) -> Result<()>,
     ) -> Result<()> {
         let mut done = 0;
         on_progress(0, items.len());
         for group in items.chunks(self.options.batch.max(1)) {
-            run(done as u64, group)?;
+            let mut told = |share: f64| {
+                let of_group = (share * group.len() as f64) as usize;
+                on_progress(done + of_group.min(group.len()), items.len());
+            };
+            run(done as u64, group, &mut told)?;
             done += group.len();
             on_progress(done, items.len());
         }
@@ -270,8 +275,12 @@ impl Context<'_> {
 }
 
 /// Runs a group to its end and adds what it took.
-fn finish<O: Outcome>(run: Run<'_, O>, effort: &mut Effort) -> Result<Vec<O::Output>> {
-    let (outputs, taken) = run.finish_counted()?;
+fn finish<O: Outcome>(
+    run: Run<'_, O>,
+    effort: &mut Effort,
+    told: &mut dyn FnMut(f64),
+) -> Result<Vec<O::Output>> {
+    let (outputs, taken) = run.finish_told(told)?;
     effort.forwards += taken.forwards;
     effort.tokens += taken.tokens;
     effort.rows += taken.rows;

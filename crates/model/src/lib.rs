@@ -24,7 +24,7 @@ pub mod run;
 pub mod text;
 pub mod think;
 
-pub use denoiser::Network;
+pub use denoiser::{Network, Work};
 pub use error::{Error, Result};
 pub use mmada::{ImageParts, LoadOptions, Mmada};
 pub use mmada_tokens::Message;

@@ -15,22 +15,17 @@
 use mmada_diffusion::{CacheRule, Commit, Order, Refresh};
 use serde::{Deserialize, Serialize};
 
-/// A sampler by name.
+/// A sampler by name; [`Preset::summary`] says what each stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
 pub enum Preset {
-    /// Nothing is approximated: the tokens of the plain algorithm.
     #[default]
     Exact,
-    /// As many steps, but most rows are remembered from earlier ones.
     Cached,
-    /// Exact forwards, but several tokens at once where the model is sure.
     Parallel,
-    /// Exact forwards and bold drafts whose tokens are verified, and taken back if need be.
     Verified,
-    /// Rows remembered and several tokens at once.
     Fast,
-    /// As fast as the rules go; expect to lose quality.
     Turbo,
 }
 
@@ -71,6 +66,41 @@ impl Preset {
         Self::Fast,
         Self::Turbo,
     ];
+
+    /// The name in settings and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Exact => "exact",
+            Self::Cached => "cached",
+            Self::Parallel => "parallel",
+            Self::Verified => "verified",
+            Self::Fast => "fast",
+            Self::Turbo => "turbo",
+        }
+    }
+
+    /// What it stands for, in a phrase for people.
+    pub fn summary(self) -> &'static str {
+        match self {
+            Self::Exact => "Nothing is approximated: the tokens of the plain algorithm",
+            Self::Cached => {
+                "As many steps, but most rows are remembered: text by block, pictures where the \
+                 model is sure"
+            }
+            Self::Parallel => {
+                "Exact forwards; text commits all it is 90 % sure of, pictures take half the steps \
+                 in Halton order"
+            }
+            Self::Verified => {
+                "Exact forwards; text is drafted boldly, verified, and taken back where doubted"
+            }
+            Self::Fast => {
+                "Rows remembered and several tokens at once; pictures are guided in the first 3/4 \
+                 of the steps"
+            }
+            Self::Turbo => "As fast as the rules go; expect to lose quality",
+        }
+    }
 
     /// What it says of text.
     pub fn text(self) -> TextRules {

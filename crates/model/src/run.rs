@@ -49,6 +49,8 @@ pub struct Run<'m, O> {
     finished: Vec<Canvas>,
     step: usize,
     total: usize,
+    /// Share of its steps that the batch in progress has taken.
+    share: f64,
     effort: Effort,
     has_failed: bool,
 }
@@ -114,6 +116,7 @@ impl<'m, O: Outcome> Run<'m, O> {
             sampler: None,
             finished: Vec::new(),
             step: 0,
+            share: 0.0,
             effort: Effort::default(),
             has_failed: false,
         }
@@ -124,29 +127,39 @@ impl<'m, O: Outcome> Run<'m, O> {
     /// # Errors
     /// The first failure of any step; after one was yielded, that there was one.
     pub fn finish(self) -> Result<Vec<O::Output>> {
-        Ok(self.finish_counted()?.0)
+        Ok(self.finish_told(&mut |_| {})?.0)
     }
 
-    /// Runs to the end; also says what that took.
+    /// Runs to the end; also says what that took. After every step `told` hears the share of the
+    /// canvases that is done, with those in progress in parts.
     ///
     /// # Errors
     /// As [`Run::finish`].
-    pub fn finish_counted(mut self) -> Result<(Vec<O::Output>, Effort)> {
-        self.run_out()?;
+    pub fn finish_told(mut self, told: &mut dyn FnMut(f64)) -> Result<(Vec<O::Output>, Effort)> {
+        self.run_out(told)?;
         let pairs = self.outcomes.iter().zip(&self.finished);
         let outputs = pairs.map(|(outcome, canvas)| outcome.read(self.model, canvas));
         Ok((outputs.collect::<Result<_>>()?, self.effort))
     }
 
-    fn run_out(&mut self) -> Result<()> {
+    fn run_out(&mut self, told: &mut dyn FnMut(f64)) -> Result<()> {
         if self.has_failed {
             let hint = "report the error that the step gave";
             return Err(Error::request("run", "no failed step", "one", hint));
         }
         while let Some(moves) = self.advance() {
             moves?;
+            told(self.done());
         }
         Ok(())
+    }
+
+    /// The share of the canvases that is done, with those in progress in parts.
+    fn done(&self) -> f64 {
+        let in_progress = self.sampler.as_ref();
+        let in_progress = in_progress.map_or(0, |sampler| sampler.canvases().len());
+        let done = self.finished.len() as f64 + self.share * in_progress as f64;
+        done / self.outcomes.len().max(1) as f64
     }
 
     /// What sampling took so far.
@@ -194,7 +207,7 @@ impl<'m, O: Outcome> Run<'m, O> {
 
     /// The finished canvases, for a run that goes on from them.
     pub(crate) fn into_canvases(mut self) -> Result<Vec<Canvas>> {
-        self.run_out()?;
+        self.run_out(&mut |_| {})?;
         Ok(self.finished)
     }
 
@@ -234,6 +247,7 @@ impl<'m, O: Outcome> Run<'m, O> {
                     self.effort.tokens += moved.committed.len();
                     self.effort.tokens -= moved.revoked.len();
                 }
+                self.share = (step.index + 1) as f64 / step.total.max(1) as f64;
                 self.effort.rows += step.rows;
                 self.effort.seconds += started.elapsed().as_secs_f64();
                 self.step += 1;

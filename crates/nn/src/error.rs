@@ -98,6 +98,16 @@ impl From<mmada_tensor::candle::Error> for Error {
     }
 }
 
+/// For code that networks call back, or that calls a network through a trait of tensors.
+impl From<Error> for mmada_tensor::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Tensor(error) => error,
+            other => mmada_tensor::candle::Error::wrap(other).into(),
+        }
+    }
+}
+
 impl Error {
     /// An input error in words.
     #[allow(

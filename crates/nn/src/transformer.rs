@@ -21,7 +21,9 @@ use std::ops::Range;
 
 use mmada_tensor::ops::{self, Heads};
 use mmada_tensor::random::{Key, Purpose};
-use mmada_tensor::{DType, Device, Packing, Precision, Recall, Rows, Segment, Tensor, Want};
+use mmada_tensor::{
+    Activations, DType, Device, Packing, Precision, Recall, Rows, Segment, Tensor, Want, recompute,
+};
 
 use self::layers::{Head, Input, Layers};
 use self::pass::{Angles, Chosen, Pass, check_segments, check_wanted};
@@ -394,10 +396,29 @@ impl Transformer {
         for index in 0..self.blocks.len() {
             let is_last = index + 1 == self.blocks.len();
             let chosen = chosen.as_ref().filter(|_| is_last);
-            x = self.block(index, &x, pass, chosen)?;
+            x = match Activations::are_recomputed() {
+                true => self.repeatable_block(index, &x, pass, chosen)?,
+                false => self.block(index, &x, pass, chosen)?,
+            };
             visit(Probe::Block(index), &x)?;
         }
         Ok(x)
+    }
+
+    /// A block whose activations the backward pass may compute a second time.
+    fn repeatable_block(
+        &self,
+        index: usize,
+        x: &Tensor,
+        pass: &Pass,
+        chosen: Option<&Chosen>,
+    ) -> Result<Tensor> {
+        let Some(pass) = pass.to_repeat() else {
+            return self.block(index, x, pass, chosen);
+        };
+        let (model, chosen) = (self.clone(), chosen.cloned());
+        let block = move |x: &Tensor| Ok(model.block(index, x, &pass, chosen.as_ref())?);
+        Ok(recompute::block(x, block)?)
     }
 
     fn block(

@@ -5,7 +5,9 @@
 //!   ops::{linear, attention, …}   one function per operation, with backward
 //!   Precision                in what matrix products are computed
 //!   PackedLinear             weights packed once, for inference
+//!   recompute                activations computed twice rather than kept
 //!   random::{Key, Stream}    every draw derives from (seed, step, example, purpose)
+//!   cpu::Level               how much of the processor's instruction set is used
 //!   process::prepare         what a program calls first, for speed
 //! ```
 //!
@@ -15,6 +17,7 @@
 
 mod check;
 pub mod composed;
+pub mod cpu;
 pub mod error;
 mod gemm;
 mod kernels;
@@ -25,6 +28,7 @@ pub mod peak;
 pub mod precision;
 pub mod process;
 pub mod random;
+pub mod recompute;
 mod scratch;
 
 pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};
@@ -32,3 +36,4 @@ pub use error::{Error, Result};
 pub use packed::{Recall, Rows, Segment, Want};
 pub use packed_linear::{Normed, PackedLinear, Packing};
 pub use precision::Precision;
+pub use recompute::Activations;

@@ -1,9 +1,12 @@
 //! Settings of the whole process that make training on processors faster. Results do not change.
 
+use crate::cpu::{self, Level};
+
 /// Prepares the process; call it first thing in `main`, before any thread is started.
 ///
 /// - The tensor library's own elementwise pool waits by spinning, which steals the processor from
 ///   the kernels' pool: it is set to one thread, unless `CANDLE_NUM_THREADS` says otherwise.
+/// - The engine of f32 products has a variable of its own for the level of [`cpu::VARIABLE`].
 /// - glibc gives buffers of megabytes back to the system and faults them in again at every
 ///   operation: it is told to keep them. Other allocators are left alone.
 ///
@@ -12,12 +15,20 @@ pub fn prepare() {
     if !is_single_threaded() {
         return;
     }
-    const POOL: &str = "CANDLE_NUM_THREADS";
-    if std::env::var_os(POOL).is_none() {
-        // SAFETY: the environment is changed while the process has one thread, so nobody reads it.
-        unsafe { std::env::set_var(POOL, "1") };
+    set_default("CANDLE_NUM_THREADS", "1");
+    let wanted = cpu::wanted().ok().flatten();
+    if let Some(name) = wanted.and_then(Level::for_gemmkit) {
+        set_default("GEMMKIT_REQUIRE_ISA", name);
     }
     keep_memory();
+}
+
+/// Sets a variable that is not set. The process has one thread.
+fn set_default(name: &str, value: &str) {
+    if std::env::var_os(name).is_none() {
+        // SAFETY: there is no other thread that could read the environment meanwhile.
+        unsafe { std::env::set_var(name, value) };
+    }
 }
 
 #[cfg(target_os = "linux")]

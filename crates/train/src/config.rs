@@ -73,6 +73,24 @@ pub struct RunSection {
     /// In what the factors of matrix products are: mixed precision. Weights stay f32.
     #[serde(default)]
     pub precision: Precision,
+    /// What is kept of a forward pass, and when weights move: time against memory.
+    #[serde(default)]
+    pub backward: Backward,
+}
+
+/// What is kept of a forward pass, and when weights move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Backward {
+    /// Every activation is kept until its gradient is there; weights move when all gradients are.
+    #[default]
+    Keep,
+    /// Only what passes between blocks is kept, and each block runs a second time for its gradients
+    /// (activation checkpointing). The same losses to the last bit.
+    Recompute,
+    /// As `recompute`, and the weights of a block move as soon as their gradients are complete, which
+    /// are then dropped. For one micro-batch per step and no clipping; the same losses as without.
+    Fused,
 }
 
 /// Where weights, tokenizer and image tokenizer come from.
@@ -295,11 +313,17 @@ impl Default for SamplesConfig {
 pub struct LogConfig {
     /// Steps between lines of metrics.
     pub every: u64,
+    /// Whether they hold `grad_norm/NAME` of every parameter, as the original's do now and then: the
+    /// L2 norm of its clipped gradient, divided by the number of its elements.
+    pub parameters: bool,
 }
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { every: 10 }
+        Self {
+            every: 10,
+            parameters: false,
+        }
     }
 }
 
@@ -362,6 +386,7 @@ impl RunConfig {
             }
         };
         let (BatchSize::Tokens(size) | BatchSize::Sequences(size)) = self.batch.size;
+        let is_fused = self.run.backward == Backward::Fused;
         let rules = [
             (self.run.steps == 0, "run.steps is 0; ask for at least one"),
             (size == 0, "batch.size is 0; ask for at least one"),
@@ -377,6 +402,21 @@ impl RunConfig {
             (
                 self.model.lora.is_some() && (is_fresh || is_reconstruct),
                 "model.lora needs the transformer of a folder: model.init = { from = \"DIR\" }",
+            ),
+            (
+                self.run.backward != Backward::Keep && is_reconstruct,
+                "run.backward must be \"keep\" for an image tokenizer, which has no blocks to \
+                 compute again",
+            ),
+            (
+                is_fused && self.batch.accumulate != 1,
+                "run.backward = \"fused\" moves weights within a micro-batch: set batch.accumulate \
+                 to 1, or take \"recompute\"",
+            ),
+            (
+                is_fused && self.optimizer.clip > 0.0,
+                "run.backward = \"fused\" moves weights before the norm of all gradients is known: \
+                 set optimizer.clip to 0, or take \"recompute\"",
             ),
             (
                 lacks_tokenizer,

@@ -260,12 +260,7 @@ impl Network<NoisedBatch> for Denoiser {
         let transformer = self.model.transformer();
         let nll =
             |rows: &Rows, wanted: &[usize], targets: &[u32]| -> mmada_tensor::Result<Tensor> {
-                transformer
-                    .nll(rows, wanted, targets)
-                    .map_err(|error| match error {
-                        mmada_nn::Error::Tensor(error) => error,
-                        other => mmada_tensor::candle::Error::Msg(other.to_string()).into(),
-                    })
+                Ok(transformer.nll(rows, wanted, targets)?)
             };
         let loss = weighted_cross_entropy(&nll, &batch.examples, &self.coefficients)
             .map_err(Error::model)?;

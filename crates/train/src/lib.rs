@@ -25,6 +25,7 @@ pub mod optimizer;
 pub mod report;
 pub mod tensorboard;
 
+mod clock;
 pub mod error;
 mod overrides;
 mod samples;

@@ -3,7 +3,8 @@
 //! ```text
 //!   Meter    sums between two log lines; part of the checkpoint, so a resumed run averages alike
 //!     ↓
-//!   Record   step, loss, step_loss_t2i, lr, grad_norm, avg_masking_rate, … (upstream's names)
+//!   Record   step, loss, step_loss_t2i, lr, grad_norm, avg_masking_rate, … (upstream's names;
+//!            with log.parameters also grad_norm/PARAMETER)
 //!     ↓
 //!   metrics.jsonl   and TensorBoard
 //! ```

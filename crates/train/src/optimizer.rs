@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   gradients of micro-batches ──sum──▶ global norm ──clip──▶ method per group ──▶ weights ──▶ EMA
+//!   each gradient as it is complete ───── [`Moving`] ───────▶ method per group ──▶ weights ──▶ EMA
 //! ```
 //!
 //! AdamW has decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), with the operations
@@ -9,15 +10,20 @@
 //! 2024) moves a matrix along its momentum with all singular values made equal, at the size of an
 //! AdamW step (Liu et al. 2025, arXiv 2502.16982), so that both share one learning rate.
 
+mod gradients;
+mod moving;
+
 use std::path::Path;
+use std::sync::Arc;
 
 use mmada_nn::atomic;
-use mmada_tensor::candle::backprop::GradStore;
 use mmada_tensor::ops::{self, AdamwStep};
 use mmada_tensor::{Device, Precision, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+pub use self::gradients::{Gradients, Norms};
+pub use self::moving::Moving;
 use crate::{Error, Result};
 
 /// Settings of the optimiser. The defaults are the original's.
@@ -91,46 +97,8 @@ pub struct EmaConfig {
     pub decay: f64,
 }
 
-/// Sums of gradients over micro-batches, in the order of the parameters.
-#[derive(Debug, Default)]
-pub struct Gradients {
-    sums: Vec<Option<Tensor>>,
-}
-
-impl Gradients {
-    /// Adds the gradients of one micro-batch. The order of calls is the order of summation.
-    ///
-    /// # Errors
-    /// When tensors do not fit together.
-    pub fn add(&mut self, parameters: &[(String, Var)], grads: &GradStore) -> Result<()> {
-        self.sums.resize(parameters.len(), None);
-        for (sum, (_, var)) in self.sums.iter_mut().zip(parameters) {
-            let Some(grad) = grads.get(var) else {
-                continue;
-            };
-            *sum = Some(match sum.take() {
-                Some(sum) => (sum + grad)?,
-                None => grad.clone(),
-            });
-        }
-        Ok(())
-    }
-
-    /// The L2 norm over all parameters.
-    ///
-    /// # Errors
-    /// When a tensor operation fails.
-    pub fn norm(&self) -> Result<f64> {
-        let mut sum = 0.0;
-        for grad in self.sums.iter().flatten() {
-            sum += ops::sum_of_squares(grad)?;
-        }
-        Ok(sum.sqrt())
-    }
-}
-
 /// A parameter and what the optimiser remembers of it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Slot {
     name: String,
     var: Var,
@@ -142,12 +110,54 @@ struct Slot {
     lr_scale: f64,
 }
 
+/// How the parameters move in one step.
+#[derive(Debug, Clone, Copy)]
+struct Rule {
+    betas: (f64, f64),
+    eps: f64,
+    momentum: f64,
+    lr: f64,
+    step: u64,
+    /// Gradients are multiplied by this first.
+    grad_scale: f64,
+}
+
+impl Rule {
+    fn move_along(&self, slot: &Slot, grad: &Tensor) -> Result<()> {
+        let (param, grad) = (slot.var.as_tensor(), &grad.contiguous()?);
+        let (lr, grad_scale) = (self.lr * slot.lr_scale, self.grad_scale);
+        let Some(second) = &slot.second else {
+            let (momentum, rest) = (self.momentum, 1.0 - self.momentum);
+            ops::blend(&slot.first, grad, momentum, rest * grad_scale)?;
+            // Nesterov's look ahead: the momentum as the next equal gradient would make it.
+            let ahead = slot.first.copy()?;
+            ops::blend(&ahead, grad, momentum, rest * grad_scale)?;
+            let direction = ops::orthogonalize(&ahead)?;
+            // An update of this size has the usual root mean square of AdamW's, 0.2.
+            let (rows, cols) = param.dims2()?;
+            let size = 0.2 * (rows.max(cols) as f64).sqrt();
+            let keep = 1.0 - lr * slot.weight_decay;
+            return Ok(ops::blend(param, &direction, keep, -lr * size)?);
+        };
+        let step = AdamwStep {
+            lr,
+            beta1: self.betas.0,
+            beta2: self.betas.1,
+            eps: self.eps,
+            weight_decay: slot.weight_decay,
+            step: self.step,
+            grad_scale,
+        };
+        Ok(ops::adamw_step(param, grad, &slot.first, second, &step)?)
+    }
+}
+
 /// Moves named parameters.
 #[derive(Debug)]
 pub struct Optimizer {
     config: OptimizerConfig,
     ema: Option<EmaConfig>,
-    slots: Vec<Slot>,
+    slots: Arc<Vec<Slot>>,
     /// Steps taken.
     step: u64,
 }
@@ -197,7 +207,7 @@ impl Optimizer {
         Ok(Self {
             config: config.clone(),
             ema: ema.cloned(),
-            slots: slots.collect::<Result<_>>()?,
+            slots: Arc::new(slots.collect::<Result<_>>()?),
             step: 0,
         })
     }
@@ -207,64 +217,77 @@ impl Optimizer {
         self.step
     }
 
-    /// Moves the weights along the gradients, clipped to the configured norm; returns the norm
-    /// before clipping.
+    /// Moves the weights along the gradients, clipped to the configured norm; returns the norms.
     ///
     /// # Errors
     /// When a gradient is not finite, in which case nothing has moved, or a tensor operation fails.
-    pub fn step(&mut self, gradients: &Gradients, lr: f64) -> Result<f64> {
-        let norm = gradients.norm()?;
-        if !norm.is_finite() {
-            return Err(Error::Diverged {
-                step: self.step,
-                what: "the gradient norm".to_owned(),
-                value: norm,
-            });
-        }
+    pub fn step(&mut self, gradients: &Gradients, lr: f64) -> Result<Norms> {
+        let mut norms = gradients.norms()?.finite(self.step)?;
         let clip = self.config.clip;
-        // PyTorch's clip_grad_norm_ divides by norm + 1e-6.
-        let scale = if clip > 0.0 {
-            (clip / (norm + 1e-6)).min(1.0)
-        } else {
-            1.0
-        };
+        if clip > 0.0 {
+            // PyTorch's clip_grad_norm_ divides by norm + 1e-6.
+            norms.scale = (clip / (norms.all + 1e-6)).min(1.0);
+        }
         self.step += 1;
-        let precision = Precision::current();
+        let (rule, precision) = (self.rule(lr, norms.scale), Precision::current());
         let moves = self.slots.par_iter().zip(&gradients.sums);
         moves.try_for_each(|(slot, grad)| match grad {
-            Some(grad) => precision
-                .scope(|| self.move_along(slot, &grad.contiguous()?, lr * slot.lr_scale, scale)),
+            Some(grad) => precision.scope(|| rule.move_along(slot, grad)),
             None => Ok(()),
         })?;
         self.update_averages()?;
-        Ok(norm)
+        Ok(norms)
     }
 
-    fn move_along(&self, slot: &Slot, grad: &Tensor, lr: f64, grad_scale: f64) -> Result<()> {
-        let (config, param) = (&self.config, slot.var.as_tensor());
-        let Some(second) = &slot.second else {
-            let (momentum, rest) = (config.momentum, 1.0 - config.momentum);
-            ops::blend(&slot.first, grad, momentum, rest * grad_scale)?;
-            // Nesterov's look ahead: the momentum as the next equal gradient would make it.
-            let ahead = slot.first.copy()?;
-            ops::blend(&ahead, grad, momentum, rest * grad_scale)?;
-            let direction = ops::orthogonalize(&ahead)?;
-            // An update of this size has the usual root mean square of AdamW's, 0.2.
-            let (rows, cols) = param.dims2()?;
-            let size = 0.2 * (rows.max(cols) as f64).sqrt();
-            let keep = 1.0 - lr * slot.weight_decay;
-            return Ok(ops::blend(param, &direction, keep, -lr * size)?);
-        };
-        let step = AdamwStep {
+    /// Begins a step whose parameters move one by one, each when its gradient is complete.
+    ///
+    /// # Errors
+    /// When gradients are to be clipped: their norm is not known before all of them are there.
+    pub fn begin(&mut self, lr: f64) -> Result<Arc<Moving>> {
+        if self.config.clip > 0.0 {
+            let what = format!(
+                "optimizer.clip = {}: expected 0 where parameters move before all gradients are \
+                 known; set it to 0, or run.backward to \"recompute\"",
+                self.config.clip
+            );
+            return Err(Error::Config(what));
+        }
+        self.step += 1;
+        Ok(Arc::new(Moving::new(&self.slots, self.rule(lr, 1.0))))
+    }
+
+    /// Ends a step that was begun: moves what has not moved along the gradients that are left, and
+    /// returns the norms of all.
+    ///
+    /// # Errors
+    /// When a gradient was not finite; parameters of blocks behind it have moved then.
+    pub fn finish(&mut self, moving: &Moving, rest: &Gradients) -> Result<Norms> {
+        for (slot, grad) in self.slots.iter().zip(&rest.sums) {
+            if let Some(grad) = grad {
+                moving.take(slot.var.as_tensor(), grad)?;
+            }
+        }
+        let norms = moving.norms().finite(self.step - 1)?;
+        self.update_averages()?;
+        Ok(norms)
+    }
+
+    /// How every parameter moves in the step that has begun.
+    fn rule(&self, lr: f64, grad_scale: f64) -> Rule {
+        let OptimizerConfig {
+            betas,
+            eps,
+            momentum,
+            ..
+        } = self.config;
+        Rule {
+            betas,
+            eps,
+            momentum,
             lr,
-            beta1: config.betas.0,
-            beta2: config.betas.1,
-            eps: config.eps,
-            weight_decay: slot.weight_decay,
             step: self.step,
             grad_scale,
-        };
-        Ok(ops::adamw_step(param, grad, &slot.first, second, &step)?)
+        }
     }
 
     fn update_averages(&self) -> Result<()> {
@@ -273,7 +296,7 @@ impl Optimizer {
         };
         let step = self.step as f64;
         let keep = ema.decay.min((1.0 + step) / (10.0 + step));
-        for slot in &self.slots {
+        for slot in self.slots.iter() {
             if let Some(average) = &slot.average {
                 ops::blend(average, slot.var.as_tensor(), keep, 1.0 - keep)?;
             }
@@ -288,7 +311,7 @@ impl Optimizer {
     /// Those of `work`; the trained weights are back in any case.
     pub fn with_average<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let mut trained = Vec::new();
-        for slot in &self.slots {
+        for slot in self.slots.iter() {
             if let Some(average) = &slot.average {
                 trained.push((&slot.var, slot.var.as_tensor().copy()?));
                 slot.var.set(average)?;
@@ -307,7 +330,7 @@ impl Optimizer {
     /// When the file cannot be written.
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut tensors = Vec::new();
-        for slot in &self.slots {
+        for slot in self.slots.iter() {
             let name = &slot.name;
             tensors.push((format!("first.{name}"), &slot.first));
             if let Some(second) = &slot.second {
@@ -329,7 +352,7 @@ impl Optimizer {
     pub fn load(&mut self, path: &Path, step: u64) -> Result<()> {
         let mut tensors = mmada_tensor::candle::safetensors::load(path, &Device::Cpu)
             .map_err(|error| Error::checkpoint(path, error))?;
-        for slot in &mut self.slots {
+        for slot in Arc::make_mut(&mut self.slots) {
             let mut take = |kind: &str| -> Result<Tensor> {
                 let name = format!("{kind}.{}", slot.name);
                 let found = tensors.remove(&name);

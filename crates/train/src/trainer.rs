@@ -1,7 +1,7 @@
 //! The training loop: the only one.
 //!
 //! ```text
-//!   batches ──▶ loss ──▶ backward ──▶ sum over micro-batches ──▶ clip ──▶ AdamW ──▶ EMA
+//!   batches ──▶ loss ──▶ backward ──▶ sum over micro-batches ──▶ clip ──▶ weights ──▶ EMA
 //!     │          └ side by side ┘                                         │
 //!     └ data_time                     metrics ◀── samples ◀── checkpoint ◀┘   when due
 //! ```
@@ -14,13 +14,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use mmada_nn::atomic;
-use mmada_tensor::Var;
+use mmada_tensor::candle::backprop::GradStore;
+use mmada_tensor::{Activations, Var};
 
 use crate::checkpoint::{Checkpoints, TrainerState, optimizer_file};
-use crate::config::RunConfig;
+use crate::clock::Clock;
+use crate::config::{Backward, RunConfig};
 use crate::metrics::{Meter, MetricsFile, Record};
-use crate::objective::{Moment, Network, Objective};
-use crate::optimizer::{Gradients, Optimizer};
+use crate::objective::{BatchLoss, Moment, Network, Objective};
+use crate::optimizer::{Gradients, Norms, Optimizer};
 use crate::report::{Event, Reporter};
 use crate::tensorboard::{EventWriter, Payload};
 use crate::workers::Workers;
@@ -69,18 +71,6 @@ pub struct Trainer<'a, O: Objective> {
     last: Option<Record>,
     reporter: &'a dyn Reporter,
     stop: Arc<AtomicBool>,
-}
-
-/// Seconds and tokens since the last line of metrics.
-struct Clock {
-    since: Instant,
-    data: f64,
-    batch: f64,
-    examples: u64,
-    tokens: u64,
-    steps: u64,
-    /// When this process began, and at which step.
-    began: (Instant, u64),
 }
 
 impl<'a, O: Objective> Trainer<'a, O> {
@@ -205,65 +195,87 @@ impl<'a, O: Objective> Trainer<'a, O> {
     /// One optimiser step; returns its loss and learning rate.
     fn step(&mut self) -> Result<(f64, f64)> {
         let began = Instant::now();
-        let accumulate = self.config.batch.accumulate;
+        let (config, step) = (self.config, self.state.step);
+        let lr = config.lr.at(step, config.run.steps);
+        let precision = config.run.precision;
+        let (activations, moving) = match config.run.backward {
+            Backward::Keep => (Activations::Kept, None),
+            Backward::Recompute => (Activations::Recomputed, None),
+            Backward::Fused => {
+                let moving = self.optimizer.begin(lr)?;
+                (Activations::Passed(moving.receiver()), Some(moving))
+            }
+        };
         let mut gradients = Gradients::default();
         let mut mean = 0.0;
-        let micro: Vec<usize> = (0..accumulate).collect();
+        let micro: Vec<usize> = (0..config.batch.accumulate).collect();
         for micro in micro.chunks(self.workers.count()) {
-            let fetching = Instant::now();
-            let batches: Vec<O::Batch> = micro
-                .iter()
-                .map(|&micro| {
-                    self.objective.batch(Moment {
-                        seed: self.config.run.seed,
-                        step: self.state.step,
-                        micro,
-                        size: self.config.batch.size,
-                    })
-                })
-                .collect::<Result<_>>()?;
-            self.clock.data += fetching.elapsed().as_secs_f64();
+            let batches = self.fetch(micro)?;
             let network = self.objective.network();
-            let pass = |batch: &O::Batch| -> Result<_> {
-                let loss = network.loss(batch)?;
-                let value = f64::from(loss.total.to_scalar::<f32>()?);
-                let scaled = (&loss.total / accumulate as f64)?;
-                Ok((loss, value, scaled.backward()?))
-            };
-            let precision = self.config.run.precision;
-            let passes = self
-                .workers
-                .map(&batches, |batch| precision.scope(|| pass(batch)));
+            let share = 1.0 / config.batch.accumulate as f64;
+            let passes = self.workers.map(&batches, |batch| {
+                let pass = || pass(network, batch, share, step);
+                precision.scope(|| activations.clone().scope(pass))
+            });
             for pass in passes {
                 let (loss, value, grads) = pass?;
-                if !value.is_finite() {
-                    return Err(Error::Diverged {
-                        step: self.state.step,
-                        what: "the loss".to_owned(),
-                        value,
-                    });
-                }
                 gradients.add(&self.parameters, &grads)?;
-                for metric in &loss.metrics {
-                    self.state
-                        .meter
-                        .add(metric.name, metric.value, metric.weight);
-                }
-                self.state.meter.add("loss", value, 1.0);
-                self.state.tokens += loss.tokens as u64;
-                self.clock.tokens += loss.tokens as u64;
-                self.clock.examples += loss.examples as u64;
-                mean += value / accumulate as f64;
+                self.note(&loss, value);
+                mean += value * share;
             }
         }
-        let lr = self.config.lr.at(self.state.step, self.config.run.steps);
-        let precision = self.config.run.precision;
-        let norm = precision.scope(|| self.optimizer.step(&gradients, lr))?;
-        self.state.meter.add("grad_norm", norm, 1.0);
+        let norms = precision.scope(|| match moving {
+            Some(moving) => self.optimizer.finish(&moving, &gradients),
+            None => self.optimizer.step(&gradients, lr),
+        })?;
+        self.note_norms(&norms);
         self.state.step += 1;
         self.clock.steps += 1;
         self.clock.batch += began.elapsed().as_secs_f64();
         Ok((mean, lr))
+    }
+
+    /// Draws micro-batches of the present step.
+    fn fetch(&mut self, micro: &[usize]) -> Result<Vec<O::Batch>> {
+        let fetching = Instant::now();
+        let batches = micro.iter().map(|&micro| {
+            self.objective.batch(Moment {
+                seed: self.config.run.seed,
+                step: self.state.step,
+                micro,
+                size: self.config.batch.size,
+            })
+        });
+        let batches = batches.collect::<Result<_>>()?;
+        self.clock.data += fetching.elapsed().as_secs_f64();
+        Ok(batches)
+    }
+
+    /// Counts a micro-batch.
+    fn note(&mut self, loss: &BatchLoss, value: f64) {
+        let meter = &mut self.state.meter;
+        for metric in &loss.metrics {
+            meter.add(metric.name, metric.value, metric.weight);
+        }
+        meter.add("loss", value, 1.0);
+        self.state.tokens += loss.tokens as u64;
+        self.clock.tokens += loss.tokens as u64;
+        self.clock.examples += loss.examples as u64;
+    }
+
+    fn note_norms(&mut self, norms: &Norms) {
+        let meter = &mut self.state.meter;
+        meter.add("grad_norm", norms.all, 1.0);
+        if !self.config.log.parameters {
+            return;
+        }
+        for ((name, var), norm) in self.parameters.iter().zip(&norms.each) {
+            if let Some(norm) = norm {
+                // The original's number (`log_grad_norm` of its training scripts).
+                let value = norm * norms.scale / var.elem_count() as f64;
+                meter.add(&format!("grad_norm/{name}"), value, 1.0);
+            }
+        }
     }
 
     fn tell(&self, loss: f64) {
@@ -381,6 +393,24 @@ impl<'a, O: Objective> Trainer<'a, O> {
     }
 }
 
+/// A micro-batch through the network and back: its loss, also as a number, and the gradients of
+/// `share` of it.
+fn pass<B>(
+    network: &impl Network<B>,
+    batch: &B,
+    share: f64,
+    step: u64,
+) -> Result<(BatchLoss, f64, GradStore)> {
+    let loss = network.loss(batch)?;
+    let value = f64::from(loss.total.to_scalar::<f32>()?);
+    if !value.is_finite() {
+        let what = "the loss".to_owned();
+        return Err(Error::Diverged { step, what, value });
+    }
+    let grads = (&loss.total * share)?.backward()?;
+    Ok((loss, value, grads))
+}
+
 fn check_seed(path: &Path, state: &TrainerState, config: &RunConfig) -> Result<()> {
     if state.seed == config.run.seed {
         return Ok(());
@@ -394,33 +424,4 @@ fn check_seed(path: &Path, state: &TrainerState, config: &RunConfig) -> Result<(
 
 fn is_due(step: u64, every: u64, is_last: bool) -> bool {
     is_last || (every > 0 && step.is_multiple_of(every))
-}
-
-impl Clock {
-    fn new(step: u64) -> Self {
-        Self {
-            since: Instant::now(),
-            data: 0.0,
-            batch: 0.0,
-            examples: 0,
-            tokens: 0,
-            steps: 0,
-            began: (Instant::now(), step),
-        }
-    }
-
-    fn tokens_per_second(&self) -> f64 {
-        self.tokens as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
-    }
-
-    fn examples_per_second(&self) -> f64 {
-        self.examples as f64 / self.since.elapsed().as_secs_f64().max(1e-9)
-    }
-
-    fn restart(&mut self) {
-        *self = Self {
-            began: self.began,
-            ..Self::new(0)
-        };
-    }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::ModelArgs;
+use super::{ModelArgs, SamplerArg};
 
 #[derive(Debug, Args)]
 pub(crate) struct BenchArgs {
@@ -25,9 +25,16 @@ pub(crate) struct BenchArgs {
     /// layer [1024].
     #[arg(long)]
     pub(crate) tokens: Option<usize>,
-    /// Denoising steps [default: 1 per token of text, 15 for a picture].
+    /// Denoising steps [default: 1 per token of text, 15 for a picture or the sampler's share].
     #[arg(long)]
     pub(crate) steps: Option<usize>,
+    /// How text or a picture is sampled [default: exact]. Of random weights no rule that depends on
+    /// their confidence says anything: measure a trained model.
+    #[arg(long, value_enum)]
+    pub(crate) sampler: Option<SamplerArg>,
+    /// What a training step keeps of its forward pass.
+    #[arg(long, value_enum, default_value_t = BackwardArg::Keep)]
+    pub(crate) backward: BackwardArg,
     /// Strength of guidance of a picture [default: 3.5].
     #[arg(long)]
     pub(crate) guidance: Option<f32>,
@@ -48,12 +55,22 @@ pub(crate) struct BenchArgs {
 pub(crate) enum BenchTask {
     /// One sequence, logits of all rows.
     Forward,
-    /// Text, one token per step in blocks of 32.
+    /// Text in blocks of 32; exact, one token per step.
     Text,
-    /// A picture, guided, in 15 steps.
+    /// A picture, guided; exact, in 15 steps.
     Image,
     /// Forward, backward and AdamW.
     Train,
     /// One linear layer.
     Linear,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BackwardArg {
+    /// All activations.
+    Keep,
+    /// What passes between blocks; each block is computed a second time.
+    Recompute,
+    /// As recompute, and weights move within the backward pass; without clipping.
+    Fused,
 }

@@ -15,13 +15,23 @@ use mmada_nn::{SaveOptions, Transformer};
 use mmada_tensor::{Device, Packing, Precision, peak};
 use serde_json::{Value, json};
 
-use crate::args::{BenchArgs, BenchTask};
+use crate::args::{BackwardArg, BenchArgs, BenchTask};
 use crate::{output, session, terminal, usage};
-use work::{Amount, Subject, Work};
+use work::{Amount, Subject, Workload};
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     if args.repeat == 0 {
         return Err(usage("--repeat: expected 1 or more, got 0"));
+    }
+    if args.sampler.is_some() && !is_sampled(args.task) {
+        return Err(usage(
+            "--sampler: expected with text or image, which are sampled",
+        ));
+    }
+    if args.backward != BackwardArg::Keep && args.task != BenchTask::Train {
+        return Err(usage(
+            "--backward: expected with train, which alone goes backward",
+        ));
     }
     let packing = session::packing(&args.model);
     let precision = match (packing, args.task) {
@@ -32,7 +42,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         (None, _) => Precision::F32,
     };
     let subject = subject(args)?.packed(packing)?;
-    let mut work = Work::new(args.task, &subject, args)?;
+    let mut work = Workload::new(args.task, &subject, args)?;
     let bar = terminal::bar(args.repeat as u64 + 1, "runs");
     let (mut seconds, mut amount) = (Vec::with_capacity(args.repeat), Amount::default());
     precision.scope(|| -> Result<()> {
@@ -114,6 +124,8 @@ fn report(
 ) -> Value {
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
+    // Asked before anything else is run.
+    let memory = peak_memory();
     let peak = peak::operations(packing);
     let rate = amount.flops / median;
     let config = subject.config();
@@ -121,6 +133,8 @@ fn report(
         "task": "bench",
         "bench": args.task.name(),
         "precision": packing.map_or_else(|| json!("f32"), |packing| json!(packing)),
+        "sampler": is_sampled(args.task).then(|| work::sampler(args)),
+        "backward": (args.task == BenchTask::Train).then(|| args.backward.name()),
         "shape": {
             "d": config.d_model, "layers": config.n_layers, "heads": config.n_heads,
             "mlp": config.mlp_hidden_size, "vocab": config.embedding_size,
@@ -132,14 +146,18 @@ fn report(
         "seconds_max": seconds.last(),
         "tokens": amount.tokens,
         "tokens_per_second": amount.tokens as f64 / median,
-        "forwards": amount.forwards,
-        "tokens_per_forward": amount.tokens as f64 / amount.forwards.max(1) as f64,
-        "rows": amount.rows,
+        "forwards": amount.work.forwards,
+        "tokens_per_forward": amount.tokens as f64 / amount.work.forwards.max(1) as f64,
+        "rows": amount.work.rows,
         "gflops_per_second": rate / 1e9,
         "peak_gflops_per_second": peak / 1e9,
         "share_of_peak": rate / peak,
-        "peak_memory_bytes": peak_memory(),
+        "peak_memory_bytes": memory,
     })
+}
+
+fn is_sampled(task: BenchTask) -> bool {
+    matches!(task, BenchTask::Text | BenchTask::Image)
 }
 
 /// The most memory this process has held, where the system says so.
@@ -154,9 +172,13 @@ fn text(report: &Value) -> String {
     let number = |key: &str| report[key].as_f64().unwrap_or(0.0);
     let milliseconds = |key: &str| format!("{:.1}", 1e3 * number(key));
     let bench = report["bench"].as_str().unwrap_or_default();
-    let precision = report["precision"].as_str().unwrap_or_default();
+    let settings = ["precision", "sampler", "backward"];
+    let settings: Vec<&str> = settings
+        .iter()
+        .filter_map(|key| report[key].as_str())
+        .collect();
     [
-        ("workload", format!("{bench}, {precision}")),
+        ("workload", format!("{bench}, {}", settings.join(", "))),
         (
             "time",
             format!(
@@ -202,6 +224,16 @@ impl BenchTask {
             Self::Image => "image",
             Self::Train => "train",
             Self::Linear => "linear",
+        }
+    }
+}
+
+impl BackwardArg {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Keep => "keep",
+            Self::Recompute => "recompute",
+            Self::Fused => "fused",
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 use anyhow::{Context, Result, bail};
 use mmada_model::{LoadOptions, Mmada, PaintOptions};
 use mmada_tensor::Device;
+use mmada_tensor::cpu::{self, Level};
 use serde_json::{Value, json};
 
 use crate::args::DoctorArgs;
@@ -19,7 +20,8 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
         "version": env!("CARGO_PKG_VERSION"),
         "os": std::env::consts::OS,
         "arch": std::env::consts::ARCH,
-        "cpu_features": cpu_features(),
+        "cpu_features": cpu::features(),
+        "cpu_level": { "used": Level::current(), "found": Level::found() },
         "cores": std::thread::available_parallelism().map_or(1, usize::from),
         "memory_bytes": memory_bytes(),
         "devices": {
@@ -89,33 +91,21 @@ fn device(opened: Result<Device, mmada_tensor::candle::Error>) -> String {
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn cpu_features() -> Vec<&'static str> {
-    let features = [
-        ("avx2", is_x86_feature_detected!("avx2")),
-        ("fma", is_x86_feature_detected!("fma")),
-        ("avx512f", is_x86_feature_detected!("avx512f")),
-        ("avx512_bf16", is_x86_feature_detected!("avx512bf16")),
-        ("avx512_vnni", is_x86_feature_detected!("avx512vnni")),
-    ];
-    features
-        .iter()
-        .filter(|(_, is_there)| *is_there)
-        .map(|(name, _)| *name)
-        .collect()
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn cpu_features() -> Vec<&'static str> {
-    Vec::new()
-}
-
 /// Memory of the machine, where the system says so.
 fn memory_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
     let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
     Some(kilobytes * 1024)
+}
+
+/// The level of the kernels, and why it is no higher one.
+fn level(level: &Value) -> String {
+    let [used, found] = ["used", "found"].map(|key| level[key].as_str().unwrap_or_default());
+    match used == found {
+        true => used.to_owned(),
+        false => format!("{used}, as {} says; {found} is there", cpu::VARIABLE),
+    }
 }
 
 fn text(report: &Value) -> String {
@@ -150,6 +140,7 @@ fn text(report: &Value) -> String {
             format!("{} {}", plain(&report["os"]), plain(&report["arch"])),
         ),
         ("cpu features", list(&report["cpu_features"])),
+        ("cpu level", level(&report["cpu_level"])),
         ("cores", plain(&report["cores"])),
         (
             "memory",

@@ -142,7 +142,7 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
         steps: args.steps,
         temperature: args.temperature,
         guidance: args.guidance,
-        sampler: args.sampler.map(session::preset),
+        sampler: args.sampler.map(|sampler| sampler.0),
         commit: args.commit,
         ahead: args.ahead,
         ..EvalOptions::default()

@@ -42,7 +42,7 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     let (thoughts, paintings, steps): (Vec<TextReply>, _, _) = match args.think {
         true => {
             let thought = match args.canvas.sampler {
-                Some(sampler) => defaults.thought.clone().under(session::preset(sampler)),
+                Some(sampler) => defaults.thought.clone().under(sampler.0),
                 None => defaults.thought.clone(),
             };
             let thought = mmada_model::TextOptions { seed, ..thought };

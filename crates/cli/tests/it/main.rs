@@ -7,7 +7,9 @@
 )]
 
 mod bad_input;
+mod bench;
 mod damaged_models;
+mod doctor;
 mod help;
 mod samplers;
 mod saving;

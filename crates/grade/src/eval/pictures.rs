@@ -26,7 +26,7 @@ pub(super) fn reconstruction(context: &Context, on_progress: OnProgress) -> Resu
     let mut kept = combinations(context).is_ok().then(Vec::new);
     // Pictures are kept for the sheet only.
     let every = items.len().div_ceil(COLUMNS);
-    context.groups(&items, on_progress, |first, group| {
+    context.groups(&items, on_progress, |first, group, told| {
         let pictures = group.iter().map(|item| {
             let picture = decode(&item.id, &item.image)?;
             Ok(context.model.fitted(&picture))
@@ -35,6 +35,7 @@ pub(super) fn reconstruction(context: &Context, on_progress: OnProgress) -> Resu
         let seen = context.model.look(&pictures.iter().collect::<Vec<_>>())?;
         for (at, (original, seen)) in pictures.into_iter().zip(seen).enumerate() {
             let decoded = context.model.decode(&seen.codes, seen.grid)?;
+            told(at as f64 / group.len() as f64);
             let value = psnr(&decoded, &original).unwrap_or(0.0);
             values.push(value);
             if let Some(kept) = &mut kept {
@@ -84,7 +85,7 @@ pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report
     let options = paint_options(context);
     let mut effort = Effort::default();
     let (mut drawings, mut shown) = (Vec::new(), Vec::new());
-    context.groups(&wanted, on_progress, |first, group| {
+    context.groups(&wanted, on_progress, |first, group, told| {
         let requests = group.iter().zip(first..);
         let requests = requests.map(|(wanted, example)| PaintRequest {
             prompt: &wanted.prompt,
@@ -92,7 +93,7 @@ pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report
         });
         let requests: Vec<_> = requests.collect();
         let run = context.model.paint_many(&requests, &options)?;
-        for painting in finish(run, &mut effort)? {
+        for painting in finish(run, &mut effort, told)? {
             if drawings.len() % samples < COLUMNS {
                 shown.push(painting.picture.clone());
             }

@@ -19,7 +19,7 @@ pub(super) fn caption(context: &Context, on_progress: OnProgress) -> Result<Repo
     let options = text_options(context, &context.model.defaults().describe);
     let (mut exact, mut plain, mut examples) = (Vec::new(), Vec::new(), Vec::new());
     let mut effort = Effort::default();
-    context.groups(&items, on_progress, |first, group| {
+    context.groups(&items, on_progress, |first, group, told| {
         let mut sight = Sight::default();
         let pictures = group.iter().map(|item| (item.id.as_str(), &item.image));
         sight.look(context.model, pictures)?;
@@ -33,7 +33,7 @@ pub(super) fn caption(context: &Context, on_progress: OnProgress) -> Result<Repo
         });
         let requests: Vec<_> = requests.collect();
         let run = context.model.describe_many(&requests, &options)?;
-        let replies = finish(run, &mut effort)?;
+        let replies = finish(run, &mut effort, told)?;
         for (item, reply) in group.iter().zip(replies) {
             let (reply, truth) = (reply.text, Truth::Text(&item.caption));
             exact.push(is_right(&ExactText, &reply, truth));
@@ -65,7 +65,7 @@ pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> 
     let mut sight = Sight::default();
     let (mut judged, mut examples) = (Vec::new(), Vec::new());
     let mut effort = Effort::default();
-    context.groups(&items, on_progress, |first, group| {
+    context.groups(&items, on_progress, |first, group, told| {
         sight.look(
             context.model,
             group.iter().map(|item| (item.id.as_str(), &item.image)),
@@ -80,7 +80,7 @@ pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> 
         });
         let requests: Vec<_> = requests.collect();
         let run = context.model.describe_many(&requests, &options)?;
-        let replies = finish(run, &mut effort)?;
+        let replies = finish(run, &mut effort, told)?;
         for (item, reply) in group.iter().zip(replies) {
             let is_right = is_right(&PlainText, &reply.text, Truth::Text(&item.answer));
             judged.push((item.kind, is_right));
@@ -115,7 +115,7 @@ pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Re
     let (mut answers, mut formats, mut examples) = (Vec::new(), Vec::new(), Vec::new());
     let mut kinds: BTreeMap<&str, Vec<bool>> = BTreeMap::new();
     let mut effort = Effort::default();
-    context.groups(&items, on_progress, |first, group| {
+    context.groups(&items, on_progress, |first, group, told| {
         let messages: Vec<_> = group
             .iter()
             .map(|item| [Message::user(&item.question)])
@@ -124,7 +124,7 @@ pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Re
         let requests = requests.map(|(messages, example)| ChatRequest { messages, example });
         let requests: Vec<_> = requests.collect();
         let run = context.model.chat_many(&requests, &options)?;
-        let replies = finish(run, &mut effort)?;
+        let replies = finish(run, &mut effort, told)?;
         for (at, reply) in replies.into_iter().enumerate() {
             let item = &items[first as usize + at];
             let answer = is_right(&ExactAnswer, &reply.text, Truth::Text(&item.answer));

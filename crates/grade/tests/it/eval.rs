@@ -48,6 +48,7 @@ fn run(model: &Mmada, dir: &Path, benchmark: Benchmark, options: &EvalOptions) -
     }
     let (done, total) = *seen.last().unwrap();
     assert!(seen[0].0 == 0 && done == total && total > 0);
+    assert!(seen.is_sorted());
     report
 }
 
@@ -155,6 +156,37 @@ fn limits_spread_over_the_split() {
 }
 
 /// Same seed, other steps, temperature or guidance: other pictures.
+#[test]
+fn progress_is_told_within_a_group() {
+    let (model, dir) = (tiny::model(), pack());
+    let options = EvalOptions {
+        steps: Some(8),
+        ..EvalOptions::default()
+    };
+    for benchmark in [
+        Benchmark::Reconstruction,
+        Benchmark::Caption,
+        Benchmark::Vqa,
+        Benchmark::Paint,
+        Benchmark::Reasoning,
+    ] {
+        let mut within = Vec::new();
+        let mut on_progress =
+            |done, total| within.extend((0 < done && done < total).then_some(done));
+        evaluate(
+            &model,
+            dir.path(),
+            "test",
+            benchmark,
+            &options,
+            &mut on_progress,
+        )
+        .unwrap();
+        // All items are one group, and yet they are done bit by bit.
+        assert!(!within.is_empty(), "{benchmark:?}");
+    }
+}
+
 #[test]
 fn settings_reach_the_sampler() {
     let (model, dir) = (tiny::model(), pack());

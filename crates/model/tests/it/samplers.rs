@@ -1,10 +1,11 @@
 //! Samplers by name: what they stand for, what they take, and that each of them finishes.
 
 use mmada_data::picture::Picture;
-use mmada_diffusion::{CacheRule, Commit, Order, Refresh};
+use mmada_diffusion::{CacheRule, Commit, Denoiser, Order, Refresh};
 use mmada_model::{
     ChatRequest, Defaults, Effort, Message, PaintOptions, PaintRequest, Preset, TextOptions,
 };
+use mmada_tensor::{Rows, Want};
 
 use crate::tiny;
 
@@ -42,6 +43,14 @@ fn draw(options: &PaintOptions) -> (Vec<u32>, Effort) {
     let effort = run.effort();
     assert_eq!((effort.forwards, effort.tokens), (steps, 16));
     (run.finish().unwrap()[0].codes.clone(), effort)
+}
+
+#[test]
+fn names_are_those_of_settings() {
+    for preset in Preset::ALL {
+        let name = serde_json::to_value(preset).unwrap();
+        assert_eq!(name, preset.name());
+    }
 }
 
 #[test]
@@ -189,4 +198,38 @@ fn a_model_names_its_sampler_and_overrules_parts_of_it() {
     }
     let round = serde_json::to_vec(&defaults).unwrap();
     assert_eq!(Defaults::parse(&round).unwrap(), defaults);
+}
+
+/// Operations are those of every matrix and every pair of rows.
+#[test]
+fn work_is_what_the_forwards_come_to() {
+    let model = tiny::model();
+    let cfg = model.config();
+    let mut network = model.network();
+    let rows = Rows::pack([vec![1, 2, 3, 4], vec![5, 6]]);
+    let want = Want::new(0..rows.len(), 0..cfg.embedding_size);
+    network.logits(&rows, &want).unwrap();
+    let work = network.work();
+    let matrices = model
+        .params()
+        .iter()
+        .filter(|(_, tensor)| tensor.rank() == 2);
+    let weights: usize = matrices.map(|(_, tensor)| tensor.elem_count()).sum();
+    // The embeddings are looked up; a tied table is multiplied with all the same.
+    let table = cfg.embedding_size * cfg.d_model;
+    let weights = if cfg.weight_tying {
+        weights
+    } else {
+        weights - table
+    };
+    let attention = cfg.n_layers * 2 * (16 + 4) * cfg.query_width();
+    assert_eq!(work.flops(cfg), 2.0 * (6 * weights + attention) as f64);
+
+    // Of one wanted row, the last block only needs what that row sees.
+    let mut network = model.network();
+    network.logits(&rows, &Want::new([5], 0..3)).unwrap();
+    let few = network.work();
+    assert_eq!((few.forwards, few.rows, few.wanted), (1, 6, 1));
+    assert_eq!((few.pairs, few.last_pairs, few.logits), (20, 2, 3));
+    assert!(few.flops(cfg) < work.flops(cfg));
 }

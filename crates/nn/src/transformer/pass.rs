@@ -5,6 +5,7 @@ use mmada_tensor::{Device, Rows, Segment, Tensor, ops};
 use crate::{Cache, Config, Error, Result};
 
 /// Cosines and sines of the rows' rotary angles, `[r, c/2]`, f32.
+#[derive(Clone)]
 pub(super) struct Angles {
     pub(super) cos: Tensor,
     pub(super) sin: Tensor,
@@ -20,6 +21,7 @@ pub(super) struct Pass<'a> {
 }
 
 /// The rows that are still looked at after a block.
+#[derive(Clone)]
 pub(super) struct Chosen {
     /// Their indices, `[n]`, rising.
     pub(super) index: Tensor,
@@ -60,6 +62,19 @@ impl Angles {
 }
 
 impl Pass<'_> {
+    /// The same pass, to be made again later. There is none with a memory, which will hold other rows
+    /// by then.
+    pub(super) fn to_repeat(&self) -> Option<Pass<'static>> {
+        match self.memory {
+            Some(_) => None,
+            None => Some(Pass {
+                angles: self.angles.clone(),
+                segments: self.segments.clone(),
+                memory: None,
+            }),
+        }
+    }
+
     /// The part of the pass that belongs to some rows, rising.
     pub(super) fn choose(&self, rows: &[usize]) -> Result<Chosen> {
         let index: Vec<u32> = rows.iter().map(|row| *row as u32).collect();

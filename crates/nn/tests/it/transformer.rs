@@ -173,7 +173,8 @@ proptest! {
             }
             let alone = model.hidden(&Rows::pack([sequence])).unwrap();
             let packed = packed.narrow(0, range.start, range.len()).unwrap();
-            assert_close("packed", &packed, &alone, 1e-5);
+            // Values reach 20 here; one in thousands of random cases rounds beyond 1e-5.
+            assert_close("packed", &packed, &alone, 4e-5);
         }
     }
 }

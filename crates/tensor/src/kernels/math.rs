@@ -2,7 +2,7 @@
 //!
 //! A kernel is written once as a plain loop over `LANES` independent lanes and compiled three
 //! times: for AVX-512, for AVX2 with FMA, and for any processor. Which one runs is decided when
-//! the program runs, so one binary serves all. Lanes are added in a fixed order.
+//! the program runs ([`crate::cpu`]), so one binary serves all. Lanes are added in a fixed order.
 
 use rayon::prelude::*;
 
@@ -12,40 +12,7 @@ pub(crate) const LANES: usize = 16;
 /// Elements summed in f32 before the sum moves on in f64.
 const BLOCK: usize = 4096;
 
-/// What the processor offers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Level {
-    /// Nothing beyond the target the program was built for.
-    Portable,
-    /// 256-bit vectors and fused multiply-add.
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    /// 512-bit vectors.
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
-/// What this processor offers.
-#[inline]
-pub(crate) fn level() -> Level {
-    #[cfg(target_arch = "x86_64")]
-    {
-        let has_fma = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
-        let has_wide = is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512dq");
-        if has_fma && has_wide {
-            return Level::Avx512;
-        }
-        if has_fma {
-            return Level::Avx2;
-        }
-    }
-    Level::Portable
-}
-
-/// Compiles a function for every [`Level`] and picks one when called. In the body, `FMA` says
+/// Compiles a function for every [`Level`](crate::cpu::Level) and picks one when called. In the body, `FMA` says
 /// whether fused multiply-add is cheap; see [`fma`].
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
@@ -63,12 +30,14 @@ macro_rules! multiversion {
                 fn avx2($($arg: $ty),*) $(-> $ret)? {
                     body::<true>($($arg),*)
                 }
-                match $crate::kernels::math::level() {
-                    // SAFETY: the processor has these features, as `level` just found.
-                    $crate::kernels::math::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                match $crate::cpu::Level::current() {
+                    $crate::cpu::Level::Amx | $crate::cpu::Level::Avx512 => {
+                        // SAFETY: the processor has these features, or this were not its level.
+                        return unsafe { avx512($($arg),*) };
+                    }
                     // SAFETY: as above.
-                    $crate::kernels::math::Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::kernels::math::Level::Portable => {}
+                    $crate::cpu::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::cpu::Level::Portable => {}
                 }
             }
             body::<{ cfg!(target_arch = "aarch64") }>($($arg),*)

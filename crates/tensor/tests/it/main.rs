@@ -3,11 +3,14 @@
 
 mod attention;
 mod layers;
+mod levels;
 mod loss;
 mod optimizer;
 mod packed;
+mod packed_linear;
 mod pictures;
 mod precision;
 mod random;
+mod recompute;
 mod support;
 mod threads;

@@ -1,6 +1,7 @@
 //! Tests of the trainer, through its public interface.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod backward;
 mod checkpoint;
 mod config;
 mod golden;

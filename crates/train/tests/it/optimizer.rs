@@ -111,11 +111,17 @@ fn clips_by_the_global_norm_and_tells_it() {
         .flat_map(|(_, var)| values(var))
         .map(|w| w * w)
         .sum();
-    let norm = optimizer.step(&gradients(&vars, 100.0), 0.0).unwrap();
+    let norms = optimizer.step(&gradients(&vars, 100.0), 0.0).unwrap();
+    let norm = norms.all;
     assert!(
         (norm - 100.0 * f64::from(squares.sqrt())).abs() < 1e-3,
         "{norm}"
     );
+    // The parts make up the whole, and the whole is clipped to 1.
+    let parts: f64 = norms.each.iter().flatten().map(|norm| norm * norm).sum();
+    assert_eq!(norms.each.len(), vars.len());
+    assert!((parts.sqrt() / norm - 1.0).abs() < 1e-12);
+    assert!((norms.scale * norm - 1.0).abs() < 1e-6);
     // A huge and a small gradient of one direction, both clipped, move the weights alike.
     let moved = |factor: f64| {
         let vars = variables();
@@ -219,7 +225,7 @@ fn saved_state_continues_to_the_same_bits() {
 #[test]
 fn accumulated_gradients_are_the_sum() {
     let vars = variables();
-    let once = gradients(&vars, 3.0).norm().unwrap();
+    let once = gradients(&vars, 3.0).norms().unwrap().all;
     let mut twice = Gradients::default();
     for factor in [1.0, 2.0] {
         let terms = vars
@@ -230,7 +236,7 @@ fn accumulated_gradients_are_the_sum() {
             .add(&vars, &(loss * (factor / 2.0)).unwrap().backward().unwrap())
             .unwrap();
     }
-    assert!((twice.norm().unwrap() - once).abs() < 1e-5);
+    assert!((twice.norms().unwrap().all - once).abs() < 1e-5);
 }
 
 #[test]

@@ -131,6 +131,7 @@ fn a_run_writes_all_it_promises() {
         "samples={every=3, pictures=4, paint=[\"red\"], chat=[\"sky\"], describe=[\"colour?\"]}",
         "model.generation={image={width=16,height=16}, paint={width=16,height=16,steps=3}, \
          text={length=8,block=8,steps=4}, describe={length=8,block=8,steps=4}}",
+        "log.parameters=true",
     ];
     let config = world.denoise("a", &overrides);
     let summary = train(&config, Mode::Fresh);
@@ -157,6 +158,7 @@ fn a_run_writes_all_it_promises() {
         "loss",
         "lr",
         "grad_norm",
+        "grad_norm/model.transformer.blocks.0.q_proj.weight",
         "avg_masking_rate",
         "tokens_per_second",
         "samples/sec/gpu",

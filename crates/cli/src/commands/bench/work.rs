@@ -2,18 +2,16 @@
 
 use anyhow::Result;
 use mmada_diffusion::{
-    Allowed, CacheRule, Canvas, Commit, Denoiser, ImagePlan, Rest, Sampler, SeededNoise, Stop,
-    TextPlan, Unconditional,
+    Allowed, Canvas, Denoiser, ImagePlan, Rest, Sampler, SeededNoise, Stop, TextPlan, Unconditional,
 };
-use mmada_model::Mmada;
-use mmada_model::denoiser::Network;
+use mmada_model::{Mmada, Network, Preset, Work};
 use mmada_nn::transformer::Config;
 use mmada_nn::{Mode, Params, Transformer};
 use mmada_tensor::random::{Key, Purpose};
-use mmada_tensor::{Device, PackedLinear, Packing, Recall, Rows, Tensor, Want, ops};
+use mmada_tensor::{Activations, Device, PackedLinear, Packing, Rows, Tensor, Want, ops};
 use mmada_train::optimizer::{Gradients, Optimizer, OptimizerConfig};
 
-use crate::args::{BenchArgs, BenchTask};
+use crate::args::{BackwardArg, BenchArgs, BenchTask};
 use crate::usage;
 
 /// Tokens that stand before what is made.
@@ -77,15 +75,13 @@ impl Subject {
 pub(super) struct Amount {
     /// Tokens made, or looked at in a forward or a training step.
     pub(super) tokens: usize,
-    pub(super) forwards: usize,
-    /// Rows of all forwards.
-    pub(super) rows: usize,
+    pub(super) work: Work,
     /// Floating-point operations of matrix products and attention.
     pub(super) flops: f64,
 }
 
 /// A workload ready to run.
-pub(super) struct Work<'s> {
+pub(super) struct Workload<'s> {
     subject: &'s Subject,
     task: Task,
 }
@@ -108,12 +104,13 @@ struct Training {
     transformer: Transformer,
     params: Params,
     optimizer: Optimizer,
+    backward: BackwardArg,
     rows: Rows,
     wanted: Vec<usize>,
     targets: Vec<u32>,
 }
 
-impl<'s> Work<'s> {
+impl<'s> Workload<'s> {
     pub(super) fn new(task: BenchTask, subject: &'s Subject, args: &BenchArgs) -> Result<Self> {
         let seed = args.model.seed;
         let task = match task {
@@ -131,46 +128,48 @@ impl<'s> Work<'s> {
 
     /// Runs it once.
     pub(super) fn once(&mut self) -> Result<Amount> {
-        let subject = self.subject;
-        let mut counted = Counted::new(subject);
-        match &mut self.task {
+        let cfg = &self.subject.config;
+        let mut network = Network::new(&self.subject.frozen);
+        let tokens = match &mut self.task {
             Task::Forward(rows) => {
-                let want = Want::new(0..rows.len(), 0..subject.config.embedding_size);
-                counted.logits(rows, &want)?;
-                counted.amount.tokens = rows.len();
+                let want = Want::new(0..rows.len(), 0..cfg.embedding_size);
+                network.logits(rows, &want)?;
+                rows.len()
             }
             Task::Sample(canvas) => {
                 let noise = Box::new(SeededNoise(0));
-                counted.amount.tokens = canvas.region().len();
-                let sampler = Sampler::new(&mut counted, vec![(**canvas).clone()], noise);
-                sampler.finish()?;
+                Sampler::new(&mut network, vec![(**canvas).clone()], noise).finish()?;
+                canvas.region().len()
             }
             Task::Linear(layer) => {
-                let (rows, width) = layer.input.dims2()?;
+                let ((rows, width), outputs) = (layer.input.dims2()?, layer.weight.dim(0)?);
                 match &layer.packed {
-                    Some(packed) => drop(packed.part(&layer.input, 0..layer.weight.dim(0)?)?),
+                    Some(packed) => drop(packed.part(&layer.input, 0..outputs)?),
                     None => drop(ops::linear(&layer.input, &layer.weight)?),
                 }
-                counted.amount = Amount {
+                return Ok(Amount {
                     tokens: rows,
-                    forwards: 1,
-                    rows,
-                    flops: (2 * rows * width * layer.weight.dim(0)?) as f64,
-                };
+                    flops: (2 * rows * width * outputs) as f64,
+                    ..Amount::default()
+                });
             }
             Task::Train(training) => {
-                counted.count(
-                    &training.rows,
-                    training.wanted.len(),
-                    subject.config.embedding_size,
-                );
-                training.step()?;
-                counted.amount.tokens = training.rows.len();
-                // Backward is twice as much again.
-                counted.amount.flops *= 3.0;
+                let work = training.step()?;
+                return Ok(Amount {
+                    tokens: training.rows.len(),
+                    work,
+                    // Backward is twice as much again. What is computed a second time is no gain.
+                    flops: 3.0 * work.flops(cfg),
+                });
             }
-        }
-        Ok(counted.amount)
+        };
+        let work = network.work();
+        let flops = work.flops(cfg);
+        Ok(Amount {
+            tokens,
+            work,
+            flops,
+        })
     }
 }
 
@@ -190,15 +189,18 @@ fn masked(subject: &Subject, masks: usize, seed: u64) -> Vec<u32> {
     ids
 }
 
-/// 256 tokens in blocks of 32, one per step: the original's careful setting.
+/// 256 tokens in blocks of 32, one per step where the sampler has no bolder rule: the original's
+/// careful setting.
 fn text(subject: &Subject, args: &BenchArgs) -> Result<Canvas> {
     let tokens = args.tokens.unwrap_or(256);
+    let block_length = 32.min(tokens.max(1));
+    let rules = sampler(args).text();
     let plan = TextPlan {
         steps: args.steps.unwrap_or(tokens),
-        block_length: 32.min(tokens.max(1)),
-        ahead: None,
+        block_length,
+        ahead: rules.blocks_ahead.map(|blocks| blocks * block_length),
         temperature: 0.0,
-        commit: Commit::LowConfidence,
+        commit: rules.commit,
         allowed: Allowed {
             range: subject.text.clone(),
             banned: Vec::new(),
@@ -206,24 +208,39 @@ fn text(subject: &Subject, args: &BenchArgs) -> Result<Canvas> {
         },
         stop: Stop::Never,
         rest: Rest::Masked,
-        cache: CacheRule::Off,
+        cache: rules.cache,
     };
     let ids = masked(subject, tokens, args.model.seed);
     Ok(Canvas::text(ids, subject.mask, plan)?)
 }
 
-/// 256 codes in 15 guided steps: the original's demonstration.
+/// 256 codes in 15 guided steps, the original's demonstration, or the sampler's share of both.
 fn image(subject: &Subject, args: &BenchArgs) -> Result<Canvas> {
+    const STEPS: f32 = 15.0;
     let tokens = args.tokens.unwrap_or(256);
     let ids = masked(subject, tokens, args.model.seed);
-    let range = PROMPT..PROMPT + tokens;
-    let plan = ImagePlan::new(range, subject.codes.clone(), args.steps.unwrap_or(15));
+    let rules = sampler(args).picture();
+    let steps = (STEPS * rules.steps).ceil() as usize;
+    let (range, steps) = (PROMPT..PROMPT + tokens, args.steps.unwrap_or(steps));
+    let plan = ImagePlan {
+        width: tokens.isqrt().max(1),
+        order: rules.order,
+        cache: rules.cache,
+        ..ImagePlan::new(range, subject.codes.clone(), steps)
+    };
     let unconditional = Unconditional::Prefix {
         ids: ids[..2].to_vec(),
         shared_from: PROMPT,
     };
     let canvas = Canvas::image(ids, subject.mask, plan)?;
-    Ok(canvas.guided(args.guidance.unwrap_or(3.5), unconditional)?)
+    let guidance = args.guidance.unwrap_or(3.5);
+    let canvas = canvas.guided(guidance, unconditional)?;
+    Ok(canvas.guided_for(rules.guided)?)
+}
+
+/// The sampler that was asked for.
+pub(super) fn sampler(args: &BenchArgs) -> Preset {
+    args.sampler.map_or(Preset::Exact, |sampler| sampler.0)
 }
 
 impl Layer {
@@ -269,10 +286,23 @@ impl Training {
             }
             rows.push(&ids);
         }
-        let params = subject.params.copied(Mode::Trainable)?;
+        // A model's own weights are constants; random ones are there to be trained.
+        let params = match subject.params.mode() {
+            Mode::Trainable => subject.params.clone(),
+            Mode::Frozen => subject.params.copied(Mode::Trainable)?,
+        };
+        let config = OptimizerConfig {
+            // Weights that move within the backward pass cannot wait for the norm of all gradients.
+            clip: match args.backward {
+                BackwardArg::Fused => 0.0,
+                BackwardArg::Keep | BackwardArg::Recompute => 1.0,
+            },
+            ..OptimizerConfig::default()
+        };
         Ok(Self {
             transformer: Transformer::load(&subject.config, &params)?,
-            optimizer: Optimizer::new(&params.vars(), &OptimizerConfig::default(), None)?,
+            optimizer: Optimizer::new(&params.vars(), &config, None)?,
+            backward: args.backward,
             params,
             rows,
             wanted,
@@ -281,64 +311,28 @@ impl Training {
     }
 
     /// Forward, backward and AdamW.
-    fn step(&mut self) -> Result<()> {
-        let nll = self
-            .transformer
-            .nll(&self.rows, &self.wanted, &self.targets)?;
-        let grads = nll.mean_all()?.backward()?;
+    fn step(&mut self) -> Result<Work> {
+        const LR: f64 = 1e-5;
+        let (activations, moving) = match self.backward {
+            BackwardArg::Keep => (Activations::Kept, None),
+            BackwardArg::Recompute => (Activations::Recomputed, None),
+            BackwardArg::Fused => {
+                let moving = self.optimizer.begin(LR)?;
+                (Activations::Passed(moving.receiver()), Some(moving))
+            }
+        };
+        let (rows, wanted) = (&self.rows, &self.wanted);
+        let nll = || self.transformer.nll(rows, wanted, &self.targets);
+        let grads = activations.scope(nll)?.mean_all()?.backward()?;
         let mut gradients = Gradients::default();
         gradients.add(&self.params.vars(), &grads)?;
-        self.optimizer.step(&gradients, 1e-5)?;
-        Ok(())
-    }
-}
-
-/// A transformer that counts what it is asked.
-struct Counted<'s> {
-    network: Network<'s>,
-    config: &'s Config,
-    amount: Amount,
-}
-
-impl<'s> Counted<'s> {
-    fn new(subject: &'s Subject) -> Self {
-        Self {
-            network: Network::new(&subject.frozen),
-            config: &subject.config,
-            amount: Amount::default(),
-        }
-    }
-
-    fn count(&mut self, rows: &Rows, wanted: usize, ids: usize) {
-        let cfg = self.config;
-        let (d, r) = (cfg.d_model, rows.len());
-        let (q, kv) = (cfg.query_width(), cfg.key_value_width());
-        let weights = 2 * d * q + 2 * d * kv + 3 * d * cfg.mlp_hidden_size;
-        let pairs: usize = rows
-            .segments()
-            .iter()
-            .map(|segment| segment.queries.len() * segment.keys.len())
-            .sum();
-        let layer = 2 * r * weights + 4 * pairs * q;
-        self.amount.flops += (cfg.n_layers * layer + 2 * wanted * d * ids) as f64;
-        self.amount.rows += r;
-        self.amount.forwards += 1;
-    }
-}
-
-impl Denoiser for Counted<'_> {
-    fn logits(&mut self, rows: &Rows, want: &Want) -> mmada_tensor::Result<Tensor> {
-        self.count(rows, want.rows.len(), want.vocab.len());
-        self.network.logits(rows, want)
-    }
-
-    fn logits_recalled(
-        &mut self,
-        rows: &Rows,
-        recall: &Recall,
-        want: &Want,
-    ) -> mmada_tensor::Result<Tensor> {
-        self.count(rows, want.rows.len(), want.vocab.len());
-        self.network.logits_recalled(rows, recall, want)
+        match moving {
+            Some(moving) => self.optimizer.finish(&moving, &gradients)?,
+            None => self.optimizer.step(&gradients, LR)?,
+        };
+        let ids = 0..self.transformer.config().embedding_size;
+        let mut work = Work::default();
+        work.add(&rows.segments(), &Want::new(wanted.iter().copied(), ids));
+        Ok(work)
     }
 }

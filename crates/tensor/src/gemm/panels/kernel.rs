@@ -18,6 +18,7 @@ use std::sync::OnceLock;
 
 use super::pack::Line;
 use super::{PANEL, TILE};
+use crate::cpu::{self, Level};
 
 /// What packed values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,19 +68,14 @@ impl Kernel {
 
     /// All units of this processor, the best first.
     pub(in crate::gemm) fn all(values: Values) -> Vec<Self> {
-        // Packing needs these.
-        if !(is_x86_feature_detected!("avx512f")
-            && is_x86_feature_detected!("avx512bw")
-            && is_x86_feature_detected!("avx512vl")
-            && is_x86_feature_detected!("avx512dq"))
-        {
-            return Vec::new();
-        }
-        let has_vectors = match values {
-            Values::Bf16 => is_x86_feature_detected!("avx512bf16"),
-            Values::Int8 => is_x86_feature_detected!("avx512vnni"),
-        };
-        let has_tiles = has_tiles(values) && is_x86_feature_detected!("avx512bf16") && ask_system();
+        let (level, is_bf16) = (Level::current(), is_x86_feature_detected!("avx512bf16"));
+        // The level's own features are what packing needs.
+        let has_vectors = level >= Level::Avx512
+            && match values {
+                Values::Bf16 => is_bf16,
+                Values::Int8 => is_x86_feature_detected!("avx512vnni"),
+            };
+        let has_tiles = level >= Level::Amx && is_bf16 && has_tiles(values) && ask_system();
         let units = [(Unit::Tiles, has_tiles), (Unit::Vectors, has_vectors)];
         let units = units.into_iter().filter(|(_, has)| *has);
         units.map(|(unit, _)| Self { unit, values }).collect()
@@ -138,14 +134,14 @@ impl Ready {
     }
 }
 
-/// CPUID leaf 7: bit 24 of edx is AMX-TILE, bit 22 AMX-BF16, bit 25 AMX-INT8.
+/// Whether the processor multiplies tiles of such values.
 fn has_tiles(values: Values) -> bool {
-    let edx = __cpuid_count(7, 0).edx;
-    let needed = match values {
-        Values::Bf16 => 1 << 24 | 1 << 22,
-        Values::Int8 => 1 << 24 | 1 << 25,
-    };
-    edx & needed == needed
+    let tiles = cpu::tiles();
+    tiles.registers
+        && match values {
+            Values::Bf16 => tiles.bf16,
+            Values::Int8 => tiles.int8,
+        }
 }
 
 /// Tile registers are too large for the system to save them for everybody; a process asks once.
