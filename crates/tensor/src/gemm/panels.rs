@@ -15,6 +15,7 @@ mod kernel;
 mod pack;
 mod vector;
 
+use std::arch::x86_64::{__m512, _mm512_set1_ps};
 use std::cell::Cell;
 use std::ops::Range;
 
@@ -24,6 +25,7 @@ use super::packed::{Input, Part};
 use super::{Factor, Into, Matrix, Workers};
 use kernel::Ready;
 pub(super) use kernel::{Kernel, Values};
+use vector::WIDTH;
 pub(super) use pack::Line;
 use pack::{Operand, Side};
 
@@ -127,7 +129,7 @@ unsafe impl Sync for Target {}
 
 impl Target {
     /// The part from a row on; panels are made for each thread anew.
-    fn from_row(self, row: usize) -> Self {
+    fn skipping(self, row: usize) -> Self {
         match self {
             Self::Rows {
                 out,
@@ -304,7 +306,8 @@ impl Product<'_> {
     /// Writes the finished sums of one panel by one to the target.
     ///
     /// # Safety
-    /// As for [`Product::run`].
+    /// As for [`Product::run`]; kernels exist only where the processor has these features.
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
     unsafe fn finish(self, left: usize, right: usize, sums: &[Sums]) {
         let row = left * PANEL;
         let rows = (self.left.lanes - row).min(PANEL);
@@ -314,23 +317,24 @@ impl Product<'_> {
         let col = right * PANEL + first;
         let second = col + self.gated.unwrap_or(0) * PANEL;
         for r in 0..rows {
-            let part = r * PANEL + first..r * PANEL + last;
-            let mut values = [0f32; PANEL];
-            let values = &mut values[..last - first];
-            // SAFETY: kernels exist only where the processor has these features. The row's wanted
-            // columns belong to this rectangle.
-            unsafe {
-                match sums {
-                    [gates, ups] => {
-                        let mut up = [0f32; PANEL];
-                        let up = &mut up[..values.len()];
-                        finish(self.finish, (row + r, second), &ups.0[part.clone()], up);
-                        finish(self.finish, (row + r, col), &gates.0[part], values);
-                        gate(values, up);
-                    }
-                    [sums, ..] => finish(self.finish, (row + r, col), &sums.0[part], values),
-                    [] => {}
+            let value = |sums: &Sums, col: usize, at: usize| {
+                let part = &sums.0[r * PANEL + first..r * PANEL + last][at..];
+                let part = &part[..part.len().min(WIDTH)];
+                self.finish.value(vector::load(part), (row + r, col + at), part.len())
+            };
+            let both = |at: usize| match sums {
+                _ if first + at >= last => vector::zero(),
+                [gates, ups] => {
+                    let gate = vector::silu(value(gates, col, at));
+                    vector::product(gate, value(ups, second, at))
                 }
+                [sums, ..] => value(sums, col, at),
+                [] => vector::zero(),
+            };
+            let (low, high) = (both(0), both(WIDTH));
+            let n = last - first;
+            // SAFETY: the row's wanted columns belong to this rectangle.
+            unsafe {
                 match self.target {
                     Target::Rows {
                         out,
@@ -339,11 +343,15 @@ impl Product<'_> {
                     } => {
                         let offset = (row + r) * row_stride + col - self.cols.0;
                         let base = base.map(|base| base.add(offset));
-                        write(values, base, out.add(offset));
+                        write(low, base, out.add(offset), n.min(WIDTH));
+                        if n > WIDTH {
+                            let base = base.map(|base| base.add(WIDTH));
+                            write(high, base, out.add(offset + WIDTH), n - WIDTH);
+                        }
                     }
                     Target::Lines { out, pitch } => {
                         let step = right - self.cols.0 / PANEL;
-                        pack::line(values, &mut *out.add(left * pitch + step * PANEL + r));
+                        pack::round_line(low, high, &mut *out.add(left * pitch + step * PANEL + r));
                     }
                 }
             }
@@ -351,58 +359,36 @@ impl Product<'_> {
     }
 }
 
-/// What sums of a row, from column `col` on, stand for.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
-fn finish(how: Finish<'_>, (row, col): (usize, usize), sums: &[f32], out: &mut [f32]) {
-    match how {
-        Finish::Scaled(alpha) => {
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = alpha * sum;
-            }
-        }
-        Finish::Dequantised(scales) => {
-            let cols = col..col + out.len();
-            let columns = scales.cols[cols.clone()].iter().zip(&scales.sums[cols]);
-            for ((out, sum), (scale, all)) in out.iter_mut().zip(sums).zip(columns) {
-                let sum = (sum.to_bits() as i32).wrapping_sub(128 * all) as f32;
-                *out = sum * scales.rows[row] * scale;
+impl Finish<'_> {
+    /// What up to 16 sums of a row, from column `col` on, stand for.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
+    fn value(self, sums: __m512, (row, col): (usize, usize), n: usize) -> __m512 {
+        match self {
+            Self::Scaled(alpha) => vector::product(sums, _mm512_set1_ps(alpha)),
+            Self::Dequantised(scales) => {
+                let scale = vector::load(&scales.cols[col..col + n]);
+                let scale = vector::product(scale, _mm512_set1_ps(scales.rows[row]));
+                vector::product(vector::shifted(sums, &scales.sums[col..col + n]), scale)
             }
         }
     }
 }
 
-/// `gate ← silu(gate) · up`.
-#[inline]
-#[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
-fn gate(gate: &mut [f32], up: &[f32]) {
-    for (gate, up) in gate.chunks_mut(vector::WIDTH).zip(up.chunks(vector::WIDTH)) {
-        let (x, y) = (vector::load(gate), vector::load(up));
-        vector::store(gate, vector::product(vector::silu(x), y));
-    }
-}
-
-/// Writes values, added to those at `base`.
+/// Writes the first `n` of 16 values, added to those at `base`.
 ///
 /// # Safety
 /// As many may be read and written there.
 #[inline]
 #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
-unsafe fn write(values: &[f32], base: Option<*const f32>, out: *mut f32) {
-    for (chunk, values) in values.chunks(vector::WIDTH).enumerate() {
-        let (start, n) = (chunk * vector::WIDTH, values.len());
-        let x = vector::load(values);
-        // SAFETY: the caller's promise. The base is read before the same place is written.
-        unsafe {
-            let x = match base {
-                Some(base) => {
-                    let base = std::slice::from_raw_parts(base.add(start), n);
-                    vector::sum(x, vector::load(base))
-                }
-                None => x,
-            };
-            vector::store(std::slice::from_raw_parts_mut(out.add(start), n), x);
-        }
+unsafe fn write(x: __m512, base: Option<*const f32>, out: *mut f32, n: usize) {
+    // SAFETY: the caller's promise. The base is read before the same place is written.
+    unsafe {
+        let x = match base {
+            Some(base) => vector::sum(x, vector::load(std::slice::from_raw_parts(base, n))),
+            None => x,
+        };
+        vector::store(std::slice::from_raw_parts_mut(out, n), x);
     }
 }
 
@@ -485,7 +471,7 @@ pub(super) unsafe fn product(
                 gated: None,
                 cols: (0, right.lanes),
                 finish: Finish::Scaled(alpha),
-                target: target.from_row(rows.start),
+                target: target.skipping(rows.start),
             };
             // SAFETY: the caller's promise; chunks of rows are disjoint.
             unsafe {
@@ -559,7 +545,7 @@ impl Packed {
                 left, steps, sums, ..
             } = buffers;
             for (part, place) in parts {
-                let target = part.target(*place).from_row(rows.start);
+                let target = part.target(*place).skipping(rows.start);
                 let product = self.product((left, steps), rows.len(), part, target);
                 // SAFETY: the caller's promise; chunks of rows are disjoint.
                 unsafe {
@@ -599,7 +585,7 @@ impl Packed {
     ) {
         self.check(input, std::iter::once(part));
         assert!(
-            part.columns.len() == next.depth && part.columns.start % PANEL == 0,
+            part.columns.len() == next.depth && part.columns.start.is_multiple_of(PANEL),
             "matrices do not fit together"
         );
         let rows = input.rows.rows;
@@ -623,7 +609,7 @@ impl Packed {
                 let product = self.product((left, steps), rows.len(), part, target);
                 // SAFETY: there is a line for each row and 32 columns.
                 unsafe { product.run(sums) };
-                let target = last.target(place).from_row(rows.start);
+                let target = last.target(place).skipping(rows.start);
                 let product = next.product((between, &[]), rows.len(), last, target);
                 // SAFETY: the caller's promise; chunks of rows are disjoint.
                 unsafe { product.run(sums) };
@@ -644,7 +630,7 @@ impl Packed {
         for part in parts {
             let distance = part.gated.unwrap_or(0);
             assert!(
-                part.columns.end + distance <= self.lanes && distance % PANEL == 0,
+                part.columns.end + distance <= self.lanes && distance.is_multiple_of(PANEL),
                 "columns beyond a packed weight"
             );
         }

@@ -498,18 +498,10 @@ fn quantise_tile(
     store(tile, &lines);
 }
 
-/// Rounds up to 32 values to a line; the rest of it is zero.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-pub(super) fn line(values: &[f32], line: &mut Line) {
-    let (low, high) = values.split_at(values.len().min(WIDTH));
-    round_line(vector::load(low), vector::load(high), line);
-}
-
 /// Rounds 32 values to a line.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-fn round_line(low: __m512, high: __m512, line: &mut Line) {
+pub(super) fn round_line(low: __m512, high: __m512, line: &mut Line) {
     // SAFETY: a line is 64 aligned bytes, and so are both halves together.
     unsafe {
         let pairs = _mm512_cvtne2ps_pbh(high, low);

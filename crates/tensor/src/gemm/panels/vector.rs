@@ -28,6 +28,23 @@ pub(super) fn store(values: &mut [f32], x: __m512) {
     unsafe { _mm512_mask_storeu_ps(values.as_mut_ptr(), lowest(values.len()), x) };
 }
 
+/// 16 zeros.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn zero() -> __m512 {
+    _mm512_setzero_ps()
+}
+
+/// Sums of int8, unsigned by signed, less 128 times the signed ones' own sums, as f32.
+#[inline]
+#[target_feature(enable = "avx512f")]
+pub(super) fn shifted(sums: __m512, all: &[i32]) -> __m512 {
+    // SAFETY: masked lanes are not touched; the others are the slice's.
+    let all = unsafe { _mm512_maskz_loadu_epi32(lowest(all.len()), all.as_ptr()) };
+    let sums = _mm512_castps_si512(sums);
+    _mm512_cvtepi32_ps(_mm512_sub_epi32(sums, _mm512_slli_epi32::<7>(all)))
+}
+
 /// `x · y`.
 #[inline]
 #[target_feature(enable = "avx512f")]
