@@ -14,13 +14,13 @@
 //! Letters: r packed rows, n wanted rows, d width, h heads, c width of a head, m hidden width of
 //! the feed-forward part, v vocabulary.
 
+mod build;
 mod layers;
 mod pass;
 
 use std::ops::Range;
 
 use mmada_tensor::ops::{self, Heads};
-use mmada_tensor::random::{Key, Purpose};
 use mmada_tensor::{
     Activations, DType, Device, Packing, Precision, Recall, Rows, Segment, Tensor, Want, recompute,
 };
@@ -28,8 +28,7 @@ use mmada_tensor::{
 use self::layers::{Head, Input, Layers};
 use self::pass::{Angles, Chosen, Pass, check_segments, check_wanted};
 pub use crate::config::{Architecture, Config, Sizes};
-use crate::lora::Projection;
-use crate::{Cache, Error, Init, Lora, Mode, Params, Result};
+use crate::{Cache, Error, Result};
 
 /// Where the residual stream can be looked at; see [`Transformer::trace`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,118 +67,6 @@ struct Block {
 }
 
 impl Transformer {
-    /// Builds the network on tensors of `params`, whose names and shapes must be the config's.
-    pub fn load(cfg: &Config, params: &Params) -> Result<Self> {
-        Self::adapted(cfg, params, None)
-    }
-
-    /// As [`Transformer::load`], with an adapter's changes beside the matrices.
-    pub fn adapted(cfg: &Config, params: &Params, lora: Option<&Lora>) -> Result<Self> {
-        refuse_further_blocks(cfg, params)?;
-        let (d, m, v) = (cfg.d_model, cfg.mlp_hidden_size, cfg.embedding_size);
-        let wte = params.get(&name("wte"), &[v, d])?;
-        let head = match cfg.weight_tying {
-            true => wte.clone(),
-            false => params.get(&name("ff_out"), &[v, d])?,
-        };
-        let block = |index: usize| -> Result<Block> {
-            let norm = |part: &str| params.get(&block_name(index, part), &[d]);
-            let get = |part: &str, out: usize, input: usize| {
-                let module = format!("model.transformer.blocks.{index}.{part}");
-                Projection::load(params, lora, &module, (out, input))
-            };
-            let (q, kv) = (cfg.query_width(), cfg.key_value_width());
-            Ok(Block {
-                attn_norm: norm("attn_norm")?,
-                qkv: Layers::Apart([
-                    get("q_proj", q, d)?,
-                    get("k_proj", kv, d)?,
-                    get("v_proj", kv, d)?,
-                ]),
-                attn_out: Layers::Apart([get("attn_out", d, q)?]),
-                ff_norm: norm("ff_norm")?,
-                gate_up: Layers::Apart([get("ff_proj", m, d)?, get("up_proj", m, d)?]),
-                ff_out: Layers::Apart([get("ff_out", d, m)?]),
-            })
-        };
-        Ok(Self {
-            cfg: cfg.clone(),
-            blocks: (0..cfg.n_layers).map(block).collect::<Result<_>>()?,
-            ln_f: params.get(&name("ln_f"), &[d])?,
-            wte,
-            head: Head::new(head),
-            packing: None,
-        })
-    }
-
-    /// The same network for inference, its linear layers packed once for this processor: faster,
-    /// in bf16 or int8, without gradients. The head is packed in bf16 always.
-    ///
-    /// # Errors
-    /// Weights that are not in main memory.
-    pub fn packed(&self, packing: Packing) -> Result<Self> {
-        let norm = |weight: &Tensor| weight.to_dtype(DType::F32);
-        let block = |block: &Block| -> Result<Block> {
-            Ok(Block {
-                attn_norm: norm(&block.attn_norm)?,
-                qkv: block.qkv.packed(packing)?,
-                attn_out: block.attn_out.packed(packing)?,
-                ff_norm: norm(&block.ff_norm)?,
-                gate_up: block.gate_up.packed(packing)?,
-                ff_out: block.ff_out.packed(packing)?,
-            })
-        };
-        Ok(Self {
-            cfg: self.cfg.clone(),
-            wte: self.wte.detach(),
-            blocks: self.blocks.iter().map(block).collect::<Result<_>>()?,
-            ln_f: norm(&self.ln_f)?,
-            head: self.head.packed()?,
-            packing: Some(packing),
-        })
-    }
-
-    /// How the linear layers are packed, if they are.
-    pub fn packing(&self) -> Option<Packing> {
-        self.packing
-    }
-
-    /// A new, trainable model in f32: normal weights of standard deviation 0.02, the projections
-    /// back into the residual stream smaller by 1/√(2·layers) so that its variance does not grow
-    /// with depth (Radford et al. 2019, GPT-2), gains of one.
-    pub fn init(cfg: &Config, seed: u64, device: &Device) -> Result<(Params, Self)> {
-        let (d, m, v) = (cfg.d_model, cfg.mlp_hidden_size, cfg.embedding_size);
-        let (q, kv) = (cfg.query_width(), cfg.key_value_width());
-        let normal = Init::Normal { std: 0.02 };
-        let residual = Init::Normal {
-            std: 0.02 / (2.0 * cfg.n_layers as f32).sqrt(),
-        };
-        let key = Key::new(seed, Purpose::Weights);
-        let mut params = Params::new(device, Mode::Trainable);
-        params.fresh(&name("wte"), &[v, d], normal, key)?;
-        params.fresh(&name("ln_f"), &[d], Init::Ones, key)?;
-        if !cfg.weight_tying {
-            params.fresh(&name("ff_out"), &[v, d], normal, key)?;
-        }
-        for index in 0..cfg.n_layers {
-            for (part, shape, init) in [
-                ("attn_norm", &[d][..], Init::Ones),
-                ("q_proj", &[q, d], normal),
-                ("k_proj", &[kv, d], normal),
-                ("v_proj", &[kv, d], normal),
-                ("attn_out", &[d, q], residual),
-                ("ff_norm", &[d], Init::Ones),
-                ("ff_proj", &[m, d], normal),
-                ("up_proj", &[m, d], normal),
-                ("ff_out", &[d, m], residual),
-            ] {
-                params.fresh(&block_name(index, part), shape, init, key)?;
-            }
-        }
-        let model = Self::load(cfg, &params)?;
-        Ok((params, model))
-    }
-
     /// The sizes of the network.
     pub fn config(&self) -> &Config {
         &self.cfg
@@ -518,27 +405,4 @@ impl Transformer {
             None => Ok(()),
         }
     }
-}
-
-/// A config with fewer layers than the weights would load, and answer nonsense.
-fn refuse_further_blocks(cfg: &Config, params: &Params) -> Result<()> {
-    let indices = params.names().filter_map(|name| {
-        let rest = name.strip_prefix("model.transformer.blocks.")?;
-        rest.split('.').next()?.parse::<usize>().ok()
-    });
-    match indices.max() {
-        Some(last) if last >= cfg.n_layers => {
-            let expected = format!("as many blocks as there are weights for, {}", last + 1);
-            Err(Error::config("n_layers", expected, cfg.n_layers))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn name(part: &str) -> String {
-    format!("model.transformer.{part}.weight")
-}
-
-fn block_name(index: usize, part: &str) -> String {
-    format!("model.transformer.blocks.{index}.{part}.weight")
 }

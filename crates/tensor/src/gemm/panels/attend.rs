@@ -7,10 +7,13 @@
 //!
 //! Only 32 rows of scores exist at a time. Factors are bf16; scores, sums and results f32.
 
+use std::arch::x86_64::*;
 use std::cell::Cell;
 
 use super::pack::{self, Line, Operand, Side};
-use super::{Kernel, PANEL, Panels, Sums, Values};
+use super::product::{Panels, Sums};
+use super::vector::{self, WIDTH, lowest};
+use super::{Kernel, PANEL, Values};
 use crate::gemm::Matrix;
 
 /// What a thread keeps from one head to the next.
@@ -78,7 +81,7 @@ pub(in crate::gemm) unsafe fn attend(
         }
         let size = (keys.lanes, pitch);
         // SAFETY: every kernel's processor has these features, as `Kernel::all` asked.
-        let totals = unsafe { pack::exponentials(scores, size, scale, chances) };
+        let totals = unsafe { exponentials(scores, size, scale, chances) };
         let chances = Panels {
             lines: chances,
             pitch: chances.len(),
@@ -117,4 +120,35 @@ fn panels<'a>(lines: &'a [Line], operand: Operand<'_>) -> Panels<'a> {
         pitch: operand.panel_lines(Values::Bf16),
         lanes: operand.lanes,
     }
+}
+
+/// Turns 32 rows of scores into `exp((x - largest) · scale)`, packed on the left; the sum of each row.
+/// Rows lie `pitch` apart and hold `n` scores.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
+fn exponentials(
+    scores: &[f32],
+    (n, pitch): (usize, usize),
+    scale: f32,
+    lines: &mut Vec<Line>,
+) -> [f32; PANEL] {
+    lines.resize(n.div_ceil(PANEL) * PANEL, Line::ZERO);
+    let scale = scale * std::f32::consts::LOG2_E;
+    let mut sums = [0f32; PANEL];
+    for (row, (scores, total)) in scores.chunks_exact(pitch).zip(&mut sums).enumerate() {
+        let scores = &scores[..n];
+        let shift = _mm512_set1_ps(-vector::largest(scores) * scale);
+        let mut sum = _mm512_setzero_ps();
+        for (step, scores) in scores.chunks(PANEL).enumerate() {
+            let mut halves = [_mm512_setzero_ps(); 2];
+            for (half, scores) in halves.iter_mut().zip(scores.chunks(WIDTH)) {
+                let x = _mm512_fmadd_ps(vector::load(scores), _mm512_set1_ps(scale), shift);
+                *half = _mm512_maskz_mov_ps(lowest(scores.len()), vector::exp2(x));
+                sum = _mm512_add_ps(sum, *half);
+            }
+            let [low, high] = halves;
+            pack::round_line(low, high, &mut lines[step * PANEL + row]);
+        }
+        *total = _mm512_reduce_add_ps(sum);
+    }
+    sums
 }

@@ -6,16 +6,16 @@
 //!   tile    16 lines of 64 bytes; Left: a line per lane, Right: a line per 4 bytes of k
 //! ```
 //!
-//! Int8 is quantised lane by lane: the largest value of a lane becomes ±127.
+//! Int8 comes from `quantise`; here are the layout and bf16.
 
 use std::arch::x86_64::*;
 
 use rayon::prelude::*;
 
 use super::kernel::Values;
-use super::vector::{self, WIDTH, lowest};
+use super::source::{Source, Strided};
+use super::vector::WIDTH;
 use super::{PANEL, TILE};
-use crate::gemm::packed::{in_steps, inverse, quantisation_step};
 use crate::gemm::{Columns, Factor, Matrix};
 
 /// Values of bf16 in a line.
@@ -125,117 +125,8 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// Where the values of rows lie. A strip is a run of up to 16 values, the same for every row.
-trait Source: Copy {
-    type Strip: Copy;
-    fn data(&self) -> &[f32];
-    /// The first element of a row.
-    fn begin(&self, row: usize) -> usize;
-    /// Values `first..first + n` of a row.
-    fn strip(&self, first: usize, n: usize) -> Self::Strip;
-    /// One past the last element of a strip, from the beginning of a row.
-    fn end(strip: &Self::Strip) -> usize;
-    /// The strip of the row that begins at `row`; the other lanes are zero.
-    ///
-    /// # Safety
-    /// The row reaches to the strip's end within the data.
-    unsafe fn load(strip: &Self::Strip, row: *const f32) -> __m512;
-}
-
-/// Rows of a matrix.
-#[derive(Clone, Copy)]
-struct Strided<'a> {
-    data: &'a [f32],
-    stride: usize,
-}
-
-impl Source for Strided<'_> {
-    type Strip = (__mmask16, usize);
-
-    fn data(&self) -> &[f32] {
-        self.data
-    }
-
-    #[inline(always)]
-    fn begin(&self, row: usize) -> usize {
-        row * self.stride
-    }
-
-    #[inline(always)]
-    fn strip(&self, first: usize, n: usize) -> Self::Strip {
-        (lowest(n), first)
-    }
-
-    #[inline(always)]
-    fn end(&(mask, first): &Self::Strip) -> usize {
-        first + (u16::BITS - mask.leading_zeros()) as usize
-    }
-
-    #[inline(always)]
-    unsafe fn load(&(mask, first): &Self::Strip, row: *const f32) -> __m512 {
-        // SAFETY: masked lanes are not touched; the others are the caller's promise.
-        unsafe { _mm512_maskz_loadu_ps(mask, row.wrapping_add(first)) }
-    }
-}
-
-/// A strip in pieces: pixels that lie side by side.
-#[derive(Clone, Copy)]
-struct Pieces {
-    /// Lanes of each piece, and its first element after the beginning of the row.
-    pieces: [(__mmask16, usize); TILE],
-    count: usize,
-    /// The end of the last piece.
-    end: usize,
-}
-
-impl Source for Columns<'_> {
-    type Strip = Pieces;
-
-    fn data(&self) -> &[f32] {
-        Columns::data(self)
-    }
-
-    fn begin(&self, row: usize) -> usize {
-        self.starts()[row]
-    }
-
-    fn strip(&self, first: usize, n: usize) -> Pieces {
-        let mut strip = Pieces {
-            pieces: [(0, 0); TILE],
-            count: 0,
-            end: 0,
-        };
-        let mut lane = 0;
-        while lane < n {
-            let (at, side_by_side) = self.place(first + lane);
-            let length = side_by_side.min(n - lane);
-            strip.pieces[strip.count] = (lowest(length) << lane, at);
-            strip.count += 1;
-            strip.end = at + length;
-            lane += length;
-        }
-        strip
-    }
-
-    fn end(strip: &Pieces) -> usize {
-        strip.end
-    }
-
-    #[inline(always)]
-    unsafe fn load(strip: &Pieces, row: *const f32) -> __m512 {
-        let (mask, at) = strip.pieces[0];
-        // SAFETY: masked lanes are not touched; the others are the caller's promise.
-        let mut values = unsafe { _mm512_maskz_loadu_ps(mask, row.wrapping_add(at)) };
-        for &(mask, at) in &strip.pieces[1..strip.count.max(1)] {
-            // SAFETY: as above.
-            values = unsafe { _mm512_mask_expandloadu_ps(values, mask, row.wrapping_add(at)) };
-        }
-        values
-    }
-}
-
 /// Calls `work` with each panel of packed lines, on all threads where the work is shared.
-fn for_each_panel(
+pub(super) fn for_each_panel(
     lines: &mut [Line],
     pitch: usize,
     is_shared: bool,
@@ -251,7 +142,7 @@ fn for_each_panel(
 }
 
 /// Makes room for the panels of an operand.
-fn fit(operand: Operand<'_>, values: Values, buffer: &mut Vec<Line>) -> (usize, usize) {
+pub(super) fn fit(operand: Operand<'_>, values: Values, buffer: &mut Vec<Line>) -> (usize, usize) {
     let pitch = operand.panel_lines(values);
     let lines = operand.panels() * pitch;
     if buffer.len() < lines {
@@ -313,7 +204,7 @@ fn round_tile<S: Source>(
 /// Writes a tile.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn store(tile: &mut [Line], lines: &[__m512i; TILE]) {
+pub(super) fn store(tile: &mut [Line], lines: &[__m512i; TILE]) {
     for (line, values) in tile.iter_mut().zip(lines) {
         // SAFETY: a line is 64 aligned bytes.
         unsafe { _mm512_store_si512(line.0.as_mut_ptr().cast(), *values) };
@@ -400,7 +291,7 @@ fn interleave(even: __m512, odd: __m512) -> __m512i {
 /// Transposes 16 × 16 groups of 4 bytes.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn transpose(lines: &mut [__m512i; TILE]) {
+pub(super) fn transpose(lines: &mut [__m512i; TILE]) {
     let r = *lines;
     let mut t = [_mm512_setzero_si512(); TILE];
     for i in 0..8 {
@@ -427,77 +318,6 @@ fn transpose(lines: &mut [__m512i; TILE]) {
     }
 }
 
-/// Quantises the rows of a matrix and packs them: on the left unsigned (128 is zero), on the right
-/// signed. `steps` becomes the width of a quantisation step of every lane.
-pub(super) fn quantise(
-    matrix: Matrix<'_>,
-    side: Side,
-    (buffer, steps): (&mut Vec<Line>, &mut Vec<f32>),
-    is_shared: bool,
-) {
-    let operand = Operand::left(matrix);
-    let (lines, pitch) = fit(operand, Values::Int8, buffer);
-    steps.clear();
-    steps.extend((0..matrix.rows).map(|row| quantisation_step(matrix.row(row))));
-    let steps: &[f32] = steps;
-    for_each_panel(&mut buffer[..lines], pitch, is_shared, |panel, lines| {
-        for (step, tiles) in lines.chunks_exact_mut(PANEL).enumerate() {
-            for (half, tile) in tiles.chunks_exact_mut(TILE).enumerate() {
-                let place = (panel * PANEL + half * TILE, step * Values::Int8.per_line());
-                // SAFETY: every kernel's processor has these features, as `Kernel::all` asked.
-                unsafe { quantise_tile(matrix, steps, side, place, tile) };
-            }
-        }
-    });
-}
-
-/// The sum of every row of a matrix in whole steps.
-pub(super) fn sums(matrix: Matrix<'_>, steps: &[f32]) -> Vec<i32> {
-    let rows = steps.iter().enumerate();
-    rows.map(|(row, step)| in_steps(matrix.row(row), *step).map(i32::from).sum())
-        .collect()
-}
-
-/// Quantises and packs 16 rows and 64 values of each; what lies outside of the matrix is zero.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn quantise_tile(
-    matrix: Matrix<'_>,
-    steps: &[f32],
-    side: Side,
-    (lane, depth): (usize, usize),
-    tile: &mut [Line],
-) {
-    let mut lines = [_mm512_setzero_si512(); TILE];
-    let lanes = matrix.rows.saturating_sub(lane).min(TILE);
-    let depths = matrix
-        .cols
-        .saturating_sub(depth)
-        .min(Values::Int8.per_line());
-    for (i, line) in lines.iter_mut().enumerate().take(lanes) {
-        let row = &matrix.row(lane + i)[depth..depth + depths];
-        let inverse = _mm512_set1_ps(inverse(steps[lane + i]));
-        let mut quarters = [_mm_setzero_si128(); 4];
-        for (quarter, values) in quarters.iter_mut().zip(row.chunks(WIDTH)) {
-            let x = vector::load(values);
-            *quarter = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(x, inverse)));
-        }
-        let [a, b, c, d] = quarters;
-        let low = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(a), b);
-        let high = _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(c), d);
-        *line = _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high);
-    }
-    match side {
-        // Adding 128 turns the sign bit.
-        Side::Left => {
-            for line in &mut lines {
-                *line = _mm512_xor_si512(*line, _mm512_set1_epi8(-128));
-            }
-        }
-        Side::Right => transpose(&mut lines),
-    }
-    store(tile, &lines);
-}
-
 /// Rounds 32 values to a line.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
@@ -510,33 +330,3 @@ pub(super) fn round_line(low: __m512, high: __m512, line: &mut Line) {
     }
 }
 
-/// Turns 32 rows of scores into `exp((x - largest) · scale)`, packed on the left; the sum of each row.
-/// Rows lie `pitch` apart and hold `n` scores.
-#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-pub(super) fn exponentials(
-    scores: &[f32],
-    (n, pitch): (usize, usize),
-    scale: f32,
-    lines: &mut Vec<Line>,
-) -> [f32; PANEL] {
-    lines.resize(n.div_ceil(DEPTH) * PANEL, Line::ZERO);
-    let scale = scale * std::f32::consts::LOG2_E;
-    let mut sums = [0f32; PANEL];
-    for (row, (scores, total)) in scores.chunks_exact(pitch).zip(&mut sums).enumerate() {
-        let scores = &scores[..n];
-        let shift = _mm512_set1_ps(-vector::largest(scores) * scale);
-        let mut sum = _mm512_setzero_ps();
-        for (step, scores) in scores.chunks(DEPTH).enumerate() {
-            let mut halves = [_mm512_setzero_ps(); 2];
-            for (half, scores) in halves.iter_mut().zip(scores.chunks(WIDTH)) {
-                let x = _mm512_fmadd_ps(vector::load(scores), _mm512_set1_ps(scale), shift);
-                *half = _mm512_maskz_mov_ps(lowest(scores.len()), vector::exp2(x));
-                sum = _mm512_add_ps(sum, *half);
-            }
-            let [low, high] = halves;
-            round_line(low, high, &mut lines[step * PANEL + row]);
-        }
-        *total = _mm512_reduce_add_ps(sum);
-    }
-    sums
-}
