@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use mmada_nn::atomic;
 use mmada_tensor::candle::backprop::GradStore;
-use mmada_tensor::{Activations, Var};
+use mmada_tensor::{Activations, Var, process};
 
 use crate::checkpoint::{Checkpoints, TrainerState, optimizer_file};
 use crate::clock::Clock;
@@ -314,6 +314,9 @@ impl<'a, O: Objective> Trainer<'a, O> {
             ("skipped_samples", skipped as f64),
         ] {
             values.push((name.to_owned(), value));
+        }
+        if let Some(bytes) = process::peak_memory() {
+            values.push(("peak_memory_bytes".to_owned(), bytes as f64));
         }
         let record = Record { step, values };
         self.metrics.write(&record)?;

@@ -12,7 +12,7 @@ use std::time::Instant;
 use anyhow::Result;
 use mmada_nn::transformer::{Config, Sizes};
 use mmada_nn::{SaveOptions, Transformer};
-use mmada_tensor::{Device, Precision, peak};
+use mmada_tensor::{Device, Precision, peak, process};
 use serde_json::{Value, json};
 
 use crate::args::{BackwardArg, BenchArgs, BenchTask, PrecisionArg};
@@ -121,7 +121,7 @@ fn report(
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     // Asked before anything else is run.
-    let memory = peak_memory();
+    let memory = process::peak_memory();
     let peak = peak::flops(precision);
     let rate = amount.flops / median;
     let config = subject.config();
@@ -154,14 +154,6 @@ fn report(
 
 fn is_sampled(task: BenchTask) -> bool {
     matches!(task, BenchTask::Text | BenchTask::Image)
-}
-
-/// The most memory this process has held, where the system says so.
-fn peak_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 fn text(report: &Value) -> String {
