@@ -13,6 +13,7 @@ use anyhow::Result;
 use mmada_nn::transformer::{Config, Sizes};
 use mmada_nn::{SaveOptions, Transformer};
 use mmada_tensor::{Device, Precision, peak, process};
+use mmada_train::config::Backward;
 use serde_json::{Value, json};
 
 use crate::args::{BackwardArg, BenchArgs, BenchTask, PrecisionArg};
@@ -130,7 +131,7 @@ fn report(
         "bench": args.task.name(),
         "precision": precision,
         "sampler": is_sampled(args.task).then(|| work::sampler(args)),
-        "backward": (args.task == BenchTask::Train).then(|| args.backward.name()),
+        "backward": (args.task == BenchTask::Train).then(|| args.backward.way()),
         "shape": {
             "d": config.d_model, "layers": config.n_layers, "heads": config.n_heads,
             "mlp": config.mlp_hidden_size, "vocab": config.embedding_size,
@@ -216,11 +217,11 @@ impl BenchTask {
 }
 
 impl BackwardArg {
-    fn name(self) -> &'static str {
+    pub(super) fn way(self) -> Backward {
         match self {
-            Self::Keep => "keep",
-            Self::Recompute => "recompute",
-            Self::Fused => "fused",
+            Self::Keep => Backward::Keep,
+            Self::Recompute => Backward::Recompute,
+            Self::Fused => Backward::Fused,
         }
     }
 }
