@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use mmada_diffusion::{Commit, Schedule};
 
-pub(crate) use self::bench::{BackwardArg, BenchArgs, BenchTask, PrecisionArg};
+pub(crate) use self::bench::{BackwardArg, BenchArgs, BenchTask};
 pub(crate) use self::sampler::SamplerArg;
 
 /// Multimodal masked diffusion: one model that chats, describes pictures and paints them.
@@ -115,9 +115,24 @@ pub(crate) struct ModelArgs {
     /// Where to compute.
     #[arg(long, value_enum, default_value_t = DeviceArg::Cpu)]
     pub(crate) device: DeviceArg,
+    /// In what the transformer multiplies; sums are in f32.
+    #[arg(long, value_enum, default_value_t = PrecisionArg::Auto)]
+    pub(crate) precision: PrecisionArg,
     /// Seed of every random choice: same seed, same output.
     #[arg(long, default_value_t = 0)]
     pub(crate) seed: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PrecisionArg {
+    /// bf16 where the processor has instructions for it, else f32.
+    Auto,
+    /// 32 bits.
+    F32,
+    /// Weights and inputs rounded to 16 bits.
+    Bf16,
+    /// Weights of blocks, and their inputs, in 8 bits.
+    Int8,
 }
 
 /// How to sample; what is left out comes from the model's generation_config.json.

@@ -7,8 +7,11 @@ use anyhow::{Context, Result};
 use mmada_data::picture::{Limits, Mask, Picture};
 use mmada_diffusion::Anneal;
 use mmada_model::{FillOptions, LoadOptions, Mmada, PaintOptions, TextOptions};
+use mmada_tensor::Packing;
 
-use crate::args::{AnnealArg, CanvasArgs, ModelArgs, SampleArgs, TextArgs};
+use crate::args::{
+    AnnealArg, CanvasArgs, DeviceArg, ModelArgs, PrecisionArg, SampleArgs, TextArgs,
+};
 use crate::hub::Source;
 use crate::{device, embedded, hub, terminal, usage};
 
@@ -26,7 +29,22 @@ pub(crate) fn open(args: &ModelArgs) -> Result<Mmada> {
         image_tokenizer,
         ..LoadOptions::default()
     };
-    open_source(&hub::locate(args.model.as_deref())?, &options)
+    let model = open_source(&hub::locate(args.model.as_deref())?, &options)?;
+    match packing(args) {
+        Some(packing) => Ok(model.packed(packing)?),
+        None => Ok(model),
+    }
+}
+
+/// How the transformer is packed, by the flags and this processor.
+pub(crate) fn packing(args: &ModelArgs) -> Option<Packing> {
+    let is_here = args.device == DeviceArg::Cpu;
+    match args.precision {
+        PrecisionArg::F32 => None,
+        PrecisionArg::Auto => (is_here && Packing::Bf16.is_native()).then_some(Packing::Bf16),
+        PrecisionArg::Bf16 => Some(Packing::Bf16),
+        PrecisionArg::Int8 => Some(Packing::Int8),
+    }
 }
 
 /// Opens a model that was found.

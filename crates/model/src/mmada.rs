@@ -15,7 +15,7 @@ use mmada_nn::lora::{ADAPTER_CONFIG, Lora};
 use mmada_nn::magvit::{self, ImageTokenizer};
 use mmada_nn::transformer::{Config, Transformer};
 use mmada_nn::{Mode, Params, SaveOptions, atomic};
-use mmada_tensor::{DType, Device};
+use mmada_tensor::{DType, Device, Packing};
 use mmada_tokens::{ChatTemplate, Codec, Layout, Padding, Tokenizer, Vocab};
 
 use crate::denoiser::Network;
@@ -334,6 +334,15 @@ impl Mmada {
     pub fn with_row_budget(mut self, rows: usize) -> Self {
         self.row_budget = rows;
         self
+    }
+
+    /// The same model for inference, its transformer packed: see [`Transformer::packed`].
+    ///
+    /// # Errors
+    /// Weights that are not in main memory.
+    pub fn packed(mut self, packing: Packing) -> Result<Self> {
+        self.transformer = self.transformer.packed(packing)?;
+        Ok(self)
     }
 
     /// The same model with paintings laid out under another padding rule: checkpoints trained with

@@ -354,6 +354,21 @@ impl Projection {
         }
     }
 
+    /// The matrix with the change in it, f32.
+    ///
+    /// # Shapes
+    /// `[out, in]`
+    pub(crate) fn merged(&self) -> Result<Tensor> {
+        let weight = self.weight.to_dtype(DType::F32)?;
+        match &self.change {
+            Some(Change { a, b, scale }) => {
+                let change = b.to_dtype(DType::F32)?.matmul(&a.to_dtype(DType::F32)?)?;
+                Ok((weight + (change * *scale)?)?)
+            }
+            None => Ok(weight),
+        }
+    }
+
     /// The residual stream with this layer's output added.
     ///
     /// # Shapes

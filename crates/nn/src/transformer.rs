@@ -14,14 +14,18 @@
 //! Letters: r packed rows, n wanted rows, d width, h heads, c width of a head, m hidden width of
 //! the feed-forward part, v vocabulary.
 
+mod layers;
 mod pass;
 
 use std::ops::Range;
 
 use mmada_tensor::ops::{self, Heads};
 use mmada_tensor::random::{Key, Purpose};
-use mmada_tensor::{Activations, DType, Device, Recall, Rows, Segment, Tensor, Want, recompute};
+use mmada_tensor::{
+    Activations, DType, Device, Packing, Precision, Recall, Rows, Segment, Tensor, Want, recompute,
+};
 
+use self::layers::{Head, Input, Layers};
 use self::pass::{Angles, Chosen, Pass, check_segments, check_wanted};
 pub use crate::config::{Architecture, Config, Sizes};
 use crate::lora::Projection;
@@ -45,21 +49,22 @@ pub struct Transformer {
     wte: Tensor,
     blocks: Vec<Block>,
     ln_f: Tensor,
-    /// `[v, d]`; the table of embeddings itself when weights are tied.
-    head: Tensor,
+    /// The table of embeddings itself when weights are tied.
+    head: Head,
+    /// How the linear layers are packed; see [`Transformer::packed`].
+    packing: Option<Packing>,
 }
 
 #[derive(Debug, Clone)]
 struct Block {
     attn_norm: Tensor,
-    q_proj: Projection,
-    k_proj: Projection,
-    v_proj: Projection,
-    attn_out: Projection,
+    /// `q_proj`, `k_proj`, `v_proj`.
+    qkv: Layers<3>,
+    attn_out: Layers<1>,
     ff_norm: Tensor,
-    ff_proj: Projection,
-    up_proj: Projection,
-    ff_out: Projection,
+    /// `ff_proj`, `up_proj`.
+    gate_up: Layers<2>,
+    ff_out: Layers<1>,
 }
 
 impl Transformer {
@@ -86,14 +91,15 @@ impl Transformer {
             let (q, kv) = (cfg.query_width(), cfg.key_value_width());
             Ok(Block {
                 attn_norm: norm("attn_norm")?,
-                q_proj: get("q_proj", q, d)?,
-                k_proj: get("k_proj", kv, d)?,
-                v_proj: get("v_proj", kv, d)?,
-                attn_out: get("attn_out", d, q)?,
+                qkv: Layers::Apart([
+                    get("q_proj", q, d)?,
+                    get("k_proj", kv, d)?,
+                    get("v_proj", kv, d)?,
+                ]),
+                attn_out: Layers::Apart([get("attn_out", d, q)?]),
                 ff_norm: norm("ff_norm")?,
-                ff_proj: get("ff_proj", m, d)?,
-                up_proj: get("up_proj", m, d)?,
-                ff_out: get("ff_out", d, m)?,
+                gate_up: Layers::Apart([get("ff_proj", m, d)?, get("up_proj", m, d)?]),
+                ff_out: Layers::Apart([get("ff_out", d, m)?]),
             })
         };
         Ok(Self {
@@ -101,8 +107,41 @@ impl Transformer {
             blocks: (0..cfg.n_layers).map(block).collect::<Result<_>>()?,
             ln_f: params.get(&name("ln_f"), &[d])?,
             wte,
-            head,
+            head: Head::new(head),
+            packing: None,
         })
+    }
+
+    /// The same network for inference, its linear layers packed once for this processor: faster,
+    /// in bf16 or int8, without gradients. The head is packed in bf16 always.
+    ///
+    /// # Errors
+    /// Weights that are not in main memory.
+    pub fn packed(&self, packing: Packing) -> Result<Self> {
+        let norm = |weight: &Tensor| weight.to_dtype(DType::F32);
+        let block = |block: &Block| -> Result<Block> {
+            Ok(Block {
+                attn_norm: norm(&block.attn_norm)?,
+                qkv: block.qkv.packed(packing)?,
+                attn_out: block.attn_out.packed(packing)?,
+                ff_norm: norm(&block.ff_norm)?,
+                gate_up: block.gate_up.packed(packing)?,
+                ff_out: block.ff_out.packed(packing)?,
+            })
+        };
+        Ok(Self {
+            cfg: self.cfg.clone(),
+            wte: self.wte.detach(),
+            blocks: self.blocks.iter().map(block).collect::<Result<_>>()?,
+            ln_f: norm(&self.ln_f)?,
+            head: self.head.packed()?,
+            packing: Some(packing),
+        })
+    }
+
+    /// How the linear layers are packed, if they are.
+    pub fn packing(&self) -> Option<Packing> {
+        self.packing
     }
 
     /// A new, trainable model in f32: normal weights of standard deviation 0.02, the projections
@@ -235,7 +274,7 @@ impl Transformer {
             return Ok(Tensor::zeros(shape, DType::F32, self.device())?);
         }
         let hidden = self.hidden_of_segments(rows, segments, &want.rows)?;
-        self.vocab_logits(&hidden, &want.vocab)
+        self.head.logits(&hidden, &want.vocab)
     }
 
     /// As [`Transformer::logits`], where `rows` are the active rows of longer sequences: they see
@@ -264,16 +303,7 @@ impl Transformer {
             return Ok(Tensor::zeros(shape, DType::F32, self.device())?);
         }
         let hidden = self.wanted_hidden(rows, &pass, &want.rows)?;
-        self.vocab_logits(&hidden, &want.vocab)
-    }
-
-    /// Logits over a part of the vocabulary.
-    fn vocab_logits(&self, hidden: &Tensor, vocab: &Range<usize>) -> Result<Tensor> {
-        let head = match vocab.len() == self.cfg.embedding_size {
-            true => self.head.clone(),
-            false => self.head.narrow(0, vocab.start, vocab.len())?,
-        };
-        Ok(ops::linear(hidden, &head)?.to_dtype(DType::F32)?)
+        self.head.logits(&hidden, &want.vocab)
     }
 
     /// Negative log-likelihood of each wanted row's target under the softmax over the whole
@@ -291,7 +321,7 @@ impl Transformer {
             return Ok(Tensor::zeros(0, DType::F32, self.device())?);
         }
         let hidden = self.hidden_of(rows, wanted)?;
-        Ok(ops::nll(&hidden, &self.head, targets)?)
+        Ok(ops::nll(&hidden, &self.head.weight, targets)?)
     }
 
     /// A full forward pass that shows the residual stream at every [`Probe`], and returns what the
@@ -339,12 +369,29 @@ impl Transformer {
         looked_at: Option<&[usize]>,
         visit: &mut dyn FnMut(Probe, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
+        let precision = match self.packing {
+            Some(_) => Precision::Bf16,
+            None => Precision::current(),
+        };
+        precision.scope(|| self.blocks(rows, pass, looked_at, visit))
+    }
+
+    fn blocks(
+        &self,
+        rows: &Rows,
+        pass: &Pass,
+        looked_at: Option<&[usize]>,
+        visit: &mut dyn FnMut(Probe, &Tensor) -> Result<()>,
+    ) -> Result<Tensor> {
         let chosen = match looked_at {
             Some(looked_at) if looked_at.len() < rows.len() => Some(pass.choose(looked_at)?),
             _ => None,
         };
         let ids = Tensor::new(rows.ids.as_slice(), self.device())?;
         let mut x = self.wte.index_select(&ids, 0)?;
+        if self.packing.is_some() {
+            x = x.to_dtype(DType::F32)?;
+        }
         visit(Probe::Embedding, &x)?;
         for index in 0..self.blocks.len() {
             let is_last = index + 1 == self.blocks.len();
@@ -386,33 +433,45 @@ impl Transformer {
             query: self.cfg.n_heads,
             key_value: self.cfg.n_kv_heads,
         };
-        let n = self.norm(x, &block.attn_norm)?;
-        let k = block.k_proj.forward(&n)?;
-        let v = block.v_proj.forward(&n)?;
+        let input = |x: &Tensor, gain: &Tensor| {
+            Input::new(x, gain, self.cfg.rms_norm_eps, self.packing.is_some())
+        };
+        let n = input(x, &block.attn_norm)?;
+        let (q, k, v) = match chosen {
+            None => {
+                let [q, k, v] = block.qkv.forward(&n, 0)?;
+                (Some(q), k, v)
+            }
+            Some(_) => {
+                let [k, v] = block.qkv.forward(&n, 1)?;
+                (None, k, v)
+            }
+        };
         let k = pass.angles.turn(&k, heads.key_value)?;
         let (k, v) = match pass.memory {
             None => (k, v),
             Some((cache, places)) => cache.put(index, &k, &v, places)?,
         };
 
-        let (x, n, angles, segments) = match chosen {
-            None => (x.clone(), n, &pass.angles, &pass.segments),
+        let (n, angles, segments) = match chosen {
+            None => (n, &pass.angles, &pass.segments),
             Some(Chosen {
                 index,
                 angles,
                 segments,
-            }) => {
-                let (x, n) = (x.index_select(index, 0)?, n.index_select(index, 0)?);
-                (x, n, angles, segments)
+            }) => (n.select(index)?, angles, segments),
+        };
+        let q = match q {
+            Some(q) => q,
+            None => {
+                let [q] = block.qkv.forward(&n, 0)?;
+                q
             }
         };
-        let q = angles.turn(&block.q_proj.forward(&n)?, heads.query)?;
+        let q = angles.turn(&q, heads.query)?;
         let mixed = ops::attention(&q, &k, &v, heads, segments)?;
-        let x = block.attn_out.add_to(&x, &mixed)?;
-
-        let n = self.norm(&x, &block.ff_norm)?;
-        let hidden = Projection::gated(&block.ff_proj, &block.up_proj, &n)?;
-        block.ff_out.add_to(&x, &hidden)
+        let x = block.attn_out.add_to(&n.x, &mixed)?;
+        layers::feed_forward(&input(&x, &block.ff_norm)?, &block.gate_up, &block.ff_out)
     }
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {

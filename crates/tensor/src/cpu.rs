@@ -144,15 +144,15 @@ fn detect() -> Level {
 
 /// The parts of AMX.
 #[cfg(target_arch = "x86_64")]
-struct Tiles {
-    registers: bool,
-    bf16: bool,
-    int8: bool,
+pub(crate) struct Tiles {
+    pub(crate) registers: bool,
+    pub(crate) bf16: bool,
+    pub(crate) int8: bool,
 }
 
 /// CPUID leaf 7, edx; the standard library's detection of these is not stable yet.
 #[cfg(target_arch = "x86_64")]
-fn tiles() -> Tiles {
+pub(crate) fn tiles() -> Tiles {
     let edx = std::arch::x86_64::__cpuid_count(7, 0).edx;
     let has = |bit: u32| edx & (1 << bit) != 0;
     Tiles {

@@ -2,16 +2,19 @@
 //!
 //! ```text
 //!   Precision::F32   gemmkit, f32 throughout
-//!   Precision::Bf16  operands rounded to bf16, sums in f32: tiles where the processor has them,
-//!                    else gemmkit on rounded copies
+//!   Precision::Bf16  operands rounded to bf16, sums in f32: panels where the processor multiplies
+//!                    bf16 (AMX, AVX-512), else gemmkit on rounded copies
 //! ```
+//!
+//! Weights that meet many inputs are packed once: see [`packed`].
 //!
 //! The engines fix their blocking from the shapes and the caches and reduce every element on one
 //! worker, so the bits do not depend on the number of threads.
 
 mod columns;
+pub(crate) mod packed;
 #[cfg(target_arch = "x86_64")]
-mod tiles;
+mod panels;
 
 use gemmkit::Parallelism;
 use half::bf16;
@@ -80,6 +83,33 @@ impl<'a> Matrix<'a> {
             col_stride: self.row_stride,
             ..self
         }
+    }
+
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// All elements, row after row without gaps.
+    pub(crate) fn all(&self) -> &'a [f32] {
+        assert!(
+            self.col_stride == 1 && self.row_stride == self.cols,
+            "elements of a matrix with gaps"
+        );
+        &self.data[..self.rows * self.cols]
+    }
+
+    /// A row whose elements lie side by side.
+    fn row(&self, row: usize) -> &'a [f32] {
+        assert!(self.col_stride == 1, "row of a transposed matrix");
+        &self.data[row * self.row_stride..][..self.cols]
+    }
+
+    /// Rows `first..first + rows`, whose elements lie side by side.
+    #[cfg(target_arch = "x86_64")]
+    fn below(self, first: usize, rows: usize) -> Self {
+        let data = &self.data[first * self.row_stride..];
+        Self::strided(data, rows, self.cols, self.row_stride)
     }
 
     /// Its elements rounded to bf16, row after row.
@@ -161,11 +191,13 @@ pub(crate) unsafe fn product_at<'a>(
     }
     let out = (out, row_stride);
     #[cfg(target_arch = "x86_64")]
-    if precision == Precision::Bf16 && a.cols > 0 && tiles::is_available() {
-        // SAFETY: the unit is there, factors were checked against their slices when made, and `out`
-        // is the caller's promise.
-        unsafe { tiles::product(alpha, (a, b), into, out, workers) };
-        return;
+    if precision == Precision::Bf16 && a.cols > 0 {
+        if let Some(kernel) = panels::Kernel::best(panels::Values::Bf16) {
+            // SAFETY: factors were checked against their slices when made, and `out` is the
+            // caller's promise.
+            unsafe { panels::product(kernel, alpha, (a, b), into, out, workers) };
+            return;
+        }
     }
     b.written(|b| match precision {
         // SAFETY: the caller's promise.
@@ -222,13 +254,49 @@ unsafe fn product_f32(
     }
 }
 
-/// Multiplies bf16 on the tile unit for a while; returns how many operations that were, or nothing
-/// where there is no such unit.
-pub(crate) fn spin_bf16() -> Option<f64> {
+/// Whether heads of attention can go through [`attend`].
+pub(crate) fn has_attention(precision: Precision) -> bool {
     #[cfg(target_arch = "x86_64")]
-    if tiles::is_available() {
-        // SAFETY: the unit is there.
-        return Some(unsafe { tiles::spin() });
+    if precision == Precision::Bf16 {
+        return panels::Kernel::best(panels::Values::Bf16).is_some();
     }
-    None
+    let _ = precision;
+    false
+}
+
+/// `softmax(q · kᵀ · scale) · v` of one head, on the calling thread, with bf16 factors. `hidden`
+/// tells which key a query does not see, if any. Does nothing unless [`has_attention`].
+///
+/// # Safety
+/// `out` is valid for writes of a row of `v.cols` elements for each of q's, `row_stride` apart, and
+/// nobody else touches them meanwhile.
+pub(crate) unsafe fn attend(
+    [q, k, v]: [Matrix<'_>; 3],
+    scale: f32,
+    hidden: impl Fn(usize) -> Option<usize>,
+    out: (*mut f32, usize),
+) {
+    assert!(
+        q.cols == k.cols && k.rows == v.rows && k.rows > 0,
+        "queries, keys and values do not fit together"
+    );
+    #[cfg(target_arch = "x86_64")]
+    if let Some(kernel) = panels::Kernel::best(panels::Values::Bf16) {
+        // SAFETY: the caller's promise.
+        unsafe { panels::attend::attend(kernel, [q, k, v], scale, hidden, out) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (scale, hidden, out);
+}
+
+/// Multiplies bf16, or int8, on this processor's unit for a while; returns how many operations
+/// that were, or nothing where there is no such unit.
+pub(crate) fn spin(packing: packed::Packing) -> Option<f64> {
+    #[cfg(target_arch = "x86_64")]
+    return panels::Kernel::best(packing.into()).map(panels::spin);
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = packing;
+        None
+    }
 }

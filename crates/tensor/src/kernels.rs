@@ -21,6 +21,7 @@ pub(crate) mod orthogonal;
 pub(crate) mod picture;
 pub(crate) mod rotary;
 
+use std::mem::MaybeUninit;
 use std::ops::{Deref, Range};
 
 use candle_core::{CpuStorage, DType, Error, Layout, Result, Shape, Storage, Tensor};
@@ -99,6 +100,40 @@ pub(crate) fn for_each_task(tasks: usize, work: impl Fn(usize) + Sync + Send) {
         1 => work(0),
         _ => (0..tasks).into_par_iter().with_max_len(1).for_each(work),
     }
+}
+
+/// Zeros, written by all threads: the first touch of fresh memory costs more than any kernel.
+pub(crate) fn zeros(len: usize) -> Vec<f32> {
+    filled(len, |_, piece| {
+        piece.fill(MaybeUninit::new(0.0));
+    })
+}
+
+/// A copy, made by all threads.
+pub(crate) fn copied(data: &[f32]) -> Vec<f32> {
+    filled(data.len(), |start, piece| {
+        let source = &data[start..start + piece.len()];
+        for (to, from) in piece.iter_mut().zip(source) {
+            to.write(*from);
+        }
+    })
+}
+
+/// A buffer whose pieces `work` writes, given the place of their first element.
+fn filled(len: usize, work: impl Fn(usize, &mut [MaybeUninit<f32>]) + Sync + Send) -> Vec<f32> {
+    /// Less is done sooner than handed out.
+    const LARGE: usize = 16 * PIECE;
+    let mut data = Vec::with_capacity(len);
+    let room = &mut data.spare_capacity_mut()[..len];
+    if len < LARGE {
+        work(0, room);
+    } else {
+        let pieces = room.par_chunks_mut(LARGE / 4).enumerate();
+        pieces.for_each(|(i, piece)| work(i * (LARGE / 4), piece));
+    }
+    // SAFETY: `work` was given every element, and both callers write all of theirs.
+    unsafe { data.set_len(len) };
+    data
 }
 
 /// Runs `work(first element, piece)` over pieces of `size` elements.

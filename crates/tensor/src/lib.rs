@@ -4,6 +4,7 @@
 //!   Rows, Want, Segment      packed batches: sequences laid end to end, never padded
 //!   ops::{linear, attention, …}   one function per operation, with backward
 //!   Precision                in what matrix products are computed
+//!   PackedLinear             weights packed once, for inference
 //!   recompute                activations computed twice rather than kept
 //!   random::{Key, Stream}    every draw derives from (seed, step, example, purpose)
 //!   cpu::Level               how much of the processor's instruction set is used
@@ -22,6 +23,7 @@ mod gemm;
 mod kernels;
 pub mod ops;
 pub mod packed;
+pub mod packed_linear;
 pub mod peak;
 pub mod precision;
 pub mod process;
@@ -32,5 +34,6 @@ mod scratch;
 pub use candle_core::{self as candle, D, DType, Device, IndexOp, Tensor, Var};
 pub use error::{Error, Result};
 pub use packed::{Recall, Rows, Segment, Want};
+pub use packed_linear::{Normed, PackedLinear, Packing};
 pub use precision::Precision;
 pub use recompute::Activations;

@@ -7,9 +7,8 @@ use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
-use crate::gemm;
+use crate::gemm::{self, packed::Packing};
 use crate::kernels::math::{LANES, fma, multiversion};
-use crate::precision::Precision;
 
 /// How long each thread multiplies in a round.
 const TIME: Duration = Duration::from_millis(100);
@@ -20,18 +19,15 @@ const SUMS: usize = 8;
 /// Additions to each sum between two looks at the clock.
 const ADDITIONS: usize = 4096;
 
-/// Floating-point operations per second, two for each multiplication with its addition, of all
-/// threads of the current pool together.
-pub fn flops(precision: Precision) -> f64 {
+/// Operations per second, two for each multiplication with its addition, of all threads of the
+/// current pool together: on f32, or on what weights are packed as.
+pub fn operations(packing: Option<Packing>) -> f64 {
     let round = |_| {
         let threads = rayon::current_num_threads();
         let rates = (0..threads).into_par_iter().with_max_len(1).map(|_| {
             let (started, mut done) = (Instant::now(), 0.0);
             while started.elapsed() < TIME {
-                done += match precision {
-                    Precision::Bf16 => gemm::spin_bf16().unwrap_or_else(spin_f32),
-                    Precision::F32 => spin_f32(),
-                };
+                done += packing.and_then(gemm::spin).unwrap_or_else(spin_f32);
             }
             done / started.elapsed().as_secs_f64()
         });

@@ -21,7 +21,8 @@ pub(crate) struct BenchArgs {
     /// Write the random weights to this folder, for other programs to measure.
     #[arg(long, value_name = "DIR", requires = "shape")]
     pub(crate) save: Option<PathBuf>,
-    /// Tokens: of the forward [640], made [256], or of the training step [8192].
+    /// Tokens: of the forward [640], made [256], of the training step [8192], or rows of the linear
+    /// layer [1024].
     #[arg(long)]
     pub(crate) tokens: Option<usize>,
     /// Denoising steps [default: 1 per token of text, 15 for a picture or the sampler's share].
@@ -37,9 +38,9 @@ pub(crate) struct BenchArgs {
     /// Strength of guidance of a picture [default: 3.5].
     #[arg(long)]
     pub(crate) guidance: Option<f32>,
-    /// In what the factors of products are.
-    #[arg(long, value_enum, default_value_t = PrecisionArg::F32)]
-    pub(crate) precision: PrecisionArg,
+    /// Inputs and outputs of the linear layer.
+    #[arg(long, value_name = "IN,OUT", default_value = "4096,4096")]
+    pub(crate) matrix: String,
     /// Runs that count, after one that does not.
     #[arg(long, default_value_t = 5)]
     pub(crate) repeat: usize,
@@ -60,12 +61,8 @@ pub(crate) enum BenchTask {
     Image,
     /// Forward, backward and AdamW.
     Train,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum PrecisionArg {
-    F32,
-    Bf16,
+    /// One linear layer.
+    Linear,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -12,11 +12,11 @@ use std::time::Instant;
 use anyhow::Result;
 use mmada_nn::transformer::{Config, Sizes};
 use mmada_nn::{SaveOptions, Transformer};
-use mmada_tensor::{Device, Precision, peak, process};
+use mmada_tensor::{Device, Packing, Precision, peak, process};
 use mmada_train::config::Backward;
 use serde_json::{Value, json};
 
-use crate::args::{BackwardArg, BenchArgs, BenchTask, PrecisionArg};
+use crate::args::{BackwardArg, BenchArgs, BenchTask};
 use crate::{output, session, terminal, usage};
 use work::{Amount, Subject, Workload};
 
@@ -34,11 +34,15 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
             "--backward: expected with train, which alone goes backward",
         ));
     }
-    let precision = match args.precision {
-        PrecisionArg::F32 => Precision::F32,
-        PrecisionArg::Bf16 => Precision::Bf16,
+    let packing = session::packing(&args.model);
+    let precision = match (packing, args.task) {
+        (Some(Packing::Int8), BenchTask::Train) => {
+            return Err(usage("--precision int8: training computes in f32 or bf16"));
+        }
+        (Some(_), _) => Precision::Bf16,
+        (None, _) => Precision::F32,
     };
-    let subject = subject(args)?;
+    let subject = subject(args)?.packed(packing)?;
     let mut work = Workload::new(args.task, &subject, args)?;
     let bar = terminal::bar(args.repeat as u64 + 1, "runs");
     let (mut seconds, mut amount) = (Vec::with_capacity(args.repeat), Amount::default());
@@ -55,7 +59,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         Ok(())
     })?;
     bar.finish_and_clear();
-    let report = report(args, &subject, &amount, &mut seconds, precision);
+    let report = report(args, &subject, &amount, &mut seconds, packing);
     match args.json {
         true => output::json(&report),
         false => output::line(text(&report)),
@@ -117,19 +121,19 @@ fn report(
     subject: &Subject,
     amount: &Amount,
     seconds: &mut [f64],
-    precision: Precision,
+    packing: Option<Packing>,
 ) -> Value {
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     // Asked before anything else is run.
     let memory = process::peak_memory();
-    let peak = peak::flops(precision);
+    let peak = peak::operations(packing);
     let rate = amount.flops / median;
     let config = subject.config();
     json!({
         "task": "bench",
         "bench": args.task.name(),
-        "precision": precision,
+        "precision": packing.map_or_else(|| json!("f32"), |packing| json!(packing)),
         "sampler": is_sampled(args.task).then(|| work::sampler(args)),
         "backward": (args.task == BenchTask::Train).then(|| args.backward.way()),
         "shape": {
@@ -212,6 +216,7 @@ impl BenchTask {
             Self::Text => "text",
             Self::Image => "image",
             Self::Train => "train",
+            Self::Linear => "linear",
         }
     }
 }

@@ -11,6 +11,7 @@ mod lora;
 mod losses;
 mod magvit;
 mod magvit_tiny;
+mod packed;
 mod params;
 mod recompute;
 mod transformer;

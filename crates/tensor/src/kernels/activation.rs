@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::math::{multiversion, sigmoid};
-use super::{PIECE, for_each_pair, for_each_piece, output, slice, view};
+use super::{PIECE, for_each_pair, for_each_piece, output, slice, view, zeros};
 use crate::Precision;
 use crate::gemm::{Into, Matrix, Workers, product, product_into};
 
@@ -37,7 +37,7 @@ multiversion! {
 
 /// `silu(gate) · up`.
 fn activate(gate: &[f32], up: &[f32]) -> Vec<f32> {
-    let mut out = vec![0f32; gate.len()];
+    let mut out = zeros(gate.len());
     for_each_piece(&mut out, PIECE, |start, out| {
         let range = start..start + out.len();
         forward(&gate[range.clone()], &up[range], out);
@@ -47,7 +47,7 @@ fn activate(gate: &[f32], up: &[f32]) -> Vec<f32> {
 
 /// The gradients of gate and up.
 fn gradients(gate: &[f32], up: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
-    let (mut dgate, mut dup) = (vec![0f32; gate.len()], vec![0f32; gate.len()]);
+    let (mut dgate, mut dup) = (zeros(gate.len()), zeros(gate.len()));
     for_each_pair(&mut dgate, &mut dup, PIECE, |start, dgate, dup| {
         let range = start..start + dgate.len();
         let (gate, up) = (&gate[range.clone()], &up[range.clone()]);

@@ -17,9 +17,9 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::math::{dot, multiversion, softmax_row};
-use super::{Shared, output, slice, view};
+use super::{Shared, output, slice, view, zeros};
 use crate::Precision;
-use crate::gemm::{Into, Matrix, Workers, product_at, product_into};
+use crate::gemm::{Into, Matrix, Workers, attend, has_attention, product_at, product_into};
 use crate::ops::Heads;
 use crate::packed::Segment;
 
@@ -95,8 +95,49 @@ impl Attention {
     }
 
     fn forward(&self, q: &[f32], k: &[f32], v: &[f32], g: Geometry) -> Vec<f32> {
-        let mut out = vec![0f32; q.len()];
+        let mut out = zeros(q.len());
         let shared = Shared::new(&mut out);
+        if has_attention(self.precision) {
+            self.forward_by_head([q, k, v], g, shared);
+        } else {
+            self.forward_by_tile([q, k, v], g, shared);
+        }
+        out
+    }
+
+    /// Tasks are whole heads: keys and values are packed once for all queries.
+    fn forward_by_head(&self, [q, k, v]: [&[f32]; 3], g: Geometry, out: Shared) {
+        let tasks: Vec<(&Segment, usize)> = self
+            .segments
+            .iter()
+            .filter(|segment| !segment.queries.is_empty())
+            .flat_map(|segment| (0..self.heads.query).map(move |head| (segment, head)))
+            .collect();
+        tasks
+            .into_par_iter()
+            .with_max_len(1)
+            .for_each(|(segment, head)| {
+                let (queries, keys) = (segment.queries.clone(), segment.keys.clone());
+                let key_head = head / self.group();
+                let factors = [
+                    head_of(q, queries.clone(), head, g.c, g.query_width),
+                    head_of(k, keys.clone(), key_head, g.c, g.key_width),
+                    head_of(v, keys.clone(), key_head, g.c, g.key_width),
+                ];
+                let hidden = |query: usize| {
+                    let key = segment.hidden_from(queries.start + query);
+                    key.map(|key| key - keys.start)
+                };
+                // SAFETY: each (segment, head) is one task, so its rows and columns of `out` are written
+                // by nobody else; `out` outlives the tasks.
+                unsafe {
+                    let out = out.at(queries.start * g.query_width + head * g.c);
+                    attend(factors, g.scale, hidden, (out, g.query_width));
+                }
+            });
+    }
+
+    fn forward_by_tile(&self, [q, k, v]: [&[f32]; 3], g: Geometry, shared: Shared) {
         let tasks: Vec<(&Segment, Range<usize>, usize)> = self
             .segments
             .iter()
@@ -131,7 +172,6 @@ impl Attention {
                 }
             },
         );
-        out
     }
 
     /// Segments whose keys overlap add into the same rows of dk and dv, so they take turns:
@@ -150,9 +190,9 @@ impl Attention {
 
     fn backward(&self, given: &Given<'_>, g: Geometry) -> Gradients {
         let mut grads = Gradients {
-            dq: vec![0f32; given.q.len()],
-            dk: vec![0f32; given.k.len()],
-            dv: vec![0f32; given.k.len()],
+            dq: zeros(given.q.len()),
+            dk: zeros(given.k.len()),
+            dv: zeros(given.k.len()),
         };
         let places = Places {
             dq: Shared::new(&mut grads.dq),

@@ -14,7 +14,7 @@ use std::ops::Range;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::{Shared, math, output, slice, sum_in_order, view};
+use super::{Shared, math, output, slice, sum_in_order, view, zeros};
 use crate::gemm::{Columns, Factor, Into, Matrix, Workers, product_at, product_into};
 use crate::{Precision, scratch};
 
@@ -213,7 +213,7 @@ impl Walk {
         weight: &[f32],
         bias: Option<&[f32]>,
     ) -> Vec<f32> {
-        let mut out = vec![0f32; batch * self.target.len()];
+        let mut out = zeros(batch * self.target.len());
         let shared = Shared::new(&mut out);
         let weight = Matrix::new(weight, self.target.channels, self.depth());
         let offsets = self.offsets();

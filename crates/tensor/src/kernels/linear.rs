@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::{output, slice, view};
+use super::{copied, output, slice, view};
 use crate::Precision;
 use crate::gemm::{Into, Matrix, Workers, product, product_into};
 
@@ -60,7 +60,7 @@ impl CustomOp3 for AddLinear {
         let (width_out, _) = weight_layout.shape().dims2()?;
         let x = Matrix::new(slice(x, x_layout)?, r, width_in);
         let weight = Matrix::new(slice(weight, weight_layout)?, width_out, width_in);
-        let mut out = slice(residual, residual_layout)?.to_vec();
+        let mut out = copied(slice(residual, residual_layout)?);
         let pair = (x, weight.t());
         product_into(self.0, 1.0, pair, Into::Add, &mut out, Workers::Pool);
         output(out, (r, width_out))

@@ -14,7 +14,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::math::{exp, max_of, multiversion, sum_of};
-use super::{output, slice, view};
+use super::{output, slice, view, zeros};
 use crate::Precision;
 use crate::gemm::{Into, Matrix, Workers, product_into};
 
@@ -85,7 +85,7 @@ impl CustomOp2 for Nll {
         let hidden = slice(hidden, hidden_layout)?;
         let head = Matrix::new(slice(head, head_layout)?, v, d).t();
         let rows = rows_per_chunk(v).min(r);
-        let mut logits = vec![0f32; rows * v];
+        let mut logits = zeros(rows * v);
         let mut normalisers = Vec::with_capacity(r);
         let mut losses = Vec::with_capacity(r);
         let chunks = hidden
@@ -133,7 +133,7 @@ impl CustomOp2 for Nll {
             candle_core::bail!("nll: backward without forward");
         };
         let rows = rows_per_chunk(v).min(r).max(1);
-        let mut logits = vec![0f32; rows * v];
+        let mut logits = zeros(rows * v);
         let mut dhidden = vec![0f32; if hidden.track_op() { r * d } else { 0 }];
         let mut dhead = vec![0f32; if head.track_op() { v * d } else { 0 }];
         let heads = Matrix::new(&heads, v, d);

@@ -158,13 +158,28 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns a row into `exp(x - largest)`; returns the largest and the sum.
-    pub(crate) fn exponentials(row: &mut [f32]) -> (f32, f64) {
+    /// Turns a row into `exp((x - largest) · scale)`; returns the largest and the sum.
+    pub(crate) fn exponentials(row: &mut [f32], scale: f32) -> (f32, f64) {
         let largest = max_of(row);
         for x in row.iter_mut() {
-            *x = exp::<FMA>(*x - largest);
+            *x = exp::<FMA>((*x - largest) * scale);
         }
         (largest, sum_of([&*row], |[x]| x))
+    }
+}
+
+multiversion! {
+    /// The largest magnitude of a row; 0 when it is empty.
+    pub(crate) fn largest_magnitude(row: &[f32]) -> f32 {
+        let mut lanes = [0f32; LANES];
+        let (blocks, rest) = row.as_chunks::<LANES>();
+        for block in blocks {
+            for (lane, x) in lanes.iter_mut().zip(block) {
+                *lane = if x.abs() > *lane { x.abs() } else { *lane };
+            }
+        }
+        let rest = rest.iter().map(|x| x.abs());
+        lanes.into_iter().chain(rest).fold(0.0, f32::max)
     }
 }
 

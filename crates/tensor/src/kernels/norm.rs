@@ -7,7 +7,9 @@ use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tenso
 use rayon::prelude::*;
 
 use super::math::{multiversion, sigmoid, sum_of};
-use super::{PIECE, Shared, for_each_piece, for_each_task, output, slice, sum_in_order, view};
+use super::{
+    PIECE, Shared, for_each_piece, for_each_task, output, slice, sum_in_order, view, zeros,
+};
 
 /// x `[r, d]`, weight `[d]` to `[r, d]`.
 pub(crate) struct RmsNorm {
@@ -16,7 +18,7 @@ pub(crate) struct RmsNorm {
 }
 
 multiversion! {
-    fn rms_row(x: &[f32], weight: &[f32], eps: f64, out: &mut [f32]) {
+    pub(crate) fn rms_row(x: &[f32], weight: &[f32], eps: f64, out: &mut [f32]) {
         let mean_square = sum_of([x], |[x]| x * x) / x.len() as f64;
         let inverse = (1.0 / (mean_square + eps).sqrt()) as f32;
         for ((out, &x), &w) in out.iter_mut().zip(x).zip(weight) {
@@ -62,7 +64,7 @@ impl CustomOp2 for RmsNorm {
     ) -> Result<(CpuStorage, Shape)> {
         let (x, weight) = (slice(x, x_layout)?, slice(weight, weight_layout)?);
         let d = weight.len();
-        let mut out = vec![0f32; x.len()];
+        let mut out = zeros(x.len());
         for_each_piece(&mut out, (PIECE / d).max(1) * d, |start, out| {
             for (x, out) in x[start..].chunks_exact(d).zip(out.chunks_exact_mut(d)) {
                 rms_row(x, weight, self.eps, out);
@@ -83,7 +85,7 @@ impl CustomOp2 for RmsNorm {
         let (xs, weights, grads): (&[f32], &[f32], &[f32]) = (&xs, &weights, &grads);
         let d = weights.len();
         let piece = (PIECE / d).max(1) * d;
-        let mut dx = vec![0f32; xs.len()];
+        let mut dx = zeros(xs.len());
         let partials: Vec<Vec<f32>> = dx
             .par_chunks_mut(piece)
             .zip(xs.par_chunks(piece).zip(grads.par_chunks(piece)))
@@ -268,7 +270,7 @@ impl CustomOp3 for GroupNorm {
         let (weight, bias) = (slice(weight, weight_layout)?, slice(bias, bias_layout)?);
         let (b, c, height, width) = x_layout.shape().dims4()?;
         let channels = c / self.groups;
-        let mut out = vec![0f32; x.len()];
+        let mut out = zeros(x.len());
         let size = channels * height * width;
         if size > 0 {
             let shared = Shared::new(&mut out);
@@ -299,7 +301,7 @@ impl CustomOp3 for GroupNorm {
         let (xs, weights, biases, grads) = (view(x)?, view(weight)?, view(bias)?, view(&grad)?);
         let (xs, weights, biases, grads): (&[f32], &[f32], &[f32], &[f32]) =
             (&xs, &weights, &biases, &grads);
-        let mut dx = vec![0f32; xs.len()];
+        let mut dx = zeros(xs.len());
         let (mut dweights, mut dbiases) = (vec![0f32; b * c], vec![0f32; b * c]);
         if size > 0 {
             let (dx, dw, db) = (

@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
-use super::{PIECE, for_each_piece, output, slice, view};
+use super::{PIECE, for_each_piece, output, slice, view, zeros};
 
 /// Appends rows and columns of zeros at the bottom and the right.
 pub(crate) struct PadBottomRight {
@@ -34,7 +34,7 @@ impl CustomOp1 for PadBottomRight {
         let x = slice(x, layout)?;
         let (b, c, height, width) = layout.shape().dims4()?;
         let (tall, wide) = (height + self.n, width + self.n);
-        let mut out = vec![0f32; b * c * tall * wide];
+        let mut out = zeros(b * c * tall * wide);
         for_each_row(&mut out, wide, |row, out| {
             let (picture, y) = (row / tall, row % tall);
             if y < height {
@@ -49,7 +49,7 @@ impl CustomOp1 for PadBottomRight {
         let grad = grad.contiguous()?;
         let (_, _, height, width) = x.dims4()?;
         let (tall, wide) = (height + self.n, width + self.n);
-        let mut dx = vec![0f32; x.elem_count()];
+        let mut dx = zeros(x.elem_count());
         let grads = view(&grad)?;
         let grads: &[f32] = &grads;
         for_each_row(&mut dx, width, |row, dx| {
@@ -68,7 +68,7 @@ impl CustomOp1 for UpsampleNearest2 {
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = slice(x, layout)?;
         let (b, c, height, width) = layout.shape().dims4()?;
-        let mut out = vec![0f32; 4 * x.len()];
+        let mut out = zeros(4 * x.len());
         // Row `row` of the output repeats row `row / 2` of the input: heights double too.
         for_each_row(&mut out, 2 * width, |row, out| {
             let start = row / 2 * width;
@@ -83,7 +83,7 @@ impl CustomOp1 for UpsampleNearest2 {
     fn bwd(&self, x: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let grad = grad.contiguous()?;
         let (_, _, _, width) = x.dims4()?;
-        let mut dx = vec![0f32; x.elem_count()];
+        let mut dx = zeros(x.elem_count());
         let grads = view(&grad)?;
         let grads: &[f32] = &grads;
         for_each_row(&mut dx, width, |row, dx| {

@@ -4,7 +4,7 @@
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::math::multiversion;
-use super::{PIECE, for_each_piece, output, slice, view};
+use super::{PIECE, for_each_piece, output, slice, view, zeros};
 
 /// Which way rows are turned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +51,7 @@ impl Rotary {
             Turn::Forward => 1.0,
             Turn::Back => -1.0,
         };
-        let mut out = vec![0f32; x.len()];
+        let mut out = zeros(x.len());
         let rows_per_piece = (PIECE / width).max(1);
         for_each_piece(&mut out, rows_per_piece * width, |start, out| {
             let x = x[start..].chunks_exact(width);

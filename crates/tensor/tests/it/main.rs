@@ -7,6 +7,7 @@ mod levels;
 mod loss;
 mod optimizer;
 mod packed;
+mod packed_linear;
 mod pictures;
 mod precision;
 mod random;

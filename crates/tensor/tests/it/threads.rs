@@ -1,7 +1,7 @@
 //! Results are the same bits whatever the number of threads.
 
 use mmada_tensor::ops::{self, AdamwStep, Heads};
-use mmada_tensor::{Result, Rows, Tensor};
+use mmada_tensor::{Normed, PackedLinear, Packing, Precision, Result, Rows, Tensor};
 
 use crate::support::{normal, numbers, run};
 
@@ -78,6 +78,42 @@ fn layers_do_not_depend_on_threads() {
         &[normal(1, &[700, 32]), normal(2, &[5000, 32])],
         &|t| ops::nll(&t[0], &t[1], &targets),
     );
+}
+
+#[test]
+fn packed_layers_do_not_depend_on_threads() {
+    let bits = |t: Tensor| {
+        numbers(&t)
+            .into_iter()
+            .map(f32::to_bits)
+            .collect::<Vec<_>>()
+    };
+    for packing in [Packing::Bf16, Packing::Int8] {
+        for (r, d, m) in [(5, 700, 1000), (200, 96, 2100), (777, 160, 320)] {
+            let (x, gain) = (normal(1, &[r, d]), normal(2, &[d]));
+            let weights = [3, 4].map(|seed| normal(seed, &[m, d]));
+            let gate_up = PackedLinear::pack(packing, &[&weights[0], &weights[1]]).unwrap();
+            let out = PackedLinear::pack(packing, &[&normal(5, &[d, m])]).unwrap();
+            let norm = Some((&gain, 1e-5));
+            let input = Normed { x: &x, norm };
+            check("packed linear", || {
+                let layers = gate_up.forward(&input, 0..2).unwrap();
+                layers.into_iter().map(bits).collect::<Vec<_>>()
+            });
+            check("packed feed-forward", || {
+                bits(PackedLinear::feed_forward(&input, &gate_up, &out).unwrap())
+            });
+        }
+    }
+    let rows = Rows::pack([vec![0u32; 90], vec![0; 1], vec![0; 300]]);
+    let heads = Heads {
+        query: 4,
+        key_value: 2,
+    };
+    let [q, k, v] = [64, 32, 32].map(|width| normal(width as u64, &[391, width]));
+    check("attention in bf16", || {
+        Precision::Bf16.scope(|| bits(ops::attention(&q, &k, &v, heads, &rows.segments()).unwrap()))
+    });
 }
 
 #[test]

@@ -8,11 +8,12 @@ use mmada_model::{Mmada, Network, Preset, Work};
 use mmada_nn::transformer::Config;
 use mmada_nn::{Mode, Params, Transformer};
 use mmada_tensor::random::{Key, Purpose};
-use mmada_tensor::{Rows, Want};
+use mmada_tensor::{Device, PackedLinear, Packing, Rows, Tensor, Want, ops};
 use mmada_train::config::Backward;
 use mmada_train::optimizer::{Gradients, Optimizer, OptimizerConfig};
 
 use crate::args::{BenchArgs, BenchTask};
+use crate::usage;
 
 /// Tokens that stand before what is made.
 const PROMPT: usize = 32;
@@ -57,6 +58,14 @@ impl Subject {
         })
     }
 
+    /// With a transformer that is packed, unless it is already.
+    pub(super) fn packed(mut self, packing: Option<Packing>) -> Result<Self> {
+        if let (Some(packing), None) = (packing, self.frozen.packing()) {
+            self.frozen = self.frozen.packed(packing)?;
+        }
+        Ok(self)
+    }
+
     pub(super) fn config(&self) -> &Config {
         &self.config
     }
@@ -82,6 +91,14 @@ enum Task {
     Forward(Rows),
     Sample(Box<Canvas>),
     Train(Box<Training>),
+    Linear(Layer),
+}
+
+/// A linear layer with random weights and inputs.
+struct Layer {
+    input: Tensor,
+    weight: Tensor,
+    packed: Option<PackedLinear>,
 }
 
 struct Training {
@@ -105,6 +122,7 @@ impl<'s> Workload<'s> {
             BenchTask::Text => Task::Sample(Box::new(text(subject, args)?)),
             BenchTask::Image => Task::Sample(Box::new(image(subject, args)?)),
             BenchTask::Train => Task::Train(Box::new(Training::new(subject, args)?)),
+            BenchTask::Linear => Task::Linear(Layer::new(args, subject.frozen.packing())?),
         };
         Ok(Self { subject, task })
     }
@@ -123,6 +141,18 @@ impl<'s> Workload<'s> {
                 let noise = Box::new(SeededNoise(0));
                 Sampler::new(&mut network, vec![(**canvas).clone()], noise).finish()?;
                 canvas.region().len()
+            }
+            Task::Linear(layer) => {
+                let ((rows, width), outputs) = (layer.input.dims2()?, layer.weight.dim(0)?);
+                match &layer.packed {
+                    Some(packed) => drop(packed.part(&layer.input, 0..outputs)?),
+                    None => drop(ops::linear(&layer.input, &layer.weight)?),
+                }
+                return Ok(Amount {
+                    tokens: rows,
+                    flops: (2 * rows * width * outputs) as f64,
+                    ..Amount::default()
+                });
             }
             Task::Train(training) => {
                 let work = training.step()?;
@@ -212,6 +242,35 @@ fn image(subject: &Subject, args: &BenchArgs) -> Result<Canvas> {
 /// The sampler that was asked for.
 pub(super) fn sampler(args: &BenchArgs) -> Preset {
     args.sampler.map_or(Preset::Exact, |sampler| sampler.0)
+}
+
+impl Layer {
+    fn new(args: &BenchArgs, packing: Option<Packing>) -> Result<Self> {
+        let sizes = args.matrix.split_once(',');
+        let sizes = sizes.and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+        let Some((input, output)) = sizes.filter(|(a, b): &(usize, usize)| a * b > 0) else {
+            let given = &args.matrix;
+            return Err(usage(format!(
+                "--matrix {given}: expected IN,OUT, such as 4096,4096"
+            )));
+        };
+        let mut stream = Key::new(args.model.seed, Purpose::Weights).stream();
+        let mut random = |shape: (usize, usize)| -> Result<Tensor> {
+            let values: Vec<f32> = (0..shape.0 * shape.1)
+                .map(|_| stream.uniform() - 0.5)
+                .collect();
+            Ok(Tensor::from_vec(values, shape, &Device::Cpu)?)
+        };
+        let weight = random((output, input))?;
+        Ok(Self {
+            input: random((args.tokens.unwrap_or(1024), input))?,
+            packed: match packing {
+                Some(packing) => Some(PackedLinear::pack(packing, &[&weight])?),
+                None => None,
+            },
+            weight,
+        })
+    }
 }
 
 impl Training {
