@@ -1,4 +1,5 @@
-//! Settings of the whole process that make training on processors faster. Results do not change.
+//! The process as a whole: settings that make work on processors faster and change no result, and how
+//! much memory it takes.
 
 use crate::cpu::{self, Level};
 
@@ -29,6 +30,14 @@ fn set_default(name: &str, value: &str) {
         // SAFETY: there is no other thread that could read the environment meanwhile.
         unsafe { std::env::set_var(name, value) };
     }
+}
+
+/// The most bytes of memory that this process has held at once, where the system says so.
+pub fn peak_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kilobytes * 1024)
 }
 
 #[cfg(target_os = "linux")]

@@ -386,7 +386,6 @@ impl RunConfig {
             }
         };
         let (BatchSize::Tokens(size) | BatchSize::Sequences(size)) = self.batch.size;
-        let is_fused = self.run.backward == Backward::Fused;
         let rules = [
             (self.run.steps == 0, "run.steps is 0; ask for at least one"),
             (size == 0, "batch.size is 0; ask for at least one"),
@@ -402,21 +401,6 @@ impl RunConfig {
             (
                 self.model.lora.is_some() && (is_fresh || is_reconstruct),
                 "model.lora needs the transformer of a folder: model.init = { from = \"DIR\" }",
-            ),
-            (
-                self.run.backward != Backward::Keep && is_reconstruct,
-                "run.backward must be \"keep\" for an image tokenizer, which has no blocks to \
-                 compute again",
-            ),
-            (
-                is_fused && self.batch.accumulate != 1,
-                "run.backward = \"fused\" moves weights within a micro-batch: set batch.accumulate \
-                 to 1, or take \"recompute\"",
-            ),
-            (
-                is_fused && self.optimizer.clip > 0.0,
-                "run.backward = \"fused\" moves weights before the norm of all gradients is known: \
-                 set optimizer.clip to 0, or take \"recompute\"",
             ),
             (
                 lacks_tokenizer,
@@ -435,9 +419,33 @@ impl RunConfig {
                 "lr.peak must be a finite number, 0 or more",
             ),
         ];
-        match rules.iter().find(|(is_broken, _)| *is_broken) {
-            Some((_, what)) => Err(Error::Config((*what).to_owned())),
+        let mut rules = rules.into_iter().chain(self.backward_rules());
+        match rules.find(|(is_broken, _)| *is_broken) {
+            Some((_, what)) => Err(Error::Config(what.to_owned())),
             None => Ok(()),
         }
+    }
+
+    /// What does not go together with `run.backward`.
+    fn backward_rules(&self) -> [(bool, &'static str); 3] {
+        let is_reconstruct = matches!(self.objective, ObjectiveConfig::Reconstruct(_));
+        let is_fused = self.run.backward == Backward::Fused;
+        [
+            (
+                self.run.backward != Backward::Keep && is_reconstruct,
+                "run.backward must be \"keep\" for an image tokenizer, which has no blocks to \
+                 compute again",
+            ),
+            (
+                is_fused && self.batch.accumulate != 1,
+                "run.backward = \"fused\" moves weights within a micro-batch: set batch.accumulate \
+                 to 1, or take \"recompute\"",
+            ),
+            (
+                is_fused && self.optimizer.clip > 0.0,
+                "run.backward = \"fused\" moves weights before the norm of all gradients is known: \
+                 set optimizer.clip to 0, or take \"recompute\"",
+            ),
+        ]
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   gradients of micro-batches ──sum──▶ global norm ──clip──▶ method per group ──▶ weights ──▶ EMA
-//!   each gradient as it is complete ───── [`Moving`] ───────▶ method per group ──▶ weights ──▶ EMA
+//!   each gradient as it is complete ─────────────────────────▶ method per group ──▶ weights ──▶ EMA
 //! ```
 //!
 //! AdamW has decoupled weight decay (Loshchilov and Hutter, arXiv 1711.05101), with the operations
@@ -18,12 +18,13 @@ use std::sync::Arc;
 
 use mmada_nn::atomic;
 use mmada_tensor::ops::{self, AdamwStep};
-use mmada_tensor::{Device, Precision, Tensor, Var};
+use mmada_tensor::{Activations, Device, Precision, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 pub use self::gradients::{Gradients, Norms};
-pub use self::moving::Moving;
+use self::moving::Moving;
+use crate::config::Backward;
 use crate::{Error, Result};
 
 /// Settings of the optimiser. The defaults are the original's.
@@ -152,6 +153,15 @@ impl Rule {
     }
 }
 
+/// A step that has begun.
+pub struct Begun {
+    /// What its forward passes keep.
+    pub activations: Activations,
+    /// The moves made already, where they are made within the backward pass.
+    moving: Option<Arc<Moving>>,
+    lr: f64,
+}
+
 /// Moves named parameters.
 #[derive(Debug)]
 pub struct Optimizer {
@@ -239,30 +249,46 @@ impl Optimizer {
         Ok(norms)
     }
 
-    /// Begins a step whose parameters move one by one, each when its gradient is complete.
+    /// Begins a step, whose passes then keep what it says; [`Optimizer::end`] ends it.
     ///
     /// # Errors
-    /// When gradients are to be clipped: their norm is not known before all of them are there.
-    pub fn begin(&mut self, lr: f64) -> Result<Arc<Moving>> {
-        if self.config.clip > 0.0 {
-            let what = format!(
-                "optimizer.clip = {}: expected 0 where parameters move before all gradients are \
-                 known; set it to 0, or run.backward to \"recompute\"",
-                self.config.clip
-            );
-            return Err(Error::Config(what));
-        }
-        self.step += 1;
-        Ok(Arc::new(Moving::new(&self.slots, self.rule(lr, 1.0))))
+    /// When weights are to move within the backward pass and gradients to be clipped: their norm is
+    /// not known before all of them are there.
+    pub fn begin(&mut self, backward: Backward, lr: f64) -> Result<Begun> {
+        let (activations, moving) = match backward {
+            Backward::Keep => (Activations::Kept, None),
+            Backward::Recompute => (Activations::Recomputed, None),
+            Backward::Fused if self.config.clip > 0.0 => {
+                let what = format!(
+                    "optimizer.clip = {}: expected 0 where parameters move before all gradients \
+                     are known; set it to 0, or run.backward to \"recompute\"",
+                    self.config.clip
+                );
+                return Err(Error::Config(what));
+            }
+            Backward::Fused => {
+                self.step += 1;
+                let moving = Arc::new(Moving::new(&self.slots, self.rule(lr, 1.0)));
+                (Activations::Passed(moving.receiver()), Some(moving))
+            }
+        };
+        Ok(Begun {
+            activations,
+            moving,
+            lr,
+        })
     }
 
-    /// Ends a step that was begun: moves what has not moved along the gradients that are left, and
-    /// returns the norms of all.
+    /// Moves what has not moved yet along the gradients that are left; returns the norms of all.
     ///
     /// # Errors
-    /// When a gradient was not finite; parameters of blocks behind it have moved then.
-    pub fn finish(&mut self, moving: &Moving, rest: &Gradients) -> Result<Norms> {
-        for (slot, grad) in self.slots.iter().zip(&rest.sums) {
+    /// As [`Optimizer::step`]; with weights that move within the backward pass, those of the blocks
+    /// behind a gradient that is not finite have moved.
+    pub fn end(&mut self, begun: &Begun, gradients: &Gradients) -> Result<Norms> {
+        let Some(moving) = &begun.moving else {
+            return self.step(gradients, begun.lr);
+        };
+        for (slot, grad) in self.slots.iter().zip(&gradients.sums) {
             if let Some(grad) = grad {
                 moving.take(slot.var.as_tensor(), grad)?;
             }

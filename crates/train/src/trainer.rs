@@ -15,11 +15,11 @@ use std::time::Instant;
 
 use mmada_nn::atomic;
 use mmada_tensor::candle::backprop::GradStore;
-use mmada_tensor::{Activations, Var};
+use mmada_tensor::{Var, process};
 
 use crate::checkpoint::{Checkpoints, TrainerState, optimizer_file};
 use crate::clock::Clock;
-use crate::config::{Backward, RunConfig};
+use crate::config::RunConfig;
 use crate::metrics::{Meter, MetricsFile, Record};
 use crate::objective::{BatchLoss, Moment, Network, Objective};
 use crate::optimizer::{Gradients, Norms, Optimizer};
@@ -198,14 +198,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let (config, step) = (self.config, self.state.step);
         let lr = config.lr.at(step, config.run.steps);
         let precision = config.run.precision;
-        let (activations, moving) = match config.run.backward {
-            Backward::Keep => (Activations::Kept, None),
-            Backward::Recompute => (Activations::Recomputed, None),
-            Backward::Fused => {
-                let moving = self.optimizer.begin(lr)?;
-                (Activations::Passed(moving.receiver()), Some(moving))
-            }
-        };
+        let begun = self.optimizer.begin(config.run.backward, lr)?;
         let mut gradients = Gradients::default();
         let mut mean = 0.0;
         let micro: Vec<usize> = (0..config.batch.accumulate).collect();
@@ -215,7 +208,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             let share = 1.0 / config.batch.accumulate as f64;
             let passes = self.workers.map(&batches, |batch| {
                 let pass = || pass(network, batch, share, step);
-                precision.scope(|| activations.clone().scope(pass))
+                precision.scope(|| begun.activations.clone().scope(pass))
             });
             for pass in passes {
                 let (loss, value, grads) = pass?;
@@ -224,10 +217,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 mean += value * share;
             }
         }
-        let norms = precision.scope(|| match moving {
-            Some(moving) => self.optimizer.finish(&moving, &gradients),
-            None => self.optimizer.step(&gradients, lr),
-        })?;
+        let norms = precision.scope(|| self.optimizer.end(&begun, &gradients))?;
         self.note_norms(&norms);
         self.state.step += 1;
         self.clock.steps += 1;
@@ -314,6 +304,9 @@ impl<'a, O: Objective> Trainer<'a, O> {
             ("skipped_samples", skipped as f64),
         ] {
             values.push((name.to_owned(), value));
+        }
+        if let Some(bytes) = process::peak_memory() {
+            values.push(("peak_memory_bytes".to_owned(), bytes as f64));
         }
         let record = Record { step, values };
         self.metrics.write(&record)?;

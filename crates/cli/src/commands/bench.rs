@@ -12,7 +12,8 @@ use std::time::Instant;
 use anyhow::Result;
 use mmada_nn::transformer::{Config, Sizes};
 use mmada_nn::{SaveOptions, Transformer};
-use mmada_tensor::{Device, Packing, Precision, peak};
+use mmada_tensor::{Device, Packing, Precision, peak, process};
+use mmada_train::config::Backward;
 use serde_json::{Value, json};
 
 use crate::args::{BackwardArg, BenchArgs, BenchTask};
@@ -125,7 +126,7 @@ fn report(
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
     // Asked before anything else is run.
-    let memory = peak_memory();
+    let memory = process::peak_memory();
     let peak = peak::operations(packing);
     let rate = amount.flops / median;
     let config = subject.config();
@@ -134,7 +135,7 @@ fn report(
         "bench": args.task.name(),
         "precision": packing.map_or_else(|| json!("f32"), |packing| json!(packing)),
         "sampler": is_sampled(args.task).then(|| work::sampler(args)),
-        "backward": (args.task == BenchTask::Train).then(|| args.backward.name()),
+        "backward": (args.task == BenchTask::Train).then(|| args.backward.way()),
         "shape": {
             "d": config.d_model, "layers": config.n_layers, "heads": config.n_heads,
             "mlp": config.mlp_hidden_size, "vocab": config.embedding_size,
@@ -158,14 +159,6 @@ fn report(
 
 fn is_sampled(task: BenchTask) -> bool {
     matches!(task, BenchTask::Text | BenchTask::Image)
-}
-
-/// The most memory this process has held, where the system says so.
-fn peak_memory() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
-    let kilobytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kilobytes * 1024)
 }
 
 fn text(report: &Value) -> String {
@@ -229,11 +222,11 @@ impl BenchTask {
 }
 
 impl BackwardArg {
-    fn name(self) -> &'static str {
+    pub(super) fn way(self) -> Backward {
         match self {
-            Self::Keep => "keep",
-            Self::Recompute => "recompute",
-            Self::Fused => "fused",
+            Self::Keep => Backward::Keep,
+            Self::Recompute => Backward::Recompute,
+            Self::Fused => Backward::Fused,
         }
     }
 }

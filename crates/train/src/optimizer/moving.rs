@@ -15,9 +15,9 @@ use mmada_tensor::{Tensor, ops};
 use super::{Norms, Rule, Slot};
 use crate::{Error, Result};
 
-/// A step that has begun; see [`super::Optimizer::begin`].
+/// A step in progress; see [`super::Optimizer::begin`].
 #[derive(Debug)]
-pub struct Moving {
+pub(super) struct Moving {
     slots: Arc<Vec<Slot>>,
     places: HashMap<TensorId, usize>,
     rule: Rule,
@@ -37,7 +37,7 @@ impl Moving {
     }
 
     /// What a backward pass gives its gradients to.
-    pub fn receiver(self: &Arc<Self>) -> Receiver {
+    pub(super) fn receiver(self: &Arc<Self>) -> Receiver {
         let moving = self.clone();
         Arc::new(move |variable, gradient| {
             let taken = moving.take(variable, gradient);

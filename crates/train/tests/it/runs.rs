@@ -167,6 +167,10 @@ fn a_run_writes_all_it_promises() {
     ] {
         assert!(last.get(name).is_some_and(f64::is_finite), "{name}");
     }
+    let tells_memory = last
+        .get("peak_memory_bytes")
+        .is_some_and(|bytes| bytes > 1e6);
+    assert_eq!(tells_memory, cfg!(target_os = "linux"));
     let has = |name: &str| lines.iter().any(|line| line.get(name).is_some());
     assert!(has("step_loss_t2i") && has("step_loss_mmu") && has("step_loss_chat"));
     assert!(

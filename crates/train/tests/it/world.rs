@@ -254,14 +254,17 @@ fn inline(value: &Value) -> String {
     }
 }
 
-/// The lines of `metrics.jsonl` without what depends on the clock.
+/// The lines of `metrics.jsonl` without what depends on the clock and on the process.
 pub(crate) fn metrics(out: &Path) -> Vec<Value> {
     let text = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
     let lines = text.lines().map(|line| {
         let mut line: Value = serde_json::from_str(line).unwrap();
         let fields = line.as_object_mut().unwrap();
         let is_timed = |name: &str| {
-            name.ends_with("_time") || name.ends_with("_per_second") || name.contains("/sec")
+            ["_time", "_per_second", "_bytes"]
+                .iter()
+                .any(|end| name.ends_with(end))
+                || name.contains("/sec")
         };
         fields.retain(|name, _| !is_timed(name));
         line

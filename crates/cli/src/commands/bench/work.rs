@@ -8,10 +8,11 @@ use mmada_model::{Mmada, Network, Preset, Work};
 use mmada_nn::transformer::Config;
 use mmada_nn::{Mode, Params, Transformer};
 use mmada_tensor::random::{Key, Purpose};
-use mmada_tensor::{Activations, Device, PackedLinear, Packing, Rows, Tensor, Want, ops};
+use mmada_tensor::{Device, PackedLinear, Packing, Rows, Tensor, Want, ops};
+use mmada_train::config::Backward;
 use mmada_train::optimizer::{Gradients, Optimizer, OptimizerConfig};
 
-use crate::args::{BackwardArg, BenchArgs, BenchTask};
+use crate::args::{BenchArgs, BenchTask};
 use crate::usage;
 
 /// Tokens that stand before what is made.
@@ -104,7 +105,7 @@ struct Training {
     transformer: Transformer,
     params: Params,
     optimizer: Optimizer,
-    backward: BackwardArg,
+    backward: Backward,
     rows: Rows,
     wanted: Vec<usize>,
     targets: Vec<u32>,
@@ -286,6 +287,7 @@ impl Training {
             }
             rows.push(&ids);
         }
+        let backward = args.backward.way();
         // A model's own weights are constants; random ones are there to be trained.
         let params = match subject.params.mode() {
             Mode::Trainable => subject.params.clone(),
@@ -293,16 +295,16 @@ impl Training {
         };
         let config = OptimizerConfig {
             // Weights that move within the backward pass cannot wait for the norm of all gradients.
-            clip: match args.backward {
-                BackwardArg::Fused => 0.0,
-                BackwardArg::Keep | BackwardArg::Recompute => 1.0,
+            clip: match backward {
+                Backward::Fused => 0.0,
+                Backward::Keep | Backward::Recompute => 1.0,
             },
             ..OptimizerConfig::default()
         };
         Ok(Self {
             transformer: Transformer::load(&subject.config, &params)?,
             optimizer: Optimizer::new(&params.vars(), &config, None)?,
-            backward: args.backward,
+            backward,
             params,
             rows,
             wanted,
@@ -313,23 +315,18 @@ impl Training {
     /// Forward, backward and AdamW.
     fn step(&mut self) -> Result<Work> {
         const LR: f64 = 1e-5;
-        let (activations, moving) = match self.backward {
-            BackwardArg::Keep => (Activations::Kept, None),
-            BackwardArg::Recompute => (Activations::Recomputed, None),
-            BackwardArg::Fused => {
-                let moving = self.optimizer.begin(LR)?;
-                (Activations::Passed(moving.receiver()), Some(moving))
-            }
-        };
+        let begun = self.optimizer.begin(self.backward, LR)?;
         let (rows, wanted) = (&self.rows, &self.wanted);
         let nll = || self.transformer.nll(rows, wanted, &self.targets);
-        let grads = activations.scope(nll)?.mean_all()?.backward()?;
+        let grads = begun
+            .activations
+            .clone()
+            .scope(nll)?
+            .mean_all()?
+            .backward()?;
         let mut gradients = Gradients::default();
         gradients.add(&self.params.vars(), &grads)?;
-        match moving {
-            Some(moving) => self.optimizer.finish(&moving, &gradients)?,
-            None => self.optimizer.step(&gradients, LR)?,
-        };
+        self.optimizer.end(&begun, &gradients)?;
         let ids = 0..self.transformer.config().embedding_size;
         let mut work = Work::default();
         work.add(&rows.segments(), &Want::new(wanted.iter().copied(), ids));
