@@ -1,10 +1,10 @@
 //! The pack folders of the repository, and folders of the same layout never seen before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mmada_data::packs::{AnswerKind, PackTask};
+use mmada_data::packs::{AnswerKind, PackTask, ReasoningItem};
 use mmada_data::{
     DataError, Example, Mixture, Pack, Source, SourceConfig, SourceKind, Stores, View,
 };
@@ -53,6 +53,7 @@ fn training_counts_are_those_of_the_readme() {
         &[("paint", 3155), ("captions", 3155), ("questions", 38575)],
     );
     check("arithmetic", "train", &[("chat", 20000)]);
+    check("reasoning", "train", &[("chat", 39856)]);
 }
 
 /// The texts of a JSONL source, one pass.
@@ -176,7 +177,7 @@ fn arithmetic_tests() {
     assert_eq!(items.len(), 500);
     let of = |name: &str| {
         let named = |item: &&_| {
-            let item: &mmada_data::packs::ReasoningItem = item;
+            let item: &ReasoningItem = item;
             item.template.as_deref() == Some(name)
         };
         items.iter().filter(named).count()
@@ -188,6 +189,70 @@ fn arithmetic_tests() {
     assert!(items.iter().all(|item| item.answer.parse::<i64>().is_ok()));
     assert_eq!(arithmetic.reasoning("train").unwrap().count(), 20000);
     assert_eq!(arithmetic.tasks("test"), [PackTask::Reasoning]);
+}
+
+fn problems(pack_name: &str, split: &str) -> Vec<ReasoningItem> {
+    let items = pack(pack_name).reasoning(split).unwrap();
+    items.collect::<Result<_, _>>().unwrap()
+}
+
+/// How many problems there are of each kind.
+fn kinds(items: &[ReasoningItem]) -> BTreeMap<&str, usize> {
+    let mut kinds = BTreeMap::new();
+    for item in items {
+        *kinds.entry(item.template.as_deref().unwrap()).or_default() += 1;
+    }
+    kinds
+}
+
+#[test]
+fn reasoning_tests() {
+    let reasoning = pack("reasoning");
+    assert_eq!(
+        reasoning.splits(),
+        ["test", "test_unseen_kinds", "train", "validation"]
+    );
+    for split in reasoning.splits() {
+        assert_eq!(reasoning.tasks(&split), [PackTask::Reasoning]);
+    }
+    let [train, validation, test, unseen] = ["train", "validation", "test", "test_unseen_kinds"]
+        .map(|split| problems("reasoning", split));
+
+    let of_train = kinds(&train);
+    let fifty_each: BTreeMap<&str, usize> = of_train.keys().map(|&kind| (kind, 50)).collect();
+    assert_eq!(of_train.len(), 18);
+    assert!(of_train.values().all(|count| (581..=2500).contains(count)));
+    assert_eq!(kinds(&validation), fifty_each);
+    assert_eq!(kinds(&test), fifty_each);
+    let of_unseen = kinds(&unseen);
+    assert_eq!(
+        of_unseen,
+        ["gcd", "simple_geometry", "word_sequence_reversal"]
+            .map(|kind| (kind, 50))
+            .into()
+    );
+    assert!(of_unseen.keys().all(|kind| !of_train.contains_key(kind)));
+}
+
+#[test]
+fn no_problem_is_in_two_splits() {
+    let splits = [
+        ("reasoning", "train"),
+        ("reasoning", "validation"),
+        ("reasoning", "test"),
+        ("reasoning", "test_unseen_kinds"),
+        ("arithmetic", "train"),
+        ("arithmetic", "test"),
+    ];
+    let mut seen = BTreeMap::new();
+    for (pack_name, split) in splits {
+        for item in problems(pack_name, split) {
+            let words: Vec<_> = item.question.split_whitespace().collect();
+            let question = words.join(" ").to_lowercase();
+            let other = seen.insert(question, (pack_name, split));
+            assert_eq!(other, None, "{}: {}", item.id, item.question);
+        }
+    }
 }
 
 #[test]

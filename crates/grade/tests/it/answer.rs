@@ -1,5 +1,9 @@
 //! Final answers, numbers and formats.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use mmada_data::Pack;
 use mmada_grade::answer::{final_answer, number, plain_text, same_answer};
 use mmada_grade::grader::{ExactAnswer, Grader, Reply, Sum, ThinkFormat, Truth};
 
@@ -95,4 +99,39 @@ fn a_sum_of_graders_is_the_papers_reward() {
     assert_eq!(grade("42"), 2.0);
     assert_eq!(grade("<think>6 * 7 = 41.</think>41"), 0.5);
     assert_eq!(grade("?"), 0.0);
+}
+
+/// Graders are generous: "xy" is "yx", a list with commas has no order, 6/8 is 3/4. The answers of
+/// the reasoning pack are written so that none of this makes a wrong one right.
+#[test]
+fn answers_of_the_reasoning_pack_are_told_apart() {
+    let dir = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../assets/data/reasoning"
+    ));
+    let pack = Pack::open(dir).unwrap();
+    let mut kinds: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for split in ["validation", "test", "test_unseen_kinds"] {
+        for item in pack.reasoning(split).unwrap().map(Result::unwrap) {
+            assert!(same_answer(&item.answer, &item.answer), "{}", item.answer);
+            let kind = kinds.entry(item.template.unwrap()).or_default();
+            // Wrong answers that look right: the parts the other way round, and one left out.
+            let parts: Vec<&str> = item.answer.split(' ').collect();
+            let mut turned = parts.clone();
+            turned.reverse();
+            for wrong in [turned.join(" "), parts[1..].join(" ")] {
+                let is_same = same_answer(&wrong, &item.answer);
+                assert_eq!(is_same, wrong == item.answer, "{wrong}: {}", item.answer);
+            }
+            kind.insert(item.answer);
+        }
+    }
+    assert_eq!(kinds.len(), 21);
+    for (kind, answers) in &kinds {
+        for got in answers {
+            for expected in answers.iter().filter(|expected| *expected != got) {
+                assert!(!same_answer(got, expected), "{kind}: {got}, {expected}");
+            }
+        }
+    }
 }
