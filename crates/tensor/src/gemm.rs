@@ -191,13 +191,14 @@ pub(crate) unsafe fn product_at<'a>(
     }
     let out = (out, row_stride);
     #[cfg(target_arch = "x86_64")]
-    if precision == Precision::Bf16 && a.cols > 0 {
-        if let Some(kernel) = panels::Kernel::best(panels::Values::Bf16) {
-            // SAFETY: factors were checked against their slices when made, and `out` is the
-            // caller's promise.
-            unsafe { panels::product(kernel, alpha, (a, b), into, out, workers) };
-            return;
-        }
+    if precision == Precision::Bf16
+        && a.cols > 0
+        && let Some(kernel) = panels::Kernel::best(panels::Values::Bf16)
+    {
+        // SAFETY: factors were checked against their slices when made, and `out` is the caller's
+        // promise.
+        unsafe { panels::product(kernel, alpha, (a, b), into, out, workers) };
+        return;
     }
     b.written(|b| match precision {
         // SAFETY: the caller's promise.

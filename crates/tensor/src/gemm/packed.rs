@@ -205,23 +205,23 @@ impl Weights {
     ) -> Vec<f32> {
         let rows = input.rows.rows;
         #[cfg(target_arch = "x86_64")]
-        if let (Self::Panels(packed), Self::Panels(following)) = (self, next) {
-            if packed.can_feed(following, rows) {
-                let len = rows * last.columns.len();
-                assert!(
-                    last.base.is_none_or(|base| base.len() == len),
-                    "sum of unlike sizes"
-                );
-                let mut out = Vec::with_capacity(len);
-                let place = panels::Place(out.as_mut_ptr());
-                // SAFETY: the buffer has room for a row of the last part's columns for each input, is
-                // ours alone, and every element is written before the length says so.
-                unsafe {
-                    packed.feed(input, part, (following, last, place));
-                    out.set_len(len);
-                }
-                return out;
+        if let (Self::Panels(packed), Self::Panels(following)) = (self, next)
+            && packed.can_feed(following, rows)
+        {
+            let len = rows * last.columns.len();
+            assert!(
+                last.base.is_none_or(|base| base.len() == len),
+                "sum of unlike sizes"
+            );
+            let mut out = Vec::with_capacity(len);
+            let place = panels::Place(out.as_mut_ptr());
+            // SAFETY: the buffer has room for a row of the last part's columns for each input, is
+            // ours alone, and every element is written before the length says so.
+            unsafe {
+                packed.feed(input, part, (following, last, place));
+                out.set_len(len);
             }
+            return out;
         }
         let between = self.multiply(input, std::slice::from_ref(part)).remove(0);
         let input = Input {

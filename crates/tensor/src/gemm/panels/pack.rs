@@ -329,4 +329,3 @@ pub(super) fn round_line(low: __m512, high: __m512, line: &mut Line) {
         _mm512_store_si512(line.0.as_mut_ptr().cast(), pairs);
     }
 }
-

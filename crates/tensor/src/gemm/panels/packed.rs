@@ -108,6 +108,10 @@ impl Packed {
             part.columns.len() == next.depth && part.columns.start.is_multiple_of(PANEL),
             "matrices do not fit together"
         );
+        assert!(
+            last.columns.end <= next.lanes && last.gated.is_none(),
+            "columns beyond a packed weight"
+        );
         let rows = input.rows.rows;
         let threads = threads(rows * self.depth * self.lanes, Workers::Pool);
         let pitch = next.pitch();
@@ -232,4 +236,3 @@ pub(in crate::gemm) struct Place(pub(in crate::gemm) *mut f32);
 unsafe impl Send for Place {}
 // SAFETY: as above.
 unsafe impl Sync for Place {}
-

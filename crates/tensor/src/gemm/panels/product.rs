@@ -274,7 +274,8 @@ impl Product<'_> {
             let value = |sums: &Sums, col: usize, at: usize| {
                 let part = &sums.0[r * PANEL + first..r * PANEL + last][at..];
                 let part = &part[..part.len().min(WIDTH)];
-                self.finish.value(vector::load(part), (row + r, col + at), part.len())
+                self.finish
+                    .value(vector::load(part), (row + r, col + at), part.len())
             };
             let both = |at: usize| match sums {
                 _ if first + at >= last => vector::zero(),
@@ -345,4 +346,3 @@ unsafe fn write(x: __m512, base: Option<*const f32>, out: *mut f32, n: usize) {
         vector::store(std::slice::from_raw_parts_mut(out, n), x);
     }
 }
-
