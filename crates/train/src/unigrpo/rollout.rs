@@ -17,15 +17,16 @@ use mmada_data::picture::Picture;
 use mmada_diffusion::corruption::mask_exactly;
 use mmada_grade::grader::Reply;
 use mmada_model::{
-    ChatRequest, DescribeRequest, Mmada, PaintOptions, PaintRequest, Seen, TextOptions,
+    ChatRequest, DescribeRequest, Mmada, PaintOptions, PaintRequest, Preset, Seen, TextOptions,
 };
-use mmada_tensor::random::{Key, Purpose, Stream};
+use mmada_tensor::random::{Purpose, Stream};
 use mmada_tensor::{Rows, Tensor};
 use mmada_tokens::thought::THINK_PAINT_PROMPT;
 use mmada_tokens::{Sequence, SpanKind, Tail, Task};
 use serde::{Deserialize, Serialize};
 
 use super::judges::{Judges, Verdict};
+use crate::objective::Moment;
 use crate::{Error, Result};
 
 /// A prompt with what it needs: a picture to look at is already codes.
@@ -84,6 +85,8 @@ pub struct Sampling {
     pub group: usize,
     /// Scale of the noise on the tokens of text.
     pub temperature: f32,
+    /// Fidelity or speed, by name; the model's own way when absent.
+    pub sampler: Option<Preset>,
     /// Seed of this rollout's draws.
     pub seed: u64,
 }
@@ -141,11 +144,17 @@ fn sample(
     let hot = |options: &TextOptions| TextOptions {
         temperature: sampling.temperature,
         seed: sampling.seed,
-        ..options.clone()
+        ..match sampling.sampler {
+            Some(sampler) => options.clone().under(sampler),
+            None => options.clone(),
+        }
     };
     let paint = PaintOptions {
         seed: sampling.seed,
-        ..defaults.paint.clone()
+        ..match sampling.sampler {
+            Some(sampler) => defaults.paint.clone().under(sampler),
+            None => defaults.paint.clone(),
+        }
     };
     let example = |index: usize| &prompts[index].example;
     let laid = |sequence: mmada_tokens::Result<Sequence>| sequence.map_err(Error::data);
@@ -321,10 +330,9 @@ pub fn log_likelihoods(model: &Mmada, estimates: &[Estimate]) -> Result<Vec<Vec<
     Ok(results)
 }
 
-/// The seed of a rollout's draws, which sampling combines with prompt and sample.
-pub fn rollout_seed(seed: u64, rollout: u64, micro: usize) -> u64 {
-    let key = Key::new(seed, Purpose::Rollout)
-        .step(rollout)
-        .example(micro as u64);
-    key.stream().below(u32::MAX as usize) as u64
+/// The seed of a rollout's draws, which sampling combines with prompt and sample. Every round of
+/// new prompts has its own.
+pub fn rollout_seed(at: Moment, round: usize) -> u64 {
+    let mut stream = at.key(round, Purpose::Rollout).stream();
+    stream.below(u32::MAX as usize) as u64
 }

@@ -3,11 +3,13 @@
 
 mod checkpoint;
 mod config;
+mod curves;
 mod golden;
 mod kill;
 mod lora;
 mod metrics;
 mod optimizer;
+mod rollouts;
 mod runs;
 #[path = "../../../grade/tests/it/tiny_clip.rs"]
 mod tiny_clip;
