@@ -7,6 +7,7 @@
 )]
 
 mod bad_input;
+mod curves;
 mod damaged_models;
 mod help;
 mod samplers;
