@@ -14,6 +14,7 @@
 mod estimates;
 pub mod judges;
 mod loss;
+pub mod noise;
 pub mod policy;
 mod prompts;
 mod report;
@@ -37,6 +38,7 @@ use crate::stock::Stock;
 use crate::{Error, Reporter, Result, start, weights};
 use judges::{Judges, JudgesConfig};
 use loss::{EstimateBatch, Policy};
+use noise::Masks;
 use policy::{Levels, Scale, Surrogate};
 use reward::Rewards;
 use rollout::{Completion, Estimate, Prompt, Sampling};
@@ -56,12 +58,18 @@ pub struct UniGrpoConfig {
     pub levels: Levels,
     /// Share of the prompt's tokens that is masked in estimates; diffu-GRPO has 0.15.
     pub prompt_rate: f32,
+    /// Where completions are masked.
+    pub masks: Masks,
     /// What the rewards of a group are divided by.
     pub scale: Scale,
     /// The clipped surrogate.
     pub surrogate: Surrogate,
     /// Noise on the tokens of sampled text; pictures are sampled as the model paints.
     pub temperature: f32,
+    /// Strength of the guidance of sampled pictures; the model's own when absent. At 0 the policy that
+    /// paints is the one whose likelihood is measured, and a step costs half.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f32>,
     /// How completions are sampled, by name; the model's own way when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sampler: Option<Preset>,
@@ -84,9 +92,11 @@ impl Default for UniGrpoConfig {
             levels_in_all: 1000,
             levels: Levels::default(),
             prompt_rate: 0.0,
+            masks: Masks::default(),
             scale: Scale::default(),
             surrogate: Surrogate::default(),
             temperature: 1.0,
+            guidance: None,
             sampler: None,
             dead_groups: DeadGroups::default(),
             rewards: Rewards::default(),
@@ -216,6 +226,7 @@ impl UniGrpo {
             let sampling = Sampling {
                 group: self.config.group,
                 temperature: self.config.temperature,
+                guidance: self.config.guidance,
                 sampler: self.config.sampler,
                 seed: rollout::rollout_seed(at, round),
             };

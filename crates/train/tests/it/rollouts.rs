@@ -264,6 +264,31 @@ fn dead_groups_are_kept_left_out_or_replaced() {
     assert!(tokens[1] < tokens[0] && tokens[1] < tokens[2], "{tokens:?}");
 }
 
+/// Groups of paintings of four codes each, as a checkpoint holds them.
+#[test]
+fn masks_are_own_or_shared_by_a_group() {
+    let world = World::new();
+    train(&world.denoise("first", &["run.steps=2"]), Mode::Fresh);
+    let positions = |masks: &str| {
+        let setting = format!("objective.masks={masks:?}");
+        let overrides = ["objective.levels_in_all=4", "checkpoint.every=1", &setting];
+        let mut config = world.unigrpo(masks, "first/model", &overrides);
+        config.data.remove(0);
+        let state = stopped_at(&config, 1).checkpoint.join("trainer_state.json");
+        let state: Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
+        let set = &state["data"]["rollouts"][0]["sets"][0];
+        let estimates = set.as_array().unwrap().iter();
+        let positions = estimates.map(|estimate| estimate["positions"].clone());
+        positions.collect::<Vec<Value>>()
+    };
+    let is_one = |group: &[Value]| group.iter().all(|other| *other == group[0]);
+    let (own, shared) = (positions("own"), positions("shared"));
+    assert_eq!((own.len(), shared.len()), (18, 18));
+    assert!(shared.chunks(6).all(is_one), "{shared:?}");
+    assert!(!own.chunks(6).all(is_one), "{own:?}");
+    assert!(!is_one(&shared), "{shared:?}");
+}
+
 /// The sampler is a value of the run; its name is refused if nobody has it.
 #[test]
 fn completions_are_sampled_as_named() {
@@ -273,6 +298,14 @@ fn completions_are_sampled_as_named() {
         first_line(&world, sampler, &setting)
     };
     assert_ne!(of("exact")["entropy"], of("turbo")["entropy"]);
+    let painted = |guidance: &str| {
+        let setting = format!("objective.guidance={guidance}");
+        let mut config = world.unigrpo(guidance, "first/model", &["run.steps=1", &setting]);
+        config.data.remove(0);
+        train(&config, Mode::Fresh);
+        metrics(&config.run.out).remove(0)
+    };
+    assert_ne!(painted("0.0")["entropy"], painted("4.0")["entropy"]);
     let text = world.unigrpo("a", "first/model", &[]).resolved().unwrap();
     let error = RunConfig::parse(&text, &["objective.sampler=\"slow\"".to_owned()]).unwrap_err();
     assert!(error.to_string().contains("turbo"), "{error}");

@@ -9,11 +9,11 @@ use mmada_tensor::random::{Key, Purpose};
 use mmada_tensor::{Device, Tensor, candle};
 use mmada_tokens::{Sequence, SpanKind, Task};
 use mmada_train::unigrpo::judges::{Judges, JudgesConfig, guarded};
+use mmada_train::unigrpo::noise::{Masks, Noising};
 use mmada_train::unigrpo::policy::{
     Completion, Levels, Ratio, Scale, Surrogate, advantages, structured_levels,
 };
 use mmada_train::unigrpo::reward::{GraderName, Reward, Rewards};
-use mmada_train::unigrpo::rollout::noise;
 use serde_json::Value;
 
 use crate::golden::golden;
@@ -148,28 +148,80 @@ fn levels_are_drawn_as_named() {
     }
 }
 
-#[test]
-fn only_completions_are_noised() {
+fn noising(masks: Masks) -> Noising {
+    Noising {
+        mask: 99,
+        masks,
+        prompt_rate: 0.0,
+        ahead: 2,
+    }
+}
+
+/// A question and an answer of these tokens.
+fn answered(answer: &[u32]) -> Sequence {
     let mut row = Sequence::new(Task::Chat);
     row.push(SpanKind::Frame, &[1]);
     row.push(SpanKind::Prompt, &[2, 3, 4]);
-    row.push(SpanKind::Answer, &[5, 6, 7, 8]);
+    row.push(SpanKind::Answer, answer);
+    row
+}
+
+#[test]
+fn only_completions_are_noised() {
+    let row = answered(&[5, 6, 7, 8]);
     for example in 0..100 {
         let mut stream = Key::new(3, Purpose::Corruption).example(example).stream();
-        for (level, count) in [(0, 1), (250, 1), (500, 2), (1000, 4)] {
-            let noised = noise(&row, 99, (level, 1000), 0.0, 2, &mut stream);
-            assert_eq!(noised.ids[..4], [1, 2, 3, 4]);
-            assert_eq!(noised.ids[8..], [99, 99]);
-            assert_eq!(noised.positions.len(), count);
-            for (position, target) in noised.positions.iter().zip(&noised.targets) {
-                assert_eq!((noised.ids[*position], row.ids[*position]), (99, *target));
+        for masks in [Masks::Own, Masks::Shared, Masks::Unwritten] {
+            for (level, count) in [(0, 1), (250, 1), (500, 2), (1000, 4)] {
+                let noised = noising(masks).noise(&row, (level, 1000), &mut stream);
+                assert_eq!(noised.ids[..4], [1, 2, 3, 4]);
+                assert_eq!(noised.ids[8..], [99, 99]);
+                assert_eq!(noised.positions.len(), count);
+                for (position, target) in noised.positions.iter().zip(&noised.targets) {
+                    assert_eq!((noised.ids[*position], row.ids[*position]), (99, *target));
+                }
             }
         }
         // diffu-GRPO masks the prompt too, and scores the answer alone.
-        let noised = noise(&row, 99, (1000, 1000), 1.0, 0, &mut stream);
+        let diffu = Noising {
+            prompt_rate: 1.0,
+            ahead: 0,
+            ..noising(Masks::Own)
+        };
+        let noised = diffu.noise(&row, (1000, 1000), &mut stream);
         assert_eq!(noised.ids, [1, 99, 99, 99, 99, 99, 99, 99]);
         assert_eq!(noised.targets, [5, 6, 7, 8]);
     }
+}
+
+#[test]
+fn masks_fall_where_they_are_said_to() {
+    let text = answered(&[5, 6, 7, 8, 9, 10]);
+    let mut picture = text.clone();
+    picture.task = Task::Paint;
+    picture.spans.last_mut().unwrap().kind = SpanKind::Image;
+    let places = |masks, row: &Sequence| -> Vec<Vec<usize>> {
+        let noised = (0..200).map(|example| {
+            let mut stream = Key::new(3, Purpose::Corruption).example(example).stream();
+            noising(masks)
+                .noise(row, (500, 1000), &mut stream)
+                .positions
+        });
+        noised.collect()
+    };
+    // Every place is as likely as every other, the last ones alone where nothing is written yet.
+    let anywhere = places(Masks::Own, &text);
+    for position in 4..10 {
+        let count = anywhere
+            .iter()
+            .flatten()
+            .filter(|p| **p == position)
+            .count();
+        assert!((70..130).contains(&count), "{position}: {count} of 200");
+    }
+    assert_eq!(places(Masks::Shared, &text), anywhere);
+    assert_eq!(places(Masks::Unwritten, &picture), anywhere);
+    assert_eq!(places(Masks::Unwritten, &text), vec![vec![7, 8, 9]; 200]);
 }
 
 struct Broken(fn() -> f64);
