@@ -1,6 +1,7 @@
 //! What can be typed. Nothing here acts; `commands` does.
 
 mod bench;
+mod curves;
 mod sampler;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use mmada_diffusion::{Commit, Schedule};
 
 pub(crate) use self::bench::{BackwardArg, BenchArgs, BenchTask};
+pub(crate) use self::curves::CurvesArgs;
 pub(crate) use self::sampler::SamplerArg;
 
 /// Multimodal masked diffusion: one model that chats, describes pictures and paints them.
@@ -69,6 +71,11 @@ pub(crate) enum Command {
         after_help = "Example:\n  mmada train-tokenizer --data assets/data --size 1024 -o out/tokenizer"
     )]
     TrainTokenizer(TrainTokenizerArgs),
+    /// Draw a metric of runs over their steps; runs of one label as a mean with a band.
+    #[command(
+        after_help = "Examples:\n  mmada curves assets/model/training/stage2i.jsonl --metric loss -o out/loss.png\n  mmada curves h=assets/model/training/stage2h.jsonl --metric loss --smooth 5 --csv out/h.csv\n\nSeveral runs: a=out/a1 a=out/a2 b=out/b1 draws two lines, the mean of the first two and the third."
+    )]
+    Curves(CurvesArgs),
     /// Add an adapter's changes to its model: a model of its own.
     #[command(after_help = "Example:\n  mmada merge out/adapter/model out/merged")]
     Merge(MergeArgs),

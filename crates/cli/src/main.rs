@@ -3,6 +3,7 @@
 //! Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.
 
 mod args;
+mod chart;
 mod commands;
 mod device;
 mod embedded;

@@ -11,7 +11,7 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use mmada_data::{Example, Mixture, Skipped};
+use mmada_data::{Example, Skipped};
 use mmada_diffusion::corruption::without_condition;
 use mmada_diffusion::loss::{Coefficients, Example as Noised, Part, weighted_cross_entropy};
 use mmada_model::Mmada;
@@ -22,10 +22,9 @@ use mmada_tokens::thought::THINK_PAINT_PROMPT;
 use mmada_tokens::{Layout, Sequence, SpanKind, Tail, Task};
 use serde_json::Value;
 
-use crate::codes::CodeCache;
-use crate::config::{DenoiseConfig, Levels, Precompute, RunConfig, SamplesConfig};
+use crate::config::{DenoiseConfig, Levels, RunConfig, SamplesConfig};
 use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
-use crate::samples::Probes;
+use crate::stock::Stock;
 use crate::{Error, Reporter, Result, start, weights};
 
 /// A transformer as something to train.
@@ -33,11 +32,8 @@ pub struct Denoise {
     config: DenoiseConfig,
     network: Denoiser,
     layout: Layout,
-    mixture: Mixture,
-    codes: CodeCache,
-    probes: Probes,
-    /// Examples too long for the model or with an unreadable picture.
-    left_out: Skipped,
+    /// Left out of it are examples too long for the model or with an unreadable picture.
+    stock: Stock,
 }
 
 /// The model with the weights of its losses.
@@ -71,18 +67,8 @@ impl Denoise {
         stop: &AtomicBool,
     ) -> Result<Self> {
         let model = start::model(run, device)?;
-        let mixture =
-            Mixture::open(&run.data, Path::new("."), run.run.seed).map_err(Error::data)?;
-        std::fs::create_dir_all(&run.run.out)
-            .map_err(Error::file(&run.run.out, "create the run's folder"))?;
-        let path = config
-            .codes
-            .clone()
-            .unwrap_or_else(|| run.run.out.join("codes.bin"));
-        let mut codes = CodeCache::open(&path, &model)?;
-        if config.precompute == Precompute::All && model.image_parts().is_some() {
-            codes.encode_all(&mixture, &model, reporter, stop)?;
-        }
+        let codes = (config.codes.as_deref(), config.precompute);
+        let stock = Stock::open(run, &model, codes, reporter, stop)?;
         let context = model.config().max_sequence_length;
         let limit = match config.max_tokens {
             0 => context,
@@ -90,15 +76,12 @@ impl Denoise {
         };
         Ok(Self {
             layout: model.codec().layout(limit),
-            probes: Probes::collect(&mixture, run.samples.pictures, &model)?,
             config: config.clone(),
             network: Denoiser {
                 model,
                 coefficients: config.coefficients,
             },
-            mixture,
-            codes,
-            left_out: Skipped::default(),
+            stock,
         })
     }
 
@@ -108,7 +91,7 @@ impl Denoise {
         let image = match &example.image {
             None => Vec::new(),
             Some(image) => {
-                let Some(codes) = self.codes.codes(image, &self.network.model)? else {
+                let Some(codes) = self.stock.codes(image, &self.network.model)? else {
                     return Ok(Err("its picture cannot be read".to_owned()));
                 };
                 codes
@@ -189,18 +172,18 @@ impl Objective for Denoise {
 
     fn batch(&mut self, at: Moment) -> Result<NoisedBatch> {
         let (mut examples, mut tokens, mut rates) = (Vec::new(), 0, 0.0);
-        let before = self.left_out.count;
+        let before = self.stock.left_out();
         while !at.is_full(examples.len(), tokens) {
-            if self.left_out.count - before > MOST_SKIPPED {
+            if self.stock.left_out() - before > MOST_SKIPPED {
                 let what = "every example is too long or has a broken picture; \
                             raise objective.max_tokens or look at the data";
                 return Err(Error::Data(what.to_owned()));
             }
-            let example = self.mixture.next_example().map_err(Error::data)?;
+            let example = self.stock.next()?;
             let sequence = match self.sequence(&example)? {
                 Ok(sequence) => sequence,
                 Err(reason) => {
-                    self.left_out.add(example.name.clone(), reason);
+                    self.stock.leave_out(&example, reason);
                     continue;
                 }
             };
@@ -224,18 +207,15 @@ impl Objective for Denoise {
     }
 
     fn position(&self) -> Result<Value> {
-        serde_json::to_value(self.mixture.state()).map_err(Error::data)
+        self.stock.position()
     }
 
     fn seek(&mut self, position: &Value) -> Result<()> {
-        let state = serde_json::from_value(position.clone()).map_err(Error::data)?;
-        self.mixture.restore(&state).map_err(Error::data)
+        self.stock.seek(position)
     }
 
     fn skipped(&self) -> Skipped {
-        let mut skipped = self.mixture.skipped();
-        skipped.merge(&self.left_out);
-        skipped
+        self.stock.skipped()
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
@@ -251,7 +231,7 @@ impl Objective for Denoise {
 
     fn samples(&self, config: &SamplesConfig, seed: u64) -> Result<Sheet> {
         let model = self.network.model.frozen().map_err(Error::model)?;
-        self.probes.sheet(&model, config, seed)
+        self.stock.sheet(&model, config, seed)
     }
 }
 

@@ -19,6 +19,7 @@ pub mod unigrpo;
 pub mod codes;
 
 pub mod checkpoint;
+pub mod curves;
 pub mod lr;
 pub mod metrics;
 pub mod optimizer;
@@ -30,6 +31,7 @@ pub mod error;
 mod overrides;
 mod samples;
 mod start;
+mod stock;
 mod weights;
 mod workers;
 

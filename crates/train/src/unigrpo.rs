@@ -13,7 +13,10 @@
 
 mod estimates;
 pub mod judges;
+mod loss;
+pub mod noise;
 pub mod policy;
+mod prompts;
 mod report;
 pub mod reward;
 pub mod rollout;
@@ -22,23 +25,23 @@ mod sheet;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
-use mmada_data::{Mixture, Skipped};
-use mmada_model::{Mmada, Seen};
+use mmada_data::Skipped;
+use mmada_model::{Mmada, Preset};
 use mmada_nn::SaveOptions;
-use mmada_tensor::{Device, Tensor, Var};
-use mmada_tokens::Task;
+use mmada_tensor::{Device, Packing, Precision, Var};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::codes::CodeCache;
-use crate::config::{BatchSize, RunConfig, SamplesConfig};
-use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
-use crate::samples::Probes;
+use crate::config::{BatchSize, Precompute, RunConfig, SamplesConfig};
+use crate::objective::{Metric, Moment, Objective, Sheet};
+use crate::stock::Stock;
 use crate::{Error, Reporter, Result, start, weights};
 use judges::{Judges, JudgesConfig};
+use loss::{EstimateBatch, Policy};
+use noise::Masks;
 use policy::{Levels, Scale, Surrogate};
 use reward::Rewards;
-use rollout::{Estimate, Prompt, Sampling};
+use rollout::{Completion, Estimate, Prompt, Sampling};
 
 /// Reinforcement learning with grouped completions. The defaults are the paper's where it states
 /// them, else those of its public neighbours.
@@ -55,12 +58,23 @@ pub struct UniGrpoConfig {
     pub levels: Levels,
     /// Share of the prompt's tokens that is masked in estimates; diffu-GRPO has 0.15.
     pub prompt_rate: f32,
+    /// Where completions are masked.
+    pub masks: Masks,
     /// What the rewards of a group are divided by.
     pub scale: Scale,
     /// The clipped surrogate.
     pub surrogate: Surrogate,
     /// Noise on the tokens of sampled text; pictures are sampled as the model paints.
     pub temperature: f32,
+    /// Strength of the guidance of sampled pictures; the model's own when absent. At 0 the policy that
+    /// paints is the one whose likelihood is measured, and a step costs half.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f32>,
+    /// How completions are sampled, by name; the model's own way when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<Preset>,
+    /// What becomes of groups of equal reward.
+    pub dead_groups: DeadGroups,
     /// The graders of each task.
     pub rewards: Rewards,
     /// Where those of them are that are models or services.
@@ -78,9 +92,13 @@ impl Default for UniGrpoConfig {
             levels_in_all: 1000,
             levels: Levels::default(),
             prompt_rate: 0.0,
+            masks: Masks::default(),
             scale: Scale::default(),
             surrogate: Surrogate::default(),
             temperature: 1.0,
+            guidance: None,
+            sampler: None,
+            dead_groups: DeadGroups::default(),
             rewards: Rewards::default(),
             judges: JudgesConfig::default(),
             codes: None,
@@ -88,42 +106,41 @@ impl Default for UniGrpoConfig {
     }
 }
 
+/// What becomes of groups of equal reward, which have no advantages. Kept, they only hold the policy
+/// near the reference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeadGroups {
+    /// They are masked and learnt from like the others.
+    #[default]
+    Keep,
+    /// They are judged and counted, and no update is spent on them.
+    LeaveOut,
+    /// The same, and new prompts take their places, this many times at most: dynamic sampling (Yu et
+    /// al. 2025, DAPO).
+    Replace(usize),
+}
+
 /// A transformer as a policy to improve.
 pub struct UniGrpo {
     config: UniGrpoConfig,
+    /// Of rollouts, the same as of updates: the ratio compares what both compute.
+    precision: Precision,
     network: Policy,
     /// The policy it must stay near; absent where that weighs nothing.
     reference: Option<Mmada>,
     judges: Judges,
-    mixture: Mixture,
-    codes: CodeCache,
-    probes: Probes,
-    left_out: Skipped,
+    stock: Stock,
     /// Some groups of the latest rollout, for the sheets.
     latest: sheet::Groups,
     /// What is left of the present rollout, by micro-batch.
     rollouts: Vec<Rollout>,
 }
 
-/// The model with the constants of its loss.
-#[derive(Debug)]
-pub struct Policy {
-    model: Mmada,
-    surrogate: Surrogate,
-}
-
 /// The estimates of a micro-batch, one set for each inner update.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Rollout {
     sets: Vec<Vec<Estimate>>,
-}
-
-/// The estimates of one inner update.
-#[derive(Debug)]
-pub struct EstimateBatch {
-    estimates: Vec<Estimate>,
-    /// Of the rollout, once.
-    metrics: Vec<Metric>,
 }
 
 /// Where a run stands: the data, and the completions it is learning from.
@@ -152,84 +169,34 @@ impl UniGrpo {
             true => Some(reference(run, &model, device)?),
             false => None,
         };
-        let mixture =
-            Mixture::open(&run.data, Path::new("."), run.run.seed).map_err(Error::data)?;
-        std::fs::create_dir_all(&run.run.out)
-            .map_err(Error::file(&run.run.out, "create the run's folder"))?;
-        let path = config.codes.clone();
-        let path = path.unwrap_or_else(|| run.run.out.join("codes.bin"));
-        let mut codes = CodeCache::open(&path, &model)?;
-        if model.image_parts().is_some() {
-            codes.encode_all(&mixture, &model, reporter, stop)?;
-        }
+        let codes = (config.codes.as_deref(), Precompute::All);
+        let stock = Stock::open(run, &model, codes, reporter, stop)?;
         Ok(Self {
-            probes: Probes::collect(&mixture, run.samples.pictures, &model)?,
             config: config.clone(),
+            precision: run.run.precision,
             network: Policy {
                 model,
                 surrogate: config.surrogate,
             },
             reference,
             judges,
-            mixture,
-            codes,
-            left_out: Skipped::default(),
+            stock,
             latest: sheet::Groups::default(),
             rollouts: Vec::new(),
         })
     }
 
-    /// Prompts for a micro-batch: examples whose task has rewards.
-    fn prompts(&mut self, count: usize) -> Result<Vec<Prompt>> {
-        let mut prompts = Vec::with_capacity(count);
-        let mut left_out = 0;
-        while prompts.len() < count {
-            if left_out > MOST_LEFT_OUT {
-                let what = "no example makes a prompt; check objective.rewards, \
-                            the tasks of the views and the pictures";
-                return Err(Error::Data(what.to_owned()));
-            }
-            let example = self.mixture.next_example().map_err(Error::data)?;
-            let seen = match (&example.image, example.task) {
-                (Some(image), Task::Describe) => {
-                    let model = &self.network.model;
-                    let codes = self.codes.codes(image, model)?.map(<[u32]>::to_vec);
-                    let shown = &model.defaults().image;
-                    let grid = model
-                        .grid(shown.width, shown.height)
-                        .map_err(Error::model)?;
-                    codes.map(|codes| Seen { codes, grid })
-                }
-                _ => None,
-            };
-            let lacks_picture = example.task == Task::Describe && seen.is_none();
-            if lacks_picture || self.config.rewards.of(example.task).is_empty() {
-                left_out += 1;
-                let reason = "no reward, or no readable picture".to_owned();
-                self.left_out.add(example.name.clone(), reason);
-                continue;
-            }
-            prompts.push(Prompt { example, seen });
-        }
-        Ok(prompts)
-    }
-
     /// Samples, judges and noises: all the inner updates of a micro-batch.
     fn roll_out(&mut self, at: Moment) -> Result<(Rollout, Vec<Metric>)> {
-        let BatchSize::Sequences(count) = at.size else {
-            return Err(Error::Config(SIZE_IN_PROMPTS.to_owned()));
-        };
-        let prompts = self.prompts(count)?;
         let policy = self.network.model.frozen().map_err(Error::model)?;
-        let config = &self.config;
-        let sampling = Sampling {
-            group: config.group,
-            temperature: config.temperature,
-            seed: rollout::rollout_seed(at.seed, at.step, at.micro),
+        let mut metrics = Vec::new();
+        // Completions come of a policy that is packed for it; likelihoods of the one that is trained.
+        let author = match Precision::current() == Precision::Bf16 && Packing::Bf16.is_native() {
+            true => policy.clone().packed(Packing::Bf16).map_err(Error::model)?,
+            false => policy.clone(),
         };
-        let groups = rollout::completions(&policy, &prompts, &sampling, &self.judges)?;
-        let mut metrics = report::metrics_of(&groups);
-        let mut sets = estimates::masked(config, at, &policy, &groups);
+        let (prompts, groups) = self.groups(&author, at, &mut metrics)?;
+        let mut sets = estimates::masked(&self.config, at, &policy, &groups);
         for set in &mut sets {
             estimates::fill(set, &policy, self.reference.as_ref())?;
         }
@@ -239,10 +206,46 @@ impl UniGrpo {
         }
         Ok((Rollout { sets }, metrics))
     }
-}
 
-/// Examples left out in a row before the data is taken to hold no prompt.
-const MOST_LEFT_OUT: usize = 100_000;
+    /// Judged groups to learn from, one for each prompt of a micro-batch but for [`DeadGroups`]. All
+    /// groups that were sampled are in the log, also those that are left out.
+    fn groups(
+        &mut self,
+        policy: &Mmada,
+        at: Moment,
+        metrics: &mut Vec<Metric>,
+    ) -> Result<(Vec<Prompt>, Vec<Vec<Completion>>)> {
+        let BatchSize::Sequences(count) = at.size else {
+            return Err(Error::Config(SIZE_IN_PROMPTS.to_owned()));
+        };
+        let mut kept = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let (keeps_dead, rounds) = match self.config.dead_groups {
+            DeadGroups::Keep => (true, 0),
+            DeadGroups::LeaveOut => (false, 0),
+            DeadGroups::Replace(rounds) => (false, rounds),
+        };
+        for round in 0..=rounds {
+            let wanted = count - kept.0.len();
+            let rewards = &self.config.rewards;
+            let prompts = prompts::draw(&mut self.stock, &self.network.model, rewards, wanted)?;
+            let sampling = Sampling {
+                group: self.config.group,
+                temperature: self.config.temperature,
+                guidance: self.config.guidance,
+                sampler: self.config.sampler,
+                seed: rollout::rollout_seed(at, round),
+            };
+            let groups = rollout::completions(policy, &prompts, &sampling, &self.judges)?;
+            metrics.extend(report::metrics_of(&groups));
+            let pairs = prompts.into_iter().zip(groups);
+            kept.extend(pairs.filter(|(_, group)| keeps_dead || !report::is_dead(group)));
+            if kept.0.len() == count {
+                break;
+            }
+        }
+        Ok(kept)
+    }
+}
 
 const SIZE_IN_PROMPTS: &str = "batch.size: expected { sequences = N }, the prompts of a micro-batch; \
                                each has objective.group completions";
@@ -259,7 +262,7 @@ impl Objective for UniGrpo {
         let update = (at.step % self.config.updates as u64) as usize;
         let mut metrics = Vec::new();
         if update == 0 {
-            let (rollout, news) = self.roll_out(at)?;
+            let (rollout, news) = self.precision.scope(|| self.roll_out(at))?;
             metrics = news;
             self.rollouts.truncate(at.micro);
             self.rollouts.push(rollout);
@@ -282,23 +285,19 @@ impl Objective for UniGrpo {
     }
 
     fn position(&self) -> Result<Value> {
-        let data = serde_json::to_value(self.mixture.state()).map_err(Error::data)?;
-        let rollouts = self.rollouts.clone();
+        let (data, rollouts) = (self.stock.position()?, self.rollouts.clone());
         serde_json::to_value(Position { data, rollouts }).map_err(Error::data)
     }
 
     fn seek(&mut self, position: &Value) -> Result<()> {
         let position: Position = serde_json::from_value(position.clone()).map_err(Error::data)?;
-        let state = serde_json::from_value(position.data).map_err(Error::data)?;
-        self.mixture.restore(&state).map_err(Error::data)?;
+        self.stock.seek(&position.data)?;
         self.rollouts = position.rollouts;
         Ok(())
     }
 
     fn skipped(&self) -> Skipped {
-        let mut skipped = self.mixture.skipped();
-        skipped.merge(&self.left_out);
-        skipped
+        self.stock.skipped()
     }
 
     fn save(&self, folder: &Path) -> Result<()> {
@@ -314,83 +313,9 @@ impl Objective for UniGrpo {
 
     fn samples(&self, config: &SamplesConfig, seed: u64) -> Result<Sheet> {
         let model = self.network.model.frozen().map_err(Error::model)?;
-        let mut sheet = self.probes.sheet(&model, config, seed)?;
+        let mut sheet = self.stock.sheet(&model, config, seed)?;
         self.latest.show(&mut sheet)?;
         Ok(sheet)
-    }
-}
-
-impl Network<EstimateBatch> for Policy {
-    fn loss(&self, batch: &EstimateBatch) -> Result<BatchLoss> {
-        let mut metrics = batch.metrics.clone();
-        let estimates = &batch.estimates;
-        let examples = estimates.len();
-        if estimates.is_empty() {
-            let total = self
-                .model
-                .trainable()
-                .vars()
-                .first()
-                .map(|(_, var)| var.sum_all());
-            let total = (total
-                .transpose()?
-                .ok_or_else(|| Error::Config("no weights".to_owned()))?
-                * 0.0)?;
-            return Ok(BatchLoss {
-                total,
-                metrics,
-                examples,
-                tokens: 0,
-            });
-        }
-        let nll = rollout::nll(&self.model, estimates)?;
-        let new: Vec<f32> = nll
-            .detach()
-            .to_vec1::<f32>()?
-            .iter()
-            .map(|nll| -nll)
-            .collect();
-        let mut start = 0;
-        let mut completions = Vec::with_capacity(examples);
-        for estimate in estimates {
-            let end = start + estimate.positions.len();
-            completions.push(policy::Completion {
-                new: &new[start..end],
-                old: &estimate.old,
-                reference: &estimate.reference,
-                advantage: estimate.advantage,
-            });
-            start = end;
-        }
-        let value = self.surrogate.value(&completions);
-        // The one weighted cross-entropy: ∂loss/∂nll = −∂loss/∂(log p). Only its gradient is the
-        // loss's; the constant makes the number the loss's too.
-        let factors: Vec<f32> = value.gradient.iter().map(|slope| -*slope as f32).collect();
-        let weighted = (&nll * Tensor::from_vec(factors, new.len(), nll.device())?)?.sum_all()?;
-        let shown = f64::from(weighted.detach().to_scalar::<f32>()?);
-        let total = (weighted + (value.loss - shown))?;
-        let weight = examples as f64;
-        let mut tell = |name, value| {
-            metrics.push(Metric {
-                name,
-                value,
-                weight,
-            });
-        };
-        tell("kl", value.kl);
-        tell("clip_fraction", value.clipped);
-        tell("ratio", value.ratio);
-        tell("masked_tokens", new.len() as f64 / weight);
-        tell(
-            "nll",
-            -new.iter().map(|p| f64::from(*p)).sum::<f64>() / new.len() as f64,
-        );
-        Ok(BatchLoss {
-            total,
-            metrics,
-            examples,
-            tokens: estimates.iter().map(|estimate| estimate.ids.len()).sum(),
-        })
     }
 }
 

@@ -3,6 +3,7 @@
 mod bench;
 mod chat;
 mod completions;
+mod curves;
 mod describe;
 mod doctor;
 mod eval;
@@ -37,6 +38,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Inpaint(args) => inpaint::run(&args),
         Command::Train(args) => return train::run(&args),
         Command::TrainTokenizer(args) => train_tokenizer::run(&args),
+        Command::Curves(args) => curves::run(&args),
         Command::Merge(args) => merge::run(&args),
         Command::Explain(args) => explain::run(&args),
         Command::Inspect(args) => return inspect::run(&args),

@@ -2,7 +2,7 @@
 
 use crate::support::{fails, mmada, said, works};
 
-const COMMANDS: [&str; 15] = [
+const COMMANDS: [&str; 16] = [
     "try",
     "chat",
     "describe",
@@ -11,6 +11,7 @@ const COMMANDS: [&str; 15] = [
     "inpaint",
     "train",
     "train-tokenizer",
+    "curves",
     "merge",
     "eval",
     "bench",
@@ -61,7 +62,7 @@ fn the_examples_work() {
     for folder in ["assets", "runs"] {
         std::os::unix::fs::symlink(root.join(folder), dir.path().join(folder)).unwrap();
     }
-    // Slow ones, and one that needs what a run has left.
+    // Slow ones, and those that need what a run has left.
     let is_left_out =
         |command: &str| ["try", "eval", "bench", "train-tokenizer", "merge"].contains(&command);
     for command in COMMANDS.into_iter().filter(|command| !is_left_out(command)) {

@@ -8,6 +8,7 @@
 
 mod bad_input;
 mod bench;
+mod curves;
 mod damaged_models;
 mod doctor;
 mod help;

@@ -5,6 +5,7 @@ use mmada_model::Mmada;
 use mmada_tensor::random::Purpose;
 
 use super::UniGrpoConfig;
+use super::noise::{Masks, Noising};
 use super::policy::advantages;
 use super::rollout::{self, Completion, Estimate};
 use crate::Result;
@@ -18,8 +19,12 @@ pub(super) fn masked(
     policy: &Mmada,
     groups: &[Vec<Completion>],
 ) -> Vec<Vec<Estimate>> {
-    let ahead = policy.defaults().text.ahead.unwrap_or(0);
-    let mask = policy.vocab().special.mask;
+    let noising = Noising {
+        mask: policy.vocab().special.mask,
+        masks: config.masks,
+        prompt_rate: config.prompt_rate,
+        ahead: policy.defaults().text.ahead.unwrap_or(0),
+    };
     let mut sets: Vec<Vec<Estimate>> = vec![Vec::new(); config.updates];
     for (index, group) in groups.iter().enumerate() {
         let judged: Vec<(&Completion, f64)> = group
@@ -34,16 +39,14 @@ pub(super) fn masked(
             .draw(config.levels_in_all, config.updates, &mut draw);
         for (update, (set, level)) in sets.iter_mut().zip(levels).enumerate() {
             for ((completion, _), advantage) in judged.iter().zip(&advantages) {
-                let number = update << 16 | set.len();
+                let which = match config.masks {
+                    Masks::Own => set.len(),
+                    Masks::Shared | Masks::Unwritten => index,
+                };
+                let number = update << 16 | which;
                 let mut stream = at.key(number, Purpose::Corruption).stream();
-                let estimate = rollout::noise(
-                    &completion.sequence,
-                    mask,
-                    (level, config.levels_in_all),
-                    config.prompt_rate,
-                    ahead,
-                    &mut stream,
-                );
+                let level = (level, config.levels_in_all);
+                let estimate = noising.noise(&completion.sequence, level, &mut stream);
                 if !estimate.positions.is_empty() {
                     set.push(Estimate {
                         advantage: *advantage,

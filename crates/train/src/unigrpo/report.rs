@@ -23,12 +23,12 @@ pub(super) fn metrics_of(groups: &[Vec<Completion>]) -> Vec<Metric> {
             failed as f64 / group.len().max(1) as f64,
             1.0,
         );
-        let rewards: Vec<f64> = verdicts.iter().map(|verdict| verdict.reward).collect();
+        let rewards = rewards_of(group);
         let n = rewards.len().max(1) as f64;
         let mean = rewards.iter().sum::<f64>() / n;
         let deviation = (rewards.iter().map(|r| (r - mean).powi(2)).sum::<f64>() / n).sqrt();
         tell("reward_std", deviation, 1.0);
-        tell("dead_groups", f64::from(u8::from(deviation == 0.0)), 1.0);
+        tell("dead_groups", f64::from(u8::from(is_dead(group))), 1.0);
         for completion in group {
             let Some(verdict) = &completion.verdict else {
                 continue;
@@ -45,6 +45,17 @@ pub(super) fn metrics_of(groups: &[Vec<Completion>]) -> Vec<Metric> {
         }
     }
     metrics
+}
+
+/// Whether a group teaches nothing: all its rewards are equal.
+pub(super) fn is_dead(group: &[Completion]) -> bool {
+    rewards_of(group).windows(2).all(|pair| pair[0] == pair[1])
+}
+
+/// The rewards of the completions that have one.
+fn rewards_of(group: &[Completion]) -> Vec<f64> {
+    let verdicts = group.iter().filter_map(|c| c.verdict.as_ref());
+    verdicts.map(|verdict| verdict.reward).collect()
 }
 
 /// The policy's entropy per token, estimated from the tokens that it drew itself: their mean negative

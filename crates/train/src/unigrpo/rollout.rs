@@ -14,18 +14,18 @@
 
 use mmada_data::Example;
 use mmada_data::picture::Picture;
-use mmada_diffusion::corruption::mask_exactly;
 use mmada_grade::grader::Reply;
 use mmada_model::{
-    ChatRequest, DescribeRequest, Mmada, PaintOptions, PaintRequest, Seen, TextOptions,
+    ChatRequest, DescribeRequest, Mmada, PaintOptions, PaintRequest, Preset, Seen, TextOptions,
 };
-use mmada_tensor::random::{Key, Purpose, Stream};
+use mmada_tensor::random::Purpose;
 use mmada_tensor::{Rows, Tensor};
 use mmada_tokens::thought::THINK_PAINT_PROMPT;
-use mmada_tokens::{Sequence, SpanKind, Tail, Task};
+use mmada_tokens::{Sequence, Tail, Task};
 use serde::{Deserialize, Serialize};
 
 use super::judges::{Judges, Verdict};
+use crate::objective::Moment;
 use crate::{Error, Result};
 
 /// A prompt with what it needs: a picture to look at is already codes.
@@ -84,6 +84,10 @@ pub struct Sampling {
     pub group: usize,
     /// Scale of the noise on the tokens of text.
     pub temperature: f32,
+    /// Strength of the guidance of pictures; the model's own when absent.
+    pub guidance: Option<f32>,
+    /// Fidelity or speed, by name; the model's own way when absent.
+    pub sampler: Option<Preset>,
     /// Seed of this rollout's draws.
     pub seed: u64,
 }
@@ -141,11 +145,19 @@ fn sample(
     let hot = |options: &TextOptions| TextOptions {
         temperature: sampling.temperature,
         seed: sampling.seed,
-        ..options.clone()
+        ..match sampling.sampler {
+            Some(sampler) => options.clone().under(sampler),
+            None => options.clone(),
+        }
+    };
+    let own = match sampling.sampler {
+        Some(sampler) => defaults.paint.clone().under(sampler),
+        None => defaults.paint.clone(),
     };
     let paint = PaintOptions {
         seed: sampling.seed,
-        ..defaults.paint.clone()
+        guidance: sampling.guidance.unwrap_or(own.guidance),
+        ..own
     };
     let example = |index: usize| &prompts[index].example;
     let laid = |sequence: mmada_tokens::Result<Sequence>| sequence.map_err(Error::data);
@@ -238,50 +250,6 @@ fn sample(
     Ok(made)
 }
 
-/// Masks a completion at `level` of `total`: that share of its tokens, one at least, anywhere in
-/// it. A share `prompt_rate` of the prompt's own tokens is masked too and not scored, which is 0 but
-/// for diffu-GRPO. Rows of text end in `ahead` masks more, as while they are written.
-pub fn noise(
-    sequence: &Sequence,
-    mask: u32,
-    (level, total): (u32, u32),
-    prompt_rate: f32,
-    ahead: usize,
-    stream: &mut Stream,
-) -> Estimate {
-    let completion = [SpanKind::Answer, SpanKind::Image];
-    let mut scored: Vec<usize> = completion
-        .into_iter()
-        .filter(|kind| *kind == SpanKind::Answer || sequence.task != Task::Describe)
-        .flat_map(|kind| sequence.positions(kind).collect::<Vec<_>>())
-        .collect();
-    scored.sort_unstable();
-    let share = f64::from(level) / f64::from(total.max(1));
-    let count = ((share * scored.len() as f64).round() as usize).clamp(1, scored.len().max(1));
-    let positions = mask_exactly(&scored, count, stream);
-    let mut ids = sequence.ids.clone();
-    let targets = positions.iter().map(|&position| ids[position]).collect();
-    for position in sequence.positions(SpanKind::Prompt) {
-        if stream.uniform() < prompt_rate {
-            ids[position] = mask;
-        }
-    }
-    for &position in &positions {
-        ids[position] = mask;
-    }
-    if matches!(sequence.task, Task::Chat | Task::Describe) {
-        ids.resize(ids.len() + ahead, mask);
-    }
-    Estimate {
-        ids,
-        positions,
-        targets,
-        old: Vec::new(),
-        reference: Vec::new(),
-        advantage: 0.0,
-    }
-}
-
 /// Negative log-likelihoods of the masked tokens of all estimates, one after the other.
 ///
 /// # Shapes
@@ -321,10 +289,9 @@ pub fn log_likelihoods(model: &Mmada, estimates: &[Estimate]) -> Result<Vec<Vec<
     Ok(results)
 }
 
-/// The seed of a rollout's draws, which sampling combines with prompt and sample.
-pub fn rollout_seed(seed: u64, rollout: u64, micro: usize) -> u64 {
-    let key = Key::new(seed, Purpose::Rollout)
-        .step(rollout)
-        .example(micro as u64);
-    key.stream().below(u32::MAX as usize) as u64
+/// The seed of a rollout's draws, which sampling combines with prompt and sample. Every round of
+/// new prompts has its own.
+pub fn rollout_seed(at: Moment, round: usize) -> u64 {
+    let mut stream = at.key(round, Purpose::Rollout).stream();
+    stream.below(u32::MAX as usize) as u64
 }

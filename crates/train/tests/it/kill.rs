@@ -90,4 +90,17 @@ fn killed_and_resumed_is_never_stopped() {
         &world.reconstruct("d", &steps),
         &world,
     );
+    // Groups last three steps, so most kills are within one.
+    mmada_train::run(
+        &world.denoise("first", &[]),
+        LaunchOptions::default(),
+        &Silent,
+    )
+    .unwrap();
+    check(
+        "rollouts",
+        &world.unigrpo("e", "first/model", &steps),
+        &world.unigrpo("f", "first/model", &steps),
+        &world,
+    );
 }

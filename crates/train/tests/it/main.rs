@@ -4,11 +4,13 @@
 mod backward;
 mod checkpoint;
 mod config;
+mod curves;
 mod golden;
 mod kill;
 mod lora;
 mod metrics;
 mod optimizer;
+mod rollouts;
 mod runs;
 #[path = "../../../grade/tests/it/tiny_clip.rs"]
 mod tiny_clip;

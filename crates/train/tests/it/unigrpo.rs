@@ -1,4 +1,4 @@
-//! UniGRPO: its formulas against golden numbers, its noising, and whole runs on the tiny world.
+//! UniGRPO: its formulas against golden numbers, its noising, its rewards.
 
 use std::collections::HashMap;
 
@@ -9,18 +9,14 @@ use mmada_tensor::random::{Key, Purpose};
 use mmada_tensor::{Device, Tensor, candle};
 use mmada_tokens::{Sequence, SpanKind, Task};
 use mmada_train::unigrpo::judges::{Judges, JudgesConfig, guarded};
+use mmada_train::unigrpo::noise::{Masks, Noising};
 use mmada_train::unigrpo::policy::{
     Completion, Levels, Ratio, Scale, Surrogate, advantages, structured_levels,
 };
 use mmada_train::unigrpo::reward::{GraderName, Reward, Rewards};
-use mmada_train::unigrpo::rollout::noise;
-use mmada_train::{Mode, Silent, run};
 use serde_json::Value;
 
 use crate::golden::golden;
-use crate::runs::{options, stopped_at, train};
-use crate::tiny_clip;
-use crate::world::{World, metrics};
 
 fn cases() -> Value {
     serde_json::from_slice(&std::fs::read(golden("unigrpo/cases.json")).unwrap()).unwrap()
@@ -152,28 +148,80 @@ fn levels_are_drawn_as_named() {
     }
 }
 
-#[test]
-fn only_completions_are_noised() {
+fn noising(masks: Masks) -> Noising {
+    Noising {
+        mask: 99,
+        masks,
+        prompt_rate: 0.0,
+        ahead: 2,
+    }
+}
+
+/// A question and an answer of these tokens.
+fn answered(answer: &[u32]) -> Sequence {
     let mut row = Sequence::new(Task::Chat);
     row.push(SpanKind::Frame, &[1]);
     row.push(SpanKind::Prompt, &[2, 3, 4]);
-    row.push(SpanKind::Answer, &[5, 6, 7, 8]);
+    row.push(SpanKind::Answer, answer);
+    row
+}
+
+#[test]
+fn only_completions_are_noised() {
+    let row = answered(&[5, 6, 7, 8]);
     for example in 0..100 {
         let mut stream = Key::new(3, Purpose::Corruption).example(example).stream();
-        for (level, count) in [(0, 1), (250, 1), (500, 2), (1000, 4)] {
-            let noised = noise(&row, 99, (level, 1000), 0.0, 2, &mut stream);
-            assert_eq!(noised.ids[..4], [1, 2, 3, 4]);
-            assert_eq!(noised.ids[8..], [99, 99]);
-            assert_eq!(noised.positions.len(), count);
-            for (position, target) in noised.positions.iter().zip(&noised.targets) {
-                assert_eq!((noised.ids[*position], row.ids[*position]), (99, *target));
+        for masks in [Masks::Own, Masks::Shared, Masks::Unwritten] {
+            for (level, count) in [(0, 1), (250, 1), (500, 2), (1000, 4)] {
+                let noised = noising(masks).noise(&row, (level, 1000), &mut stream);
+                assert_eq!(noised.ids[..4], [1, 2, 3, 4]);
+                assert_eq!(noised.ids[8..], [99, 99]);
+                assert_eq!(noised.positions.len(), count);
+                for (position, target) in noised.positions.iter().zip(&noised.targets) {
+                    assert_eq!((noised.ids[*position], row.ids[*position]), (99, *target));
+                }
             }
         }
         // diffu-GRPO masks the prompt too, and scores the answer alone.
-        let noised = noise(&row, 99, (1000, 1000), 1.0, 0, &mut stream);
+        let diffu = Noising {
+            prompt_rate: 1.0,
+            ahead: 0,
+            ..noising(Masks::Own)
+        };
+        let noised = diffu.noise(&row, (1000, 1000), &mut stream);
         assert_eq!(noised.ids, [1, 99, 99, 99, 99, 99, 99, 99]);
         assert_eq!(noised.targets, [5, 6, 7, 8]);
     }
+}
+
+#[test]
+fn masks_fall_where_they_are_said_to() {
+    let text = answered(&[5, 6, 7, 8, 9, 10]);
+    let mut picture = text.clone();
+    picture.task = Task::Paint;
+    picture.spans.last_mut().unwrap().kind = SpanKind::Image;
+    let places = |masks, row: &Sequence| -> Vec<Vec<usize>> {
+        let noised = (0..200).map(|example| {
+            let mut stream = Key::new(3, Purpose::Corruption).example(example).stream();
+            noising(masks)
+                .noise(row, (500, 1000), &mut stream)
+                .positions
+        });
+        noised.collect()
+    };
+    // Every place is as likely as every other, the last ones alone where nothing is written yet.
+    let anywhere = places(Masks::Own, &text);
+    for position in 4..10 {
+        let count = anywhere
+            .iter()
+            .flatten()
+            .filter(|p| **p == position)
+            .count();
+        assert!((70..130).contains(&count), "{position}: {count} of 200");
+    }
+    assert_eq!(places(Masks::Shared, &text), anywhere);
+    assert_eq!(places(Masks::Unwritten, &picture), anywhere);
+    assert_eq!(places(Masks::Unwritten, &text), vec![vec![7, 8, 9]; 200]);
 }
 
 struct Broken(fn() -> f64);
@@ -309,188 +357,4 @@ fn graders_have_names_in_run_files() {
     let mut lazy = none;
     lazy.endpoint.timeout = 0.0;
     assert!(judges(&Rewards::default(), &lazy).is_err());
-}
-
-/// Answers every request with rewards by the length of the reply, but breaks off each third one.
-fn flaky_judge() -> String {
-    use std::io::{BufRead, BufReader, Read, Write};
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for (number, stream) in listener.incoming().enumerate() {
-            let mut stream = stream.unwrap();
-            if number % 3 == 2 {
-                continue;
-            }
-            let mut reader = BufReader::new(&stream);
-            let mut length = 0;
-            loop {
-                let mut line = String::new();
-                reader.read_line(&mut line).unwrap();
-                if let Some(value) = line.to_lowercase().strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-                if line.trim().is_empty() {
-                    break;
-                }
-            }
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).unwrap();
-            let body: Value = serde_json::from_slice(&body).unwrap();
-            let samples = body["samples"].as_array().unwrap().iter();
-            let rewards = samples.map(|sample| sample["reply"].as_str().map_or(0, str::len));
-            let answer = serde_json::json!({"rewards": rewards.collect::<Vec<_>>()}).to_string();
-            let head = format!(
-                "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
-                answer.len()
-            );
-            stream.write_all(head.as_bytes()).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
-        }
-    });
-    url
-}
-
-#[test]
-fn a_judge_of_ones_own_may_fail_and_training_goes_on() {
-    let world = World::new();
-    train(&world.denoise("first", &["run.steps=2"]), Mode::Fresh);
-    let url = flaky_judge();
-    let overrides = [
-        format!("objective.rewards.chat=[{{grader={url:?}}}]"),
-        "objective.judges.endpoint={timeout=5.0, attempts=1, batch=4}".to_owned(),
-        "samples.every=4".to_owned(),
-    ];
-    let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
-    let config = world.unigrpo("rl", "first/model", &overrides);
-    train(&config, Mode::Fresh);
-    let lines = metrics(&config.run.out);
-    let seen = |name: &str| {
-        lines
-            .iter()
-            .filter_map(|line| line[name].as_f64())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(lines.len(), 7);
-    assert!(
-        seen("dropped_completions")
-            .iter()
-            .any(|share| *share > 0.0 && *share < 1.0)
-    );
-    assert!(!seen("reward/endpoint").is_empty());
-    assert!(seen("entropy").iter().all(|entropy| *entropy > 0.0));
-    assert!(seen("loss").iter().all(|loss| loss.is_finite()));
-    let sheet = std::fs::read_to_string(config.run.out.join("samples/step-00000004.txt")).unwrap();
-    assert!(
-        sheet.contains("rollout: ") && sheet.contains("dropped"),
-        "{sheet}"
-    );
-}
-
-#[test]
-fn paintings_are_judged_by_clip_and_by_pixels() {
-    let world = World::new();
-    train(&world.denoise("first", &["run.steps=2"]), Mode::Fresh);
-    let clip = tiny_clip::folder();
-    let overrides = [
-        "objective.rewards.paint=[{grader=\"clip\", weight=0.1}, {grader=\"drawing\"}]".to_owned(),
-        format!("objective.judges.clip={:?}", clip.path()),
-        "samples.every=3".to_owned(),
-        "run.steps=3".to_owned(),
-    ];
-    let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
-    let mut config = world.unigrpo("rl", "first/model", &overrides);
-    config.data.remove(0);
-    train(&config, Mode::Fresh);
-    let first = &metrics(&config.run.out)[0];
-    let number = |name: &str| first[name].as_f64().unwrap();
-    assert!(number("reward/clip") > 0.0 && number("reward/clip") < 100.0);
-    let reward = 0.1 * number("reward/clip") + number("reward/drawing");
-    assert!((number("reward_t2i") - reward).abs() < 1e-6);
-    assert_eq!(number("dropped_completions"), 0.0);
-    let samples = config.run.out.join("samples");
-    let sheet = std::fs::read_to_string(samples.join("step-00000003.txt")).unwrap();
-    assert!(
-        sheet.contains("circle\n  1.1  ") && sheet.contains(" (clip "),
-        "{sheet}"
-    );
-    assert!(sheet.contains("  3.6  "), "{sheet}");
-    assert!(samples.join("step-00000003-rollout.png").is_file());
-}
-
-#[test]
-fn a_run_stopped_within_a_group_goes_on_to_the_same_bits() {
-    let world = World::new();
-    let first = world.denoise("first", &["run.steps=2"]);
-    train(&first, Mode::Fresh);
-    // Groups last three steps; the stop is after the first or second of one.
-    for step in [1, 5] {
-        let name = |part: &str| format!("{part}{step}");
-        let whole = world.unigrpo(&name("whole"), "first/model", &[]);
-        let parts = world.unigrpo(&name("parts"), "first/model", &[]);
-        train(&whole, Mode::Fresh);
-        assert!(stopped_at(&parts, step).is_early);
-        train(&parts, Mode::Resume);
-        assert_eq!(metrics(&whole.run.out), metrics(&parts.run.out));
-    }
-    let one = world.unigrpo("one", "first/model", &["run.threads=1"]);
-    train(&one, Mode::Fresh);
-    assert_eq!(metrics(&one.run.out), metrics(&world.path("whole1")));
-    let lines = metrics(&one.run.out);
-    for name in [
-        "reward",
-        "reward_std",
-        "dead_groups",
-        "kl",
-        "clip_fraction",
-        "reward/plain",
-    ] {
-        assert!(
-            lines.iter().any(|line| line.get(name).is_some()),
-            "{name}: {lines:?}"
-        );
-    }
-}
-
-#[test]
-fn rewards_rise() {
-    let world = World::new();
-    let steps = [
-        "run.steps=200",
-        "lr.peak=1e-2",
-        "log.every=40",
-        "checkpoint.every=0",
-    ];
-    train(&world.denoise("first", &steps), Mode::Fresh);
-    let overrides = [
-        "run.steps=90",
-        "lr.peak=1e-3",
-        "log.every=15",
-        "checkpoint.every=0",
-        "objective.surrogate.kl=0.0",
-        "objective.temperature=1.0",
-    ];
-    let config = world.unigrpo("rl", "first/model", &overrides);
-    train(&config, Mode::Fresh);
-    let rewards: Vec<f64> = metrics(&config.run.out)
-        .iter()
-        .filter_map(|line| line["reward"].as_f64())
-        .collect();
-    let (first, last) = (rewards[0], rewards[rewards.len() - 1]);
-    assert!(last > first + 0.1, "{rewards:?}");
-}
-
-#[test]
-fn settings_that_make_no_sense_are_refused() {
-    let world = World::new();
-    train(&world.denoise("first", &["run.steps=1"]), Mode::Fresh);
-    for (setting, part) in [
-        ("objective.group=1", "objective.group"),
-        ("objective.updates=0", "objective.updates"),
-        ("batch.size={tokens=100}", "batch.size"),
-    ] {
-        let config = world.unigrpo("rl", "first/model", &[setting]);
-        let error = run(&config, options(Mode::Fresh), &Silent).unwrap_err();
-        assert!(error.to_string().contains(part), "{error}");
-    }
 }

@@ -1,0 +1,107 @@
+//! Which tokens of a completion are masked, so that its likelihood can be asked for.
+//!
+//! ```text
+//!                    question      answer, half of it masked      a second one of the group
+//!   own              what is 2+2   <think> ▒ + 2 ▒ 4 ▒ ▒ 4        ▒ 2 ▒ 2 = ▒ . ▒ 5
+//!   shared           what is 2+2   <think> ▒ + 2 ▒ 4 ▒ ▒ 4        <think> ▒ + 2 ▒ 5 ▒ ▒ 5
+//!   unwritten        what is 2+2   <think> 2 + 2 = ▒ ▒ ▒ ▒        <think> 2 + 2 = ▒ ▒ ▒ ▒
+//! ```
+
+use mmada_tensor::random::Stream;
+use mmada_tokens::{Sequence, SpanKind, Task};
+use serde::{Deserialize, Serialize};
+
+use super::rollout::Estimate;
+
+/// Where the completions of a group are masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Masks {
+    /// Each at places of its own.
+    #[default]
+    Own,
+    /// All at the same places. Advantages of a group add up to 0, so what its completions have in
+    /// common there cancels, and what is learnt is their difference.
+    Shared,
+    /// The same for pictures; of text the last tokens, those that a sampler which writes from left to
+    /// right has not written yet. A wrong result that stands twice is then never there to be copied.
+    Unwritten,
+}
+
+/// How completions are masked.
+#[derive(Debug, Clone, Copy)]
+pub struct Noising {
+    /// The mask's id.
+    pub mask: u32,
+    /// Where completions are masked.
+    pub masks: Masks,
+    /// Share of the prompt's tokens that is masked too and not scored; 0 but for diffu-GRPO.
+    pub prompt_rate: f32,
+    /// Masks after the end of a text, as while it is written.
+    pub ahead: usize,
+}
+
+impl Noising {
+    /// Masks a completion at `level` of `total`: that share of its tokens, one at least. Completions
+    /// that draw from equal streams are masked alike, as far as they are equally long.
+    pub fn noise(
+        &self,
+        sequence: &Sequence,
+        (level, total): (u32, u32),
+        stream: &mut Stream,
+    ) -> Estimate {
+        let scored = completion_of(sequence);
+        let is_text = matches!(sequence.task, Task::Chat | Task::Describe);
+        let share = f64::from(level) / f64::from(total.max(1));
+        let count = ((share * scored.len() as f64).round() as usize).clamp(1, scored.len().max(1));
+        let mut ids = sequence.ids.clone();
+        for position in sequence.positions(SpanKind::Prompt) {
+            if stream.uniform() < self.prompt_rate {
+                ids[position] = self.mask;
+            }
+        }
+        let positions = match self.masks {
+            Masks::Unwritten if is_text => scored[scored.len().saturating_sub(count)..].to_vec(),
+            Masks::Own | Masks::Shared | Masks::Unwritten => lowest(&scored, count, stream),
+        };
+        let targets = positions.iter().map(|&position| ids[position]).collect();
+        for &position in &positions {
+            ids[position] = self.mask;
+        }
+        if is_text {
+            ids.resize(ids.len() + self.ahead, self.mask);
+        }
+        Estimate {
+            ids,
+            positions,
+            targets,
+            old: Vec::new(),
+            reference: Vec::new(),
+            advantage: 0.0,
+        }
+    }
+}
+
+/// The positions that the policy wrote, in order; a picture that was asked about is none of them.
+fn completion_of(sequence: &Sequence) -> Vec<usize> {
+    let is_written = |kind: &SpanKind| *kind == SpanKind::Answer || sequence.task != Task::Describe;
+    let kinds = [SpanKind::Answer, SpanKind::Image].into_iter();
+    let written = kinds.filter(is_written);
+    let mut positions: Vec<usize> = written
+        .flat_map(|kind| sequence.positions(kind).collect::<Vec<_>>())
+        .collect();
+    positions.sort_unstable();
+    positions
+}
+
+/// The `count` positions that draw the lowest numbers, in order.
+fn lowest(positions: &[usize], count: usize, stream: &mut Stream) -> Vec<usize> {
+    let draws = positions
+        .iter()
+        .map(|&position| (stream.uniform(), position));
+    let mut draws: Vec<(f32, usize)> = draws.collect();
+    draws.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut chosen: Vec<usize> = draws.into_iter().take(count).map(|(_, p)| p).collect();
+    chosen.sort_unstable();
+    chosen
+}
