@@ -19,8 +19,8 @@ pub enum Precision {
     /// 24 bits: what the golden numbers are held against.
     #[default]
     F32,
-    /// 8 bits, rounded when they are multiplied. Several times as fast where the processor has tiles
-    /// (AMX); elsewhere the same numbers, up to the order of sums, at the speed of f32.
+    /// 8 bits, rounded when they are multiplied. Several times as fast where the processor multiplies
+    /// bf16 (AMX, AVX-512); elsewhere the same numbers, up to the order of sums, at the speed of f32.
     Bf16,
 }
 
