@@ -354,6 +354,14 @@ impl Projection {
         }
     }
 
+    /// The matrix, where nothing is learnt beside it.
+    pub(crate) fn plain(&self) -> Option<&Tensor> {
+        match self.change {
+            Some(_) => None,
+            None => Some(&self.weight),
+        }
+    }
+
     /// The matrix with the change in it, f32.
     ///
     /// # Shapes

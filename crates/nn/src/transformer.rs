@@ -316,14 +316,40 @@ impl Transformer {
         chosen: Option<&Chosen>,
     ) -> Result<Tensor> {
         let block = &self.blocks[index];
-        let heads = Heads {
+        let x = match (
+            chosen,
+            pass.memory,
+            layers::plain(&block.qkv, &block.attn_out),
+        ) {
+            (None, None, Some(([q, k, v], out))) => {
+                let norm = (&block.attn_norm, self.cfg.rms_norm_eps);
+                let looking = pass.looking(self.heads());
+                ops::self_attention(x, norm, [q, k, v, out], &looking)?
+            }
+            _ => self.self_attention(index, x, pass, chosen)?,
+        };
+        let norm = (&block.ff_norm, self.cfg.rms_norm_eps);
+        layers::feed_forward(&x, norm, &block.gate_up, &block.ff_out)
+    }
+
+    fn heads(&self) -> Heads {
+        Heads {
             query: self.cfg.n_heads,
             key_value: self.cfg.n_kv_heads,
-        };
-        let input = |x: &Tensor, gain: &Tensor| {
-            Input::new(x, gain, self.cfg.rms_norm_eps, self.packing.is_some())
-        };
-        let n = input(x, &block.attn_norm)?;
+        }
+    }
+
+    /// The first half of a block where it is more than [`ops::self_attention`].
+    fn self_attention(
+        &self,
+        index: usize,
+        x: &Tensor,
+        pass: &Pass,
+        chosen: Option<&Chosen>,
+    ) -> Result<Tensor> {
+        let (block, heads) = (&self.blocks[index], self.heads());
+        let (gain, eps) = (&block.attn_norm, self.cfg.rms_norm_eps);
+        let n = Input::new(x, gain, eps, self.packing.is_some())?;
         let (q, k, v) = match chosen {
             None => {
                 let [q, k, v] = block.qkv.forward(&n, 0)?;
@@ -357,8 +383,7 @@ impl Transformer {
         };
         let q = angles.turn(&q, heads.query)?;
         let mixed = ops::attention(&q, &k, &v, heads, segments)?;
-        let x = block.attn_out.add_to(&n.x, &mixed)?;
-        layers::feed_forward(&input(&x, &block.ff_norm)?, &block.gate_up, &block.ff_out)
+        block.attn_out.add_to(&n.x, &mixed)
     }
 
     fn norm(&self, x: &Tensor, weight: &Tensor) -> Result<Tensor> {

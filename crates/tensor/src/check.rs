@@ -52,14 +52,43 @@ pub(crate) fn group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, groups: usi
     Ok(())
 }
 
+pub(crate) fn norm(x: &Tensor, gain: &Tensor) -> Result<()> {
+    let (_, d) = x.dims2()?;
+    if gain.dims() == [d] && d > 0 {
+        return Ok(());
+    }
+    Err(Error::shape(
+        "rms_norm weight",
+        format!("[{d}], not empty"),
+        format!("{:?}", gain.dims()),
+    ))
+}
+
+/// `x` is the shape of what is turned.
+pub(crate) fn rotary(x: (usize, usize), angles: [&Tensor; 2], heads: usize) -> Result<()> {
+    let (r, width) = x;
+    if heads == 0 || width == 0 || width % (2 * heads) != 0 {
+        let expected = format!("[r, a multiple of 2·{heads}]");
+        return Err(Error::shape(
+            "rotary x",
+            expected,
+            format!("[{r}, {width}]"),
+        ));
+    }
+    for angles in angles {
+        same_shape("rotary cos and sin", angles, &[r, width / heads / 2])?;
+    }
+    Ok(())
+}
+
+/// `q` is the shape of the queries, `k` that of the keys and of the values.
 pub(crate) fn attention(
-    q: &Tensor,
-    k: &Tensor,
-    v: &Tensor,
+    q: (usize, usize),
+    k: (usize, usize),
     heads: Heads,
     segments: &[Segment],
 ) -> Result<()> {
-    let ((query_rows, width), (key_rows, key_width)) = (q.dims2()?, k.dims2()?);
+    let ((query_rows, width), (key_rows, key_width)) = (q, k);
     let Heads { query, key_value } = heads;
     if key_value == 0 || query == 0 || query % key_value != 0 {
         return Err(Error::shape(
@@ -70,15 +99,8 @@ pub(crate) fn attention(
     }
     if width == 0 || width % query != 0 || key_width * query != width * key_value {
         let expected = format!("q [rq, {query}·c] and k [rk, {key_value}·c]");
-        let got = format!("{:?} and {:?}", q.dims(), k.dims());
+        let got = format!("{q:?} and {k:?}");
         return Err(Error::shape("attention widths", expected, got));
-    }
-    if v.dims() != k.dims() {
-        return Err(Error::shape(
-            "attention v",
-            format!("{:?}", k.dims()),
-            format!("{:?}", v.dims()),
-        ));
     }
     let mut covered = 0;
     for segment in segments {

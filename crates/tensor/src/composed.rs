@@ -6,7 +6,7 @@
 use candle_core::{D, DType, Tensor};
 
 use crate::Result;
-use crate::ops::{AdamwStep, Heads};
+use crate::ops::{AdamwStep, Heads, Looking};
 use crate::packed::Segment;
 
 /// `x · wᵀ`; see [`crate::ops::linear`].
@@ -106,6 +106,31 @@ pub fn attention(
         return Ok(q.zeros_like()?);
     }
     Ok(Tensor::cat(&outputs, 0)?)
+}
+
+/// See [`crate::ops::feed_forward`].
+pub fn feed_forward(x: &Tensor, norm: (&Tensor, f64), weights: [&Tensor; 3]) -> Result<Tensor> {
+    let ((gain, eps), [gate, up, out]) = (norm, weights);
+    let hidden = gated_linear(&rms_norm(x, gain, eps)?, gate, up)?;
+    add_linear(x, &hidden, out)
+}
+
+/// See [`crate::ops::self_attention`].
+pub fn self_attention(
+    x: &Tensor,
+    norm: (&Tensor, f64),
+    weights: [&Tensor; 4],
+    looking: &Looking<'_>,
+) -> Result<Tensor> {
+    let ((gain, eps), [q, k, v, out]) = (norm, weights);
+    let Looking {
+        heads, cos, sin, ..
+    } = *looking;
+    let n = rms_norm(x, gain, eps)?;
+    let q = rotary(&linear(&n, q)?, cos, sin, heads.query)?;
+    let k = rotary(&linear(&n, k)?, cos, sin, heads.key_value)?;
+    let mixed = attention(&q, &k, &linear(&n, v)?, heads, looking.segments)?;
+    add_linear(x, &mixed, out)
 }
 
 /// See [`crate::ops::nll`].

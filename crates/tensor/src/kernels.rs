@@ -11,6 +11,7 @@
 pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod halves;
 pub(crate) mod linear;
 pub(crate) mod loss;
 pub(crate) mod math;

@@ -21,6 +21,7 @@ pub mod cpu;
 pub mod error;
 mod gemm;
 mod kernels;
+mod leave;
 pub mod ops;
 pub mod packed;
 pub mod packed_linear;

@@ -1,6 +1,8 @@
 //! The operations networks are made of. Letters: r rows, d width, h heads, c width of one head,
 //! m hidden width of the feed-forward part, v vocabulary.
 
+mod halves;
+
 use candle_core::Tensor;
 
 use crate::check;
@@ -15,9 +17,11 @@ use crate::kernels::memory::PutRows;
 use crate::kernels::norm::{GroupNorm, RmsNorm, Then};
 use crate::kernels::optimizer::{Blend, Moment, UpdateMoment, UpdateParam};
 use crate::kernels::picture::{PadBottomRight, UpsampleNearest2};
-use crate::kernels::rotary::{Rotary, Turn};
+use crate::kernels::rotary::Rotary;
 use crate::packed::Segment;
 use crate::{Error, Precision, Result};
+
+pub use halves::{Looking, feed_forward, self_attention};
 
 /// How many attention heads look, and how many are looked at (fewer in grouped-query attention).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,14 +86,7 @@ pub fn gated_linear(x: &Tensor, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// # Shapes
 /// x `[r, d]`, weight `[d]`, result `[r, d]`.
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let (_, d) = x.dims2()?;
-    if weight.dims() != [d] || d == 0 {
-        return Err(Error::shape(
-            "rms_norm weight",
-            format!("[{d}], not empty"),
-            format!("{:?}", weight.dims()),
-        ));
-    }
+    check::norm(x, weight)?;
     if !kernels::fit(&[x, weight]) {
         return composed::rms_norm(x, weight, eps);
     }
@@ -114,25 +111,7 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 /// # Shapes
 /// x `[r, heads·c]`, cos and sin `[r, c/2]` (f32, constants), result like x.
 pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, heads: usize) -> Result<Tensor> {
-    let (r, width) = x.dims2()?;
-    if heads == 0 || width == 0 || width % (2 * heads) != 0 {
-        let expected = format!("[r, a multiple of 2·{heads}]");
-        return Err(Error::shape(
-            "rotary x",
-            expected,
-            format!("{:?}", x.dims()),
-        ));
-    }
-    for angles in [cos, sin] {
-        if angles.dims() != [r, width / heads / 2] {
-            let expected = format!("[{r}, {}]", width / heads / 2);
-            return Err(Error::shape(
-                "rotary cos and sin",
-                expected,
-                format!("{:?}", angles.dims()),
-            ));
-        }
-    }
+    check::rotary(x.dims2()?, [cos, sin], heads)?;
     if !kernels::fit(&[x, cos, sin]) {
         return composed::rotary(x, cos, sin, heads);
     }
@@ -140,7 +119,6 @@ pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, heads: usize) -> Result<Te
         cos: cos.detach().contiguous()?,
         sin: sin.detach().contiguous()?,
         heads,
-        turn: Turn::Forward,
     };
     Ok(x.contiguous()?.apply_op1(op)?)
 }
@@ -156,7 +134,8 @@ pub fn attention(
     heads: Heads,
     segments: &[Segment],
 ) -> Result<Tensor> {
-    check::attention(q, k, v, heads, segments)?;
+    check::attention(q.dims2()?, k.dims2()?, heads, segments)?;
+    check::same_shape("attention v", v, k.dims())?;
     if !kernels::fit(&[q, k, v]) {
         return composed::attention(q, k, v, heads, segments);
     }

@@ -4,10 +4,9 @@
 //! ```text
 //!   forward    x ──f──▶ y                     kept: x and y; f's own graph is dropped at once
 //!   backward   x ──f──▶ y, with a graph ──▶ gradients of x and of f's variables; dropped again
-//!
-//!   0 ──▶ variable ──▶ variable ──▶ … ──▶ y   one number, along which the gradients of f's variables
-//!                                             leave: an operation has three inputs at most
 //! ```
+//!
+//! The gradients of f's variables leave along a way of their own: see `leave.rs`.
 //!
 //! Forward, backward and the order of every sum are those of the plain graph, so losses and gradients
 //! are the same bits. What it costs is one more forward pass.
@@ -15,8 +14,9 @@
 use std::cell::RefCell;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use candle_core::{CpuStorage, CustomOp2, DType, Layout, Shape, Storage, Tensor, Var};
+use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Storage, Tensor, Var};
 
+use crate::leave::{self, Slots};
 use crate::{Error, Precision, Result};
 
 /// Takes a variable and its gradient.
@@ -85,12 +85,7 @@ pub fn block(
         return f(x);
     }
     let (y, variables) = without_graph(&f, x)?;
-    let gradients = Slots::new(variables.len());
-    let mut way = Tensor::zeros(1, DType::F32, x.device())?;
-    for (index, variable) in variables.iter().enumerate() {
-        let gradients = gradients.clone();
-        way = way.apply_op2(variable, Leave { gradients, index })?;
-    }
+    let (way, gradients) = leave::way(&variables)?;
     let op = Recompute {
         f,
         y: Mutex::new(Some(y)),
@@ -111,24 +106,6 @@ fn without_graph(
     let nodes = y.sorted_nodes().into_iter();
     let variables = nodes.filter(|node| node.is_variable()).cloned().collect();
     Ok((y.detach().contiguous()?, variables))
-}
-
-/// The gradients of a block's variables, from when they are computed to when they leave.
-#[derive(Clone)]
-struct Slots(Arc<Mutex<Vec<Option<Tensor>>>>);
-
-impl Slots {
-    fn new(len: usize) -> Self {
-        Self(Arc::new(Mutex::new(vec![None; len])))
-    }
-
-    fn put(&self, index: usize, gradient: Option<Tensor>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)[index] = gradient;
-    }
-
-    fn take(&self, index: usize) -> Option<Tensor> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)[index].take()
-    }
 }
 
 /// x and the way of the variables' gradients to `f(x)`.
@@ -202,37 +179,5 @@ impl<F: Fn(&Tensor) -> Result<Tensor>> CustomOp2 for Recompute<F> {
             other => candle_core::Error::wrap(other),
         })?;
         Ok((gradient, Some(way.zeros_like()?)))
-    }
-}
-
-/// Hands a variable its gradient, and passes on one number that means nothing.
-struct Leave {
-    gradients: Slots,
-    index: usize,
-}
-
-impl CustomOp2 for Leave {
-    fn name(&self) -> &'static str {
-        "leave"
-    }
-
-    fn cpu_fwd(
-        &self,
-        _: &CpuStorage,
-        _: &Layout,
-        _: &CpuStorage,
-        _: &Layout,
-    ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok((CpuStorage::F32(vec![0.0]), Shape::from(1)))
-    }
-
-    fn bwd(
-        &self,
-        _: &Tensor,
-        _: &Tensor,
-        _: &Tensor,
-        grad: &Tensor,
-    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(grad.clone()), self.gradients.take(self.index)))
     }
 }

@@ -62,17 +62,46 @@ impl<const N: usize> Layers<N> {
     }
 }
 
+/// The matrices of layers that are apart, and the one of a layer behind them, if none is adapted.
+pub(super) fn plain<'l, const N: usize>(
+    layers: &'l Layers<N>,
+    out: &'l Layers<1>,
+) -> Option<([&'l Tensor; N], &'l Tensor)> {
+    let (Layers::Apart(layers), Layers::Apart([out])) = (layers, out) else {
+        return None;
+    };
+    let weights: Vec<&Tensor> = layers
+        .iter()
+        .map(Projection::plain)
+        .collect::<Option<_>>()?;
+    Some((weights.try_into().ok()?, out.plain()?))
+}
+
 /// `x + out(silu(gate n) · up n)`, where n is the input normalised.
 ///
 /// # Shapes
-/// The input and the result `[rows, d]`.
-pub(super) fn feed_forward(x: &Input, gate_up: &Layers<2>, out: &Layers<1>) -> Result<Tensor> {
+/// The input and the result `[rows, d]`; the norm is a gain `[d]` and its epsilon.
+pub(super) fn feed_forward(
+    x: &Tensor,
+    norm: (&Tensor, f64),
+    gate_up: &Layers<2>,
+    out: &Layers<1>,
+) -> Result<Tensor> {
+    if let Some(([gate, up], out)) = plain(gate_up, out) {
+        return Ok(ops::feed_forward(x, norm, [gate, up, out])?);
+    }
     match (gate_up, out) {
         (Layers::Packed(gate_up), Layers::Packed(out)) => {
-            Ok(PackedLinear::feed_forward(&x.due(), gate_up, out)?)
+            let norm = Some(norm);
+            Ok(PackedLinear::feed_forward(
+                &Normed { x, norm },
+                gate_up,
+                out,
+            )?)
         }
         (Layers::Apart([gate, up]), _) => {
-            out.add_to(&x.x, &Projection::gated(gate, up, &x.normed()?)?)
+            let n = ops::rms_norm(x, norm.0, norm.1)?;
+            out.add_to(x, &Projection::gated(gate, up, &n)?)
         }
         (Layers::Packed(_), Layers::Apart(_)) => Err(Error::input(
             "feed-forward layers",

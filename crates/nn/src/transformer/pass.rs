@@ -1,6 +1,7 @@
 //! What the blocks of one forward share: angles of the rows, who attends to whom, and what is kept.
 
-use mmada_tensor::{Device, Rows, Segment, Tensor, ops};
+use mmada_tensor::ops::{self, Heads, Looking};
+use mmada_tensor::{Device, Rows, Segment, Tensor};
 
 use crate::{Cache, Config, Error, Result};
 
@@ -72,6 +73,16 @@ impl Pass<'_> {
                 segments: self.segments.clone(),
                 memory: None,
             }),
+        }
+    }
+
+    /// How all rows look at each other.
+    pub(super) fn looking(&self, heads: Heads) -> Looking<'_> {
+        Looking {
+            heads,
+            cos: &self.angles.cos,
+            sin: &self.angles.sin,
+            segments: &self.segments,
         }
     }
 

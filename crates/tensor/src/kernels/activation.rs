@@ -5,10 +5,11 @@ use std::sync::OnceLock;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 
+use super::linear::{gradient_of_input, gradient_of_weight};
 use super::math::{multiversion, sigmoid};
 use super::{PIECE, for_each_pair, for_each_piece, output, slice, view, zeros};
 use crate::Precision;
-use crate::gemm::{Into, Matrix, Workers, product, product_into};
+use crate::gemm::{Matrix, product};
 
 /// gate and up of one shape, result alike.
 pub(crate) struct Swiglu;
@@ -36,7 +37,7 @@ multiversion! {
 }
 
 /// `silu(gate) · up`.
-fn activate(gate: &[f32], up: &[f32]) -> Vec<f32> {
+pub(super) fn activate(gate: &[f32], up: &[f32]) -> Vec<f32> {
     let mut out = zeros(gate.len());
     for_each_piece(&mut out, PIECE, |start, out| {
         let range = start..start + out.len();
@@ -46,7 +47,7 @@ fn activate(gate: &[f32], up: &[f32]) -> Vec<f32> {
 }
 
 /// The gradients of gate and up.
-fn gradients(gate: &[f32], up: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
+pub(super) fn gradients(gate: &[f32], up: &[f32], grad: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let (mut dgate, mut dup) = (zeros(gate.len()), zeros(gate.len()));
     for_each_pair(&mut dgate, &mut dup, PIECE, |start, dgate, dup| {
         let range = start..start + dgate.len();
@@ -150,31 +151,17 @@ impl CustomOp3 for GatedLinear {
         };
         let (dgates, dups) = gradients(gates, ups, &view(&grad)?);
         let (dgates, dups) = (Matrix::new(&dgates, r, m), Matrix::new(&dups, r, m));
-        let mut results = (None, None, None);
-        if x.track_op() {
-            let (gate, up) = (view(gate)?, view(up)?);
-            let mut dx = product(self.precision, dgates, Matrix::new(&gate, m, d));
-            let up = Matrix::new(&up, m, d);
-            product_into(
-                self.precision,
-                1.0,
-                (dups, up),
-                Into::Add,
-                &mut dx,
-                Workers::Pool,
-            );
-            results.0 = Some(Tensor::from_vec(dx, (r, d), x.device())?);
-        }
+        let dx = match x.track_op() {
+            true => {
+                let dx = gradient_of_input(self.precision, &[(dgates, gate), (dups, up)])?;
+                Some(Tensor::from_vec(dx, (r, d), x.device())?)
+            }
+            false => None,
+        };
         let xs = view(x)?;
         let xs = Matrix::new(&xs, r, d);
-        if gate.track_op() {
-            let dgate = product(self.precision, dgates.t(), xs);
-            results.1 = Some(Tensor::from_vec(dgate, (m, d), x.device())?);
-        }
-        if up.track_op() {
-            let dup = product(self.precision, dups.t(), xs);
-            results.2 = Some(Tensor::from_vec(dup, (m, d), x.device())?);
-        }
-        Ok(results)
+        let dgate = gradient_of_weight(self.precision, dgates, xs, gate)?;
+        let dup = gradient_of_weight(self.precision, dups, xs, up)?;
+        Ok((dx, dgate, dup))
     }
 }

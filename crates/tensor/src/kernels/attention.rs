@@ -37,7 +37,7 @@ pub(crate) struct Attention {
 
 /// Row widths and the scale.
 #[derive(Clone, Copy)]
-struct Geometry {
+pub(super) struct Geometry {
     precision: Precision,
     c: usize,
     query_width: usize,
@@ -78,7 +78,7 @@ multiversion! {
 }
 
 impl Attention {
-    fn geometry(&self, query_width: usize, key_width: usize) -> Geometry {
+    pub(super) fn geometry(&self, query_width: usize, key_width: usize) -> Geometry {
         let c = query_width / self.heads.query;
         Geometry {
             precision: self.precision,
@@ -94,7 +94,7 @@ impl Attention {
         self.heads.query / self.heads.key_value
     }
 
-    fn forward(&self, q: &[f32], k: &[f32], v: &[f32], g: Geometry) -> Vec<f32> {
+    pub(super) fn forward(&self, q: &[f32], k: &[f32], v: &[f32], g: Geometry) -> Vec<f32> {
         let mut out = zeros(q.len());
         let shared = Shared::new(&mut out);
         if has_attention(self.precision) {
@@ -188,7 +188,7 @@ impl Attention {
         }
     }
 
-    fn backward(&self, given: &Given<'_>, g: Geometry) -> Gradients {
+    pub(super) fn backward(&self, given: &Given<'_>, g: Geometry) -> Gradients {
         let mut grads = Gradients {
             dq: zeros(given.q.len()),
             dk: zeros(given.k.len()),
@@ -226,19 +226,19 @@ impl Attention {
 }
 
 /// What the backward pass reads.
-struct Given<'a> {
-    q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
-    out: &'a [f32],
-    grad: &'a [f32],
+pub(super) struct Given<'a> {
+    pub(super) q: &'a [f32],
+    pub(super) k: &'a [f32],
+    pub(super) v: &'a [f32],
+    pub(super) out: &'a [f32],
+    pub(super) grad: &'a [f32],
 }
 
 /// The gradients of q, k and v.
-struct Gradients {
-    dq: Vec<f32>,
-    dk: Vec<f32>,
-    dv: Vec<f32>,
+pub(super) struct Gradients {
+    pub(super) dq: Vec<f32>,
+    pub(super) dk: Vec<f32>,
+    pub(super) dv: Vec<f32>,
 }
 
 /// A tile of queries of one head, within its segment.

@@ -88,23 +88,58 @@ fn gradients(
     grad: &Tensor,
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let (r, width_in) = x.dims2()?;
-    let (width_out, _) = weight.dims2()?;
     let grad = view(grad)?;
-    let grad = Matrix::new(&grad, r, width_out);
-    let mut results = (None, None);
-    if x.track_op() {
+    let grad = Matrix::new(&grad, r, weight.dim(0)?);
+    let dx = match x.track_op() {
+        true => {
+            let dx = gradient_of_input(precision, &[(grad, weight)])?;
+            Some(Tensor::from_vec(dx, (r, width_in), x.device())?)
+        }
+        false => None,
+    };
+    let x = view(x)?;
+    let dweight = gradient_of_weight(precision, grad, Matrix::new(&x, r, width_in), weight)?;
+    Ok((dx, dweight))
+}
+
+/// `x · weightᵀ`.
+pub(super) fn forward(precision: Precision, x: Matrix<'_>, weight: &Tensor) -> Result<Vec<f32>> {
+    let (width_out, width_in) = weight.dims2()?;
+    let weight = view(weight)?;
+    let weight = Matrix::new(&weight, width_out, width_in);
+    Ok(product(precision, x, weight.t()))
+}
+
+/// The gradient of what some layers share as their input, from those of their outputs, added in order.
+pub(super) fn gradient_of_input(
+    precision: Precision,
+    layers: &[(Matrix<'_>, &Tensor)],
+) -> Result<Vec<f32>> {
+    let mut dx = Vec::new();
+    for (index, (grad, weight)) in layers.iter().enumerate() {
+        let (width_out, width_in) = weight.dims2()?;
         let weight = view(weight)?;
-        let dx = product(precision, grad, Matrix::new(&weight, width_out, width_in));
-        results.0 = Some(Tensor::from_vec(dx, (r, width_in), x.device())?);
+        let weight = Matrix::new(&weight, width_out, width_in);
+        if index == 0 {
+            dx = product(precision, *grad, weight);
+        } else {
+            let pair = (*grad, weight);
+            product_into(precision, 1.0, pair, Into::Add, &mut dx, Workers::Pool);
+        }
     }
-    if weight.track_op() {
-        let x = view(x)?;
-        let dweight = product(precision, grad.t(), Matrix::new(&x, r, width_in));
-        results.1 = Some(Tensor::from_vec(
-            dweight,
-            (width_out, width_in),
-            weight.device(),
-        )?);
+    Ok(dx)
+}
+
+/// The gradient of a layer's weight, unless that is frozen.
+pub(super) fn gradient_of_weight(
+    precision: Precision,
+    grad: Matrix<'_>,
+    x: Matrix<'_>,
+    weight: &Tensor,
+) -> Result<Option<Tensor>> {
+    if !weight.track_op() {
+        return Ok(None);
     }
-    Ok(results)
+    let dweight = product(precision, grad.t(), x);
+    Tensor::from_vec(dweight, weight.shape(), weight.device()).map(Some)
 }

@@ -28,6 +28,7 @@ multiversion! {
 }
 
 multiversion! {
+    /// Adds to both gradients.
     fn rms_row_backward(
         x: &[f32],
         weight: &[f32],
@@ -42,11 +43,50 @@ multiversion! {
         let pull = (inverse * inverse * inverse * along / width) as f32;
         let inverse = inverse as f32;
         for (((dx, &x), &w), &g) in dx.iter_mut().zip(x).zip(weight).zip(grad) {
-            *dx = g * w * inverse - x * pull;
+            *dx += g * w * inverse - x * pull;
         }
         for ((dw, &x), &g) in dweight.iter_mut().zip(x).zip(grad) {
             *dw += g * (x * inverse);
         }
+    }
+}
+
+impl RmsNorm {
+    /// The normalised rows.
+    pub(super) fn forward(&self, x: &[f32], weight: &[f32]) -> Vec<f32> {
+        let d = weight.len();
+        let mut out = zeros(x.len());
+        for_each_piece(&mut out, (PIECE / d).max(1) * d, |start, out| {
+            for (x, out) in x[start..].chunks_exact(d).zip(out.chunks_exact_mut(d)) {
+                rms_row(x, weight, self.eps, out);
+            }
+        });
+        out
+    }
+
+    /// Adds the gradient of x to `dx`; returns that of the weight.
+    pub(super) fn backward(
+        &self,
+        x: &[f32],
+        weight: &[f32],
+        grad: &[f32],
+        dx: &mut [f32],
+    ) -> Vec<f32> {
+        let d = weight.len();
+        let piece = (PIECE / d).max(1) * d;
+        let partials: Vec<Vec<f32>> = dx
+            .par_chunks_mut(piece)
+            .zip(x.par_chunks(piece).zip(grad.par_chunks(piece)))
+            .map(|(dx, (x, grad))| {
+                let mut dweight = vec![0f32; d];
+                let rows = x.chunks_exact(d).zip(grad.chunks_exact(d));
+                for (dx, (x, grad)) in dx.chunks_exact_mut(d).zip(rows) {
+                    rms_row_backward(x, weight, grad, self.eps, dx, &mut dweight);
+                }
+                dweight
+            })
+            .collect();
+        sum_in_order(partials, d)
     }
 }
 
@@ -63,14 +103,7 @@ impl CustomOp2 for RmsNorm {
         weight_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (x, weight) = (slice(x, x_layout)?, slice(weight, weight_layout)?);
-        let d = weight.len();
-        let mut out = zeros(x.len());
-        for_each_piece(&mut out, (PIECE / d).max(1) * d, |start, out| {
-            for (x, out) in x[start..].chunks_exact(d).zip(out.chunks_exact_mut(d)) {
-                rms_row(x, weight, self.eps, out);
-            }
-        });
-        output(out, x_layout.shape())
+        output(self.forward(x, weight), x_layout.shape())
     }
 
     fn bwd(
@@ -81,24 +114,9 @@ impl CustomOp2 for RmsNorm {
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>)> {
         let grad = grad.contiguous()?;
-        let (xs, weights, grads) = (view(x)?, view(weight)?, view(&grad)?);
-        let (xs, weights, grads): (&[f32], &[f32], &[f32]) = (&xs, &weights, &grads);
-        let d = weights.len();
-        let piece = (PIECE / d).max(1) * d;
+        let (xs, weights) = (view(x)?, view(weight)?);
         let mut dx = zeros(xs.len());
-        let partials: Vec<Vec<f32>> = dx
-            .par_chunks_mut(piece)
-            .zip(xs.par_chunks(piece).zip(grads.par_chunks(piece)))
-            .map(|(dx, (x, grad))| {
-                let mut dweight = vec![0f32; d];
-                let rows = x.chunks_exact(d).zip(grad.chunks_exact(d));
-                for (dx, (x, grad)) in dx.chunks_exact_mut(d).zip(rows) {
-                    rms_row_backward(x, weights, grad, self.eps, dx, &mut dweight);
-                }
-                dweight
-            })
-            .collect();
-        let dweight = sum_in_order(partials, d);
+        let dweight = self.backward(&xs, &weights, &view(&grad)?, &mut dx);
         let dx = Tensor::from_vec(dx, x.shape(), x.device())?;
         let dweight = Tensor::from_vec(dweight, weight.shape(), weight.device())?;
         Ok((Some(dx), Some(dweight)))

@@ -1,6 +1,6 @@
 //! Results are the same bits whatever the number of threads.
 
-use mmada_tensor::ops::{self, AdamwStep, Heads};
+use mmada_tensor::ops::{self, AdamwStep, Heads, Looking};
 use mmada_tensor::{Normed, PackedLinear, Packing, Precision, Result, Rows, Tensor};
 
 use crate::support::{normal, numbers, run};
@@ -78,6 +78,38 @@ fn layers_do_not_depend_on_threads() {
         &[normal(1, &[700, 32]), normal(2, &[5000, 32])],
         &|t| ops::nll(&t[0], &t[1], &targets),
     );
+}
+
+#[test]
+fn halves_of_blocks_do_not_depend_on_threads() {
+    let rows = Rows::pack([vec![0u32; 90], vec![0; 1], vec![0; 300]]);
+    let angles = normal(9, &[391, 8]);
+    let looking = Looking {
+        heads: Heads {
+            query: 4,
+            key_value: 2,
+        },
+        cos: &angles,
+        sin: &angles,
+        segments: &rows.segments(),
+    };
+    let inputs = |weights: &[[usize; 2]]| -> Vec<Tensor> {
+        let weights = (3..).zip(weights).map(|(seed, shape)| normal(seed, shape));
+        let rows = [normal(1, &[391, 96]), normal(2, &[96])];
+        rows.into_iter().chain(weights).collect()
+    };
+    let gated = inputs(&[[700, 96], [700, 96], [96, 700]]);
+    let attending = inputs(&[[64, 96], [32, 96], [32, 96], [96, 64]]);
+    for precision in [Precision::F32, Precision::Bf16] {
+        check_op("feed_forward", &gated, &|t| {
+            let weights = [&t[2], &t[3], &t[4]];
+            precision.scope(|| ops::feed_forward(&t[0], (&t[1], 1e-5), weights))
+        });
+        check_op("self_attention", &attending, &|t| {
+            let weights = [&t[2], &t[3], &t[4], &t[5]];
+            precision.scope(|| ops::self_attention(&t[0], (&t[1], 1e-5), weights, &looking))
+        });
+    }
 }
 
 #[test]
