@@ -95,7 +95,7 @@ impl Preset {
                 "Exact forwards; text is drafted boldly, verified, and taken back where doubted"
             }
             Self::Fast => {
-                "What costs no point of the embedded model's scores: text commits all it is 98 % sure \
+                "About a point of the embedded model's scores at most: text commits all it is 98 % sure \
                  of, pictures remember rows"
             }
             Self::Turbo => "As fast as the rules go; expect to lose quality",

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use crate::{Error, Result};
@@ -99,19 +100,28 @@ const FIXED_WORDS: [(&str, &str); 3] = [
 /// Published configs have a few kilobytes.
 const MAX_BYTES: u64 = 1_000_000;
 
+/// The text of a config file, which is bounded before it is read.
+fn read_text(path: &Path) -> Result<String> {
+    let mut text = String::new();
+    let file = File::open(path).map_err(Error::io(path, "open"))?;
+    let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);
+    read.map_err(Error::io(path, "read"))?;
+    if text.len() as u64 > MAX_BYTES {
+        let expected = format!("a file of at most {MAX_BYTES} bytes");
+        return Err(Error::config("", expected, "more"));
+    }
+    Ok(text)
+}
+
+/// Reads the sizes in a config file, called `what` where they are none.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T> {
+    serde_json::from_str(&read_text(path)?).map_err(|problem| Error::config(what, "sizes", problem))
+}
+
 impl Config {
     /// Reads `config.json` of a model folder.
     pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join("config.json");
-        let mut text = String::new();
-        let file = File::open(&path).map_err(Error::io(&path, "open"))?;
-        let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);
-        read.map_err(Error::io(&path, "read"))?;
-        if text.len() as u64 > MAX_BYTES {
-            let expected = format!("a file of at most {MAX_BYTES} bytes");
-            return Err(Error::config("", expected, "more"));
-        }
-        Self::parse(&text)
+        Self::parse(&read_text(&dir.join("config.json"))?)
     }
 
     /// Reads the text of a `config.json`.

@@ -62,10 +62,7 @@ impl MedConfig {
     /// # Errors
     /// When it cannot be read, or a size makes no sense.
     pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join("med_config.json");
-        let text = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
-        let cfg: Self = serde_json::from_slice(&text)
-            .map_err(|problem| Error::config("med_config.json", "sizes", problem))?;
+        let cfg: Self = crate::config::read(&dir.join("med_config.json"), "med_config.json")?;
         cfg.check()?;
         Ok(cfg)
     }

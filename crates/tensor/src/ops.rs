@@ -400,7 +400,7 @@ pub fn sum_of_squares(x: &Tensor) -> Result<f64> {
 /// distribution, in two passes of f32. Logits of minus infinity become 0; infinity and NaN come
 /// back in the results.
 pub fn exponentials(row: &mut [f32]) -> (f32, f64) {
-    kernels::math::exponentials(row, 1.0)
+    kernels::math::exponentials(row)
 }
 
 fn fused_group_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, op: GroupNorm) -> Result<Tensor> {

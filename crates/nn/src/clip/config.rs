@@ -116,10 +116,7 @@ impl ClipConfig {
     /// # Errors
     /// When it cannot be read, or a size is 0 or larger than any CLIP's.
     pub fn load(dir: &Path) -> Result<Self> {
-        let path = dir.join("config.json");
-        let text = std::fs::read(&path).map_err(Error::io(&path, "read"))?;
-        let cfg: Self = serde_json::from_slice(&text)
-            .map_err(|problem| Error::config("CLIP's config.json", "sizes", problem))?;
+        let cfg: Self = crate::config::read(&dir.join("config.json"), "CLIP's config.json")?;
         cfg.check()?;
         Ok(cfg)
     }

@@ -158,11 +158,11 @@ multiversion! {
 }
 
 multiversion! {
-    /// Turns a row into `exp((x - largest) · scale)`; returns the largest and the sum.
-    pub(crate) fn exponentials(row: &mut [f32], scale: f32) -> (f32, f64) {
+    /// Turns a row into `exp(x - largest)`; returns the largest and the sum.
+    pub(crate) fn exponentials(row: &mut [f32]) -> (f32, f64) {
         let largest = max_of(row);
         for x in row.iter_mut() {
-            *x = exp::<FMA>((*x - largest) * scale);
+            *x = exp::<FMA>(*x - largest);
         }
         (largest, sum_of([&*row], |[x]| x))
     }
