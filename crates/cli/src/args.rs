@@ -424,9 +424,11 @@ pub(crate) enum EvalTask {
     Reconstruction,
     /// Captions of pictures.
     Caption,
+    /// Group and subgroup of what pictures show.
+    Kind,
     /// Questions about pictures.
     Vqa,
-    /// Painted shapes, judged on pixels.
+    /// Paintings: shapes judged on pixels, anything else by the nearest training picture.
     Paint,
     /// Worded sums, exact answer and format.
     Reasoning,

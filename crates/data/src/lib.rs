@@ -6,12 +6,14 @@
 //! pack folders ─▶ evaluation items         └─ image: encoded bytes ─▶ Picture (pixels)
 //! ```
 
+pub mod augment;
 pub mod error;
 pub mod example;
 pub mod files;
 pub mod images;
 pub mod mixture;
 pub mod packs;
+pub mod part;
 pub mod picture;
 pub mod readers;
 pub mod record;
@@ -19,11 +21,13 @@ pub mod source;
 pub mod template;
 pub mod view;
 
+pub use augment::Augment;
 pub use error::DataError;
 pub use example::{Example, Message};
 pub use images::{ImageStore, Stores};
 pub use mixture::{Mixture, MixtureState};
 pub use packs::Pack;
+pub use part::Part;
 pub use record::{ImageBytes, ImageRef, Record, Skipped};
 pub use source::{Source, SourceConfig, SourceKind, SourceState};
 pub use template::Template;

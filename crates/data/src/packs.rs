@@ -18,16 +18,21 @@ use std::path::{Path, PathBuf};
 use mmada_tokens::Task;
 
 pub use items::{
-    AnswerKind, CaptionItem, Items, PaintItem, QuestionItem, ReasoningItem, ReconstructionItem,
+    AnswerKind, CaptionItem, Items, KindItem, PaintItem, QuestionItem, ReasoningItem,
+    ReconstructionItem,
 };
 
 use crate::error::DataError;
+use crate::part::{self, Part};
 use crate::source::{SourceConfig, SourceKind};
 use crate::template::Template;
 use crate::view::View;
 
 /// The question under which packs ask for a caption, in training and evaluation.
 pub const CAPTION_PROMPT: &str = "Describe the picture.";
+
+/// The question under which packs ask for group and subgroup, which are answered `GROUP: SUBGROUP`.
+pub const KIND_PROMPT: &str = "What kind of thing is it?";
 
 /// What a pack can be used to measure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -36,6 +41,8 @@ pub enum PackTask {
     Reconstruction,
     /// Captions of pictures.
     Captions,
+    /// Group and subgroup of what pictures show.
+    Kinds,
     /// Questions about pictures.
     Questions,
     /// Pictures from words.
@@ -119,13 +126,17 @@ impl Pack {
         &self.dir
     }
 
-    /// Names that can be given as a split, sorted: `test`, `test_composition`, `train`, …
+    /// Names that can be given as a split, sorted: `test`, `test_composition`, `train`, …, and
+    /// `validation`, which is held out of `train` where no file has that name.
     pub fn splits(&self) -> Vec<String> {
         let mut names: Vec<String> = self
             .files
             .iter()
             .map(|file| without_number(&file.stem).to_owned())
             .collect();
+        if names.iter().any(|name| name == part::TRAIN) {
+            names.push(part::VALIDATION.to_owned());
+        }
         names.sort();
         names.dedup();
         names
@@ -137,6 +148,7 @@ impl Pack {
         [
             has(self.reconstruction(split).is_ok(), PackTask::Reconstruction),
             has(self.captions(split).is_ok(), PackTask::Captions),
+            has(self.kinds(split).is_ok(), PackTask::Kinds),
             has(self.questions(split).is_ok(), PackTask::Questions),
             has(self.paint(split).is_ok(), PackTask::Paint),
             has(self.reasoning(split).is_ok(), PackTask::Reasoning),
@@ -246,6 +258,15 @@ impl Pack {
                 rest.is_some_and(|rest| rest.starts_with(['_', '-', '.']))
             })
             .collect()
+    }
+
+    /// The files that hold a split of a role, and which of their records belong to it.
+    fn find_part(&self, split: &str, role: Role) -> (Vec<&PackFile>, Option<Part>) {
+        let files = self.find(split, role);
+        if !files.is_empty() || split != part::VALIDATION {
+            return (files, None);
+        }
+        (self.find(part::TRAIN, role), Some(Part::Validation))
     }
 
     /// Where the pictures of a split are: `SPLIT_images`, or the nearest shorter name

@@ -11,34 +11,66 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::augment::Alteration;
 use crate::error::DataError;
 use crate::images::ImageStore;
+use crate::picture::{Limits, Picture, PictureError};
 
-/// An encoded picture (PNG, JPEG, WebP) in memory. Cloning shares the bytes.
+/// An encoded picture (PNG, JPEG, WebP) in memory, and what is to be done to it. Cloning shares the
+/// bytes.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ImageBytes(Arc<[u8]>);
+pub struct ImageBytes {
+    bytes: Arc<[u8]>,
+    alteration: Option<Alteration>,
+}
 
 impl ImageBytes {
     /// Wraps encoded bytes.
     pub fn new(bytes: impl Into<Arc<[u8]>>) -> Self {
-        Self(bytes.into())
+        Self {
+            bytes: bytes.into(),
+            alteration: None,
+        }
     }
 
-    /// The encoded bytes.
+    /// The encoded bytes, as they are in the file.
     pub fn bytes(&self) -> &[u8] {
-        &self.0
+        &self.bytes
+    }
+
+    /// The same picture, to be altered.
+    pub(crate) fn altered(self, alteration: Alteration) -> Self {
+        Self {
+            alteration: Some(alteration),
+            ..self
+        }
+    }
+
+    /// The pixels, altered where that is wanted.
+    ///
+    /// # Errors
+    /// As [`Picture::decode`], with the default limits.
+    pub fn picture(&self) -> Result<Picture, PictureError> {
+        let picture = Picture::decode(&self.bytes, &Limits::default())?;
+        match &self.alteration {
+            Some(alteration) => alteration.apply(&picture),
+            None => Ok(picture),
+        }
     }
 
     /// A stable number for the content (64-bit FNV-1a, mixed): a key for caches of image codes.
     /// Costs one pass over the bytes.
     pub fn id(&self) -> u64 {
-        hash64(&[&self.0])
+        match &self.alteration {
+            Some(alteration) => hash64(&[&self.bytes, &alteration.to_bytes()]),
+            None => hash64(&[&self.bytes]),
+        }
     }
 }
 
 impl fmt::Debug for ImageBytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ImageBytes({} bytes)", self.0.len())
+        write!(f, "ImageBytes({} bytes)", self.bytes.len())
     }
 }
 
@@ -55,6 +87,13 @@ pub enum ImageRef {
         /// Name inside it.
         name: String,
     },
+    /// Another picture, altered.
+    Altered {
+        /// Where that is.
+        image: Arc<ImageRef>,
+        /// What is done to it.
+        alteration: Alteration,
+    },
 }
 
 impl ImageRef {
@@ -66,7 +105,14 @@ impl ImageRef {
         match self {
             Self::Bytes(image) => Ok(image.clone()),
             Self::Stored { store, name } => store.get(name),
+            Self::Altered { image, alteration } => Ok(image.load()?.altered(*alteration)),
         }
+    }
+
+    /// The same picture, altered.
+    pub(crate) fn altered(self, alteration: Alteration) -> Self {
+        let image = Arc::new(self);
+        Self::Altered { image, alteration }
     }
 }
 

@@ -23,10 +23,12 @@ use join::Join;
 pub use pass::Once;
 use pass::{Candidate, Order, Pass};
 
+use crate::augment::Augment;
 use crate::error::DataError;
 use crate::example::Example;
 use crate::files::{self, Bounds};
 use crate::images::Stores;
+use crate::part::Part;
 use crate::readers::Format;
 use crate::record::{Skipped, hash64};
 use crate::view::View;
@@ -47,6 +49,8 @@ pub struct Source {
     shards: Vec<PathBuf>,
     format: Format,
     join: Option<Join>,
+    part: Option<Part>,
+    augment: Option<Augment>,
     views: Vec<View>,
     shuffle: usize,
     bounds: Bounds,
@@ -110,6 +114,8 @@ impl Source {
                 Some(join) => Some(Join::open(join, root, bounds)?),
                 None => None,
             },
+            part: cfg.part,
+            augment: cfg.augment.clone(),
             views: cfg.views.clone(),
             shuffle: cfg.shuffle.max(1),
             bounds,
@@ -143,7 +149,9 @@ impl Source {
     pub fn len_hint(&self) -> Option<usize> {
         let counted = || {
             let counts = self.shards.iter().map(|path| self.format.count(path));
-            Some(counts.sum::<Option<usize>>()? * self.views.len())
+            let variants = self.augment.as_ref().map_or(1, |augment| augment.variants);
+            let all = counts.sum::<Option<usize>>()? * variants * self.views.len();
+            self.part.is_none().then_some(all)
         };
         self.epoch_len.or_else(counted)
     }

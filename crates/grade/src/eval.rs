@@ -30,9 +30,11 @@ pub enum Benchmark {
     Reconstruction,
     /// Captions of pictures.
     Caption,
+    /// Group and subgroup of what pictures show.
+    Kind,
     /// Questions about pictures.
     Vqa,
-    /// Painted shapes, judged on pixels.
+    /// Paintings: shapes judged on pixels, anything else by the training picture that is nearest.
     Paint,
     /// Worded problems: exact answer and format.
     Reasoning,
@@ -172,6 +174,7 @@ pub fn evaluate(
     match benchmark {
         Benchmark::Reconstruction => pictures::reconstruction(&context, on_progress),
         Benchmark::Caption => text::caption(&context, on_progress),
+        Benchmark::Kind => text::kind(&context, on_progress),
         Benchmark::Vqa => text::vqa(&context, on_progress),
         Benchmark::Paint => pictures::paint(&context, on_progress),
         Benchmark::Reasoning => text::reasoning(&context, on_progress),
@@ -184,6 +187,7 @@ impl Benchmark {
         match self {
             Self::Reconstruction => "reconstruction",
             Self::Caption => "caption",
+            Self::Kind => "kind",
             Self::Vqa => "vqa",
             Self::Paint => "paint",
             Self::Reasoning => "reasoning",
@@ -302,8 +306,7 @@ fn spread<T>(items: Vec<T>, limit: usize) -> Vec<T> {
 
 /// The pixels of an item.
 fn decode(item: &str, bytes: &mmada_data::ImageBytes) -> Result<Picture> {
-    let limits = mmada_data::picture::Limits::default();
-    Picture::decode(bytes.bytes(), &limits).map_err(|source| Error::Picture {
+    bytes.picture().map_err(|source| Error::Picture {
         item: item.to_owned(),
         source,
     })

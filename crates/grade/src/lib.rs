@@ -23,6 +23,7 @@ pub mod grader;
 pub mod image_reward;
 pub mod interval;
 pub mod judge;
+pub mod nearest;
 mod pairs;
 
 pub use clip::ClipScore;

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mmada_data::picture::{Limits, Picture};
+use mmada_data::picture::Picture;
 use mmada_data::{ImageBytes, Mixture};
 use mmada_model::Mmada;
 use mmada_nn::{Params, atomic};
@@ -140,7 +140,7 @@ impl CodeCache {
     fn encode(&mut self, images: &[(u64, ImageBytes)], model: &Mmada) -> Result<()> {
         let (mut ids, mut pictures) = (Vec::new(), Vec::new());
         for (id, image) in images {
-            match Picture::decode(image.bytes(), &Limits::default()) {
+            match image.picture() {
                 Ok(picture) => {
                     ids.push(*id);
                     pictures.push(picture);

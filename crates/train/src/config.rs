@@ -110,10 +110,25 @@ pub struct ModelSection {
     /// the adapter, in PEFT's layout.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lora: Option<LoraConfig>,
+    /// New first rows for the image codes, in embedding and head.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code_rows: Option<CodeRows>,
     /// The sampling settings that the model is saved with, and sample sheets are made with. When
     /// absent those of the folder, or the published ones at the image tokenizer's size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Defaults>,
+}
+
+/// First rows of image codes: `keep` times the row there is, plus one random vector for each bit of
+/// the code, added or taken away as the bit says. Codes that differ in one bit look alike (the
+/// quantiser is lookup-free), and then begin alike; training may move each row as it likes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CodeRows {
+    /// Factor of the row there is.
+    pub keep: f32,
+    /// Length of the bits' sum, as a share of the mean length of the rows there are.
+    pub bits: f32,
 }
 
 /// The first weights of a run.
@@ -398,6 +413,17 @@ impl RunConfig {
                 "no [[data]] source; name at least one",
             ),
             (self.log.every == 0, "log.every is 0; ask for at least one"),
+            (
+                self.model.code_rows.is_some_and(|rows| {
+                    let is_share = |share: f32| (0.0..=10.0).contains(&share);
+                    !(is_share(rows.keep) && is_share(rows.bits))
+                }),
+                "model.code_rows.keep and model.code_rows.bits must be in 0..=10",
+            ),
+            (
+                self.model.code_rows.is_some() && self.model.lora.is_some(),
+                "model.code_rows changes weights that model.lora leaves alone; remove one of them",
+            ),
             (
                 self.model.lora.is_some() && (is_fresh || is_reconstruct),
                 "model.lora needs the transformer of a folder: model.init = { from = \"DIR\" }",

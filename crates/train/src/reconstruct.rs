@@ -13,7 +13,7 @@
 use std::collections::HashSet;
 use std::path::Path;
 
-use mmada_data::picture::{Fit, Limits, Picture};
+use mmada_data::picture::{Fit, Picture};
 use mmada_data::{Example, Mixture, Skipped};
 use mmada_nn::magvit::{Config, ImageTokenizer};
 use mmada_nn::quantizer;
@@ -246,8 +246,7 @@ fn white(side: usize) -> Result<Picture> {
 
 /// The picture of an example at the network's size.
 fn picture_of(example: &Example, side: usize) -> Option<Picture> {
-    let bytes = example.image.as_ref()?.bytes();
-    let picture = Picture::decode(bytes, &Limits::default()).ok()?;
+    let picture = example.image.as_ref()?.picture().ok()?;
     Some(picture.fit(side, side, Fit::default()))
 }
 

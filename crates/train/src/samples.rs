@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use mmada_data::Mixture;
-use mmada_data::picture::{Limits, Picture};
+use mmada_data::picture::Picture;
 use mmada_model::{DescribeRequest, Mmada, PaintOptions, PaintRequest, TextOptions};
 use mmada_nn::atomic;
 use mmada_tokens::Message;
@@ -181,7 +181,7 @@ pub(crate) fn first_pictures(mixture: &Mixture, count: usize) -> Result<Vec<Pict
             if pictures.len() == count || ids.contains(&image.id()) {
                 continue;
             }
-            if let Ok(picture) = Picture::decode(image.bytes(), &Limits::default()) {
+            if let Ok(picture) = image.picture() {
                 ids.push(image.id());
                 pictures.push(picture);
             }

@@ -6,15 +6,18 @@ use mmada_model::{Defaults, ImageParts, LoadOptions, Mmada};
 use mmada_nn::magvit::ImageTokenizer;
 use mmada_nn::transformer::{Config, Sizes, Transformer};
 use mmada_nn::{Lora, Mode};
-use mmada_tensor::Device;
+use mmada_tensor::random::{Key, Purpose};
+use mmada_tensor::{DType, Device, Tensor};
 use mmada_tokens::Codec;
 use serde_json::Value;
 
-use crate::config::{Init, RunConfig};
+use crate::config::{CodeRows, Init, RunConfig};
 use crate::{Error, Result, weights};
 
 /// Rows of the embedding table are rounded up to a multiple of this, for the matrix products.
 const ROWS: u32 = 16;
+const EMBEDDING: &str = "model.transformer.wte.weight";
+const HEAD: &str = "model.transformer.ff_out.weight";
 
 /// Makes or reads the model with trainable weights.
 pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
@@ -37,10 +40,50 @@ pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
             fresh(run, &text, device)?
         }
     };
+    if let Some(rows) = run.model.code_rows {
+        set_code_rows(&model, rows, run.run.seed)?;
+    }
     match &run.model.generation {
         Some(defaults) => Ok(model.with_defaults(defaults.clone())),
         None => Ok(model),
     }
+}
+
+/// Gives the image codes their first rows, in embedding and head.
+fn set_code_rows(model: &Mmada, rows: CodeRows, seed: u64) -> Result<()> {
+    let codes = model.vocab().image.clone();
+    let bits = codes.len().next_power_of_two().trailing_zeros() as usize;
+    // Also where weights are stored: the handles are shared with the network.
+    let mut params = model.params().clone();
+    let tables = [EMBEDDING, HEAD].into_iter().enumerate();
+    for (number, name) in tables.filter(|(_, name)| model.params().contains(name)) {
+        let table = params.any(name, 2)?.detach();
+        let width = table.dim(1)?;
+        let mut values = table
+            .to_dtype(DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        let own = &mut values[codes.start as usize * width..codes.end as usize * width];
+        let square = own.iter().map(|v| v * v).sum::<f32>() / own.len().max(1) as f32;
+        let scale = rows.bits * (square / bits.max(1) as f32).sqrt();
+        let key = Key::new(seed, Purpose::Weights).step(number as u64);
+        let mut stream = key.example(u64::MAX).stream();
+        let vectors: Vec<f32> = (0..bits * width).map(|_| scale * stream.normal()).collect();
+        for (code, row) in own.chunks_exact_mut(width).enumerate() {
+            row.iter_mut().for_each(|value| *value *= rows.keep);
+            for (bit, vector) in vectors.chunks_exact(width).enumerate() {
+                let sign = if code >> bit & 1 == 1 { 1.0 } else { -1.0 };
+                for (value, part) in row.iter_mut().zip(vector) {
+                    *value += sign * part;
+                }
+            }
+        }
+        params.set(
+            name,
+            &Tensor::from_vec(values, table.dims(), table.device())?,
+        )?;
+    }
+    Ok(())
 }
 
 /// The model with a new adapter, where the run wants one.

@@ -116,6 +116,7 @@ fn allowed(pack: &Pack, split: &str) -> Vec<Benchmark> {
     let benchmark = |task| match task {
         PackTask::Reconstruction => Benchmark::Reconstruction,
         PackTask::Captions => Benchmark::Caption,
+        PackTask::Kinds => Benchmark::Kind,
         PackTask::Questions => Benchmark::Vqa,
         PackTask::Paint => Benchmark::Paint,
         PackTask::Reasoning => Benchmark::Reasoning,
@@ -127,6 +128,7 @@ fn benchmark(task: EvalTask) -> Option<Benchmark> {
     match task {
         EvalTask::Reconstruction => Some(Benchmark::Reconstruction),
         EvalTask::Caption => Some(Benchmark::Caption),
+        EvalTask::Kind => Some(Benchmark::Kind),
         EvalTask::Vqa => Some(Benchmark::Vqa),
         EvalTask::Paint => Some(Benchmark::Paint),
         EvalTask::Reasoning => Some(Benchmark::Reasoning),

@@ -13,6 +13,7 @@ use crate::error::DataError;
 use crate::example;
 use crate::files::{Bounds, file_name};
 use crate::images::Stores;
+use crate::part::Part;
 use crate::readers::{Format, Shard, Turns};
 use crate::record::{ImageBytes, ImageRef, Read, Record};
 
@@ -39,6 +40,19 @@ pub struct CaptionItem {
     pub caption: String,
     /// Everything else known of it: `style`, `tags`, `group`, `subgroup`, `label`, `color`, …
     pub fields: Map<String, Value>,
+}
+
+/// A picture whose pack sorts it.
+#[derive(Debug, Clone)]
+pub struct KindItem {
+    /// Shard and key.
+    pub id: String,
+    /// The picture.
+    pub image: ImageBytes,
+    /// The wider kind.
+    pub group: String,
+    /// The narrower kind.
+    pub subgroup: String,
 }
 
 /// How a question is answered.
@@ -103,7 +117,7 @@ impl Pack {
     /// # Errors
     /// [`DataError::Pack`] when there is none.
     pub fn reconstruction(&self, split: &str) -> Result<Items<ReconstructionItem>, DataError> {
-        let mut files = self.find(split, Role::Shard);
+        let (mut files, part) = self.find_part(split, Role::Shard);
         if files.is_empty() {
             files = self.find(split, Role::Images);
         }
@@ -113,7 +127,7 @@ impl Pack {
                 &format!("{split}*.tar.gz, {split}_images.tar.gz, {split}_images/"),
             ));
         }
-        let with_image = records(&files).filter(|record| match record {
+        let with_image = records(&files, part).filter(|record| match record {
             Ok(record) => record.image.is_some(),
             Err(_) => true,
         });
@@ -144,12 +158,36 @@ impl Pack {
         })))
     }
 
+    /// Every picture of the split with its group and subgroup.
+    ///
+    /// # Errors
+    /// [`DataError::Pack`] when the samples do not say them.
+    pub fn kinds(&self, split: &str) -> Result<Items<KindItem>, DataError> {
+        let (shards, part) = self.find_part(split, Role::Shard);
+        let fields = self.first_fields(&shards)?;
+        if !(fields.contains_key("group") && fields.contains_key("subgroup")) {
+            return Err(self.lacks(
+                &format!("has no groups for the split '{split}'"),
+                &format!("{split}*.tar.gz whose samples have a .json with group and subgroup"),
+            ));
+        }
+        Ok(Box::new(records(&shards, part).map(|record| {
+            let record = record?;
+            Ok(KindItem {
+                image: image(&record)?,
+                group: field(&record, "group")?,
+                subgroup: field(&record, "subgroup")?,
+                id: record.key,
+            })
+        })))
+    }
+
     /// Every question of the split; earlier questions about the same picture are not part of it.
     ///
     /// # Errors
     /// [`DataError::Pack`] when there is none.
     pub fn questions(&self, split: &str) -> Result<Items<QuestionItem>, DataError> {
-        let files = self.find(split, Role::Conversations);
+        let (files, part) = self.find_part(split, Role::Conversations);
         if files.is_empty() {
             return Err(self.lacks(
                 &format!("has no questions for the split '{split}'"),
@@ -157,7 +195,7 @@ impl Pack {
             ));
         }
         let mut find_image = self.image_finder();
-        Ok(Box::new(with_stems(&files).map(move |record| {
+        Ok(Box::new(with_stems(&files, part).map(move |record| {
             let (stem, record) = record?;
             let answer = field(&record, "answer")?;
             let kind = match answer.trim().to_lowercase().as_str() {
@@ -208,19 +246,21 @@ impl Pack {
     /// # Errors
     /// [`DataError::Pack`] when there is none.
     pub fn reasoning(&self, split: &str) -> Result<Items<ReasoningItem>, DataError> {
-        let files = self.find(split, Role::Lines);
+        let (files, part) = self.find_part(split, Role::Lines);
         if files.is_empty() {
             return Err(self.lacks(
                 &format!("has no problems for the split '{split}'"),
                 &format!("{split}.jsonl (also .gz, .zst) with messages and answer"),
             ));
         }
-        Ok(Box::new(records(&files).map(|record| problem(record?))))
+        Ok(Box::new(
+            records(&files, part).map(|record| problem(record?)),
+        ))
     }
 
     /// Shards of the split if their first sample has fields beside its picture.
     pub(super) fn sample_shards(&self, split: &str) -> Result<Option<Vec<&PackFile>>, DataError> {
-        let shards = self.find(split, Role::Shard);
+        let (shards, _) = self.find_part(split, Role::Shard);
         if shards.is_empty() {
             return Ok(None);
         }
@@ -233,7 +273,7 @@ impl Pack {
         &self,
         files: &[&PackFile],
     ) -> Result<Map<String, Value>, DataError> {
-        for record in records(files) {
+        for record in records(files, None) {
             match record {
                 Ok(record) => return Ok(record.fields),
                 Err(DataError::Sample { .. }) => {}
@@ -244,12 +284,13 @@ impl Pack {
     }
 
     fn captioned(&self, split: &str) -> Result<Items<(String, Record)>, DataError> {
-        let lines = self.find(split, Role::Captions);
+        let (lines, part) = self.find_part(split, Role::Captions);
         if !lines.is_empty() {
-            return Ok(Box::new(with_stems(&lines)));
+            return Ok(Box::new(with_stems(&lines, part)));
         }
+        let (_, part) = self.find_part(split, Role::Shard);
         match self.sample_shards(split)? {
-            Some(shards) => Ok(Box::new(with_stems(&shards))),
+            Some(shards) => Ok(Box::new(with_stems(&shards, part))),
             None => Err(self.lacks(
                 &format!("has no captions for the split '{split}'"),
                 &format!(
@@ -343,17 +384,19 @@ fn image(record: &Record) -> Result<ImageBytes, DataError> {
 
 fn records(
     files: &[&PackFile],
+    part: Option<Part>,
 ) -> impl Iterator<Item = Result<Record, DataError>> + Send + 'static {
-    with_stems(files).map(|pair| pair.map(|(_, record)| record))
+    with_stems(files, part).map(|pair| pair.map(|(_, record)| record))
 }
 
-/// The records of the files, each with the stem of its file.
+/// The records of the files, or a part of them, each with the stem of its file.
 fn with_stems(
     files: &[&PackFile],
+    part: Option<Part>,
 ) -> impl Iterator<Item = Result<(String, Record), DataError>> + Send + 'static {
     let files: Vec<(usize, PackFile)> =
         files.iter().map(|&file| file.clone()).enumerate().collect();
-    files.into_iter().flat_map(|(index, file)| {
+    files.into_iter().flat_map(move |(index, file)| {
         let stem = file.stem.clone();
         let opened = open(&file, index);
         let (records, error) = match opened {
@@ -364,7 +407,11 @@ fn with_stems(
             Read::Record(record) => Ok((stem.clone(), record)),
             Read::Broken { name, reason } => Err(DataError::Sample { name, reason }),
         });
-        error.into_iter().chain(records)
+        let belongs = move |read: &Result<(String, Record), DataError>| match (part, read) {
+            (Some(part), Ok((_, record))) => part.admits(record),
+            _ => true,
+        };
+        error.into_iter().chain(records.filter(belongs))
     })
 }
 

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::augment::Augment;
 use crate::error::DataError;
 use crate::files::Bounds;
+use crate::part::Part;
 use crate::readers::Turns;
 use crate::view::View;
 
@@ -55,6 +57,12 @@ pub struct SourceConfig {
     /// More fields for the records, from another file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub join: Option<JoinConfig>,
+    /// Only the records that are, or are not, held out for validation; absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<Part>,
+    /// More pictures of the same things.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub augment: Option<Augment>,
     /// What is made of each record; every view makes its own example.
     pub views: Vec<View>,
     /// How often the mixture chooses this source, relative to the others.
@@ -95,6 +103,8 @@ impl SourceConfig {
             image_field: image(),
             turns: None,
             join: None,
+            part: None,
+            augment: None,
             views: vec![view],
             weight: one(),
             shuffle: shuffle(),
@@ -128,6 +138,9 @@ impl SourceConfig {
             return Err(fault(
                 "'turns' belongs to kind = \"conversations\" only".into(),
             ));
+        }
+        if let Some(augment) = &self.augment {
+            augment.check().map_err(fault)?;
         }
         for view in &self.views {
             view.check().map_err(fault)?;

@@ -51,9 +51,15 @@ impl Pass {
             let Some(record) = self.record(source)? else {
                 break;
             };
-            let record = Arc::new(record);
-            self.buffer
-                .extend((0..views).map(|view| (record.clone(), view)));
+            let mut add = |record| {
+                let record = Arc::new(record);
+                self.buffer
+                    .extend((0..views).map(|view| (Arc::clone(&record), view)));
+            };
+            match &source.augment {
+                Some(augment) => augment.variants(record).for_each(add),
+                None => add(record),
+            }
         }
         Ok(match &mut self.order {
             Order::AsRead => self.buffer.pop_front(),
@@ -85,7 +91,9 @@ impl Pass {
                     if let Some(join) = &source.join {
                         join.extend(&mut record.fields);
                     }
-                    return Ok(Some(record));
+                    if source.part.is_none_or(|part| part.admits(&record)) {
+                        return Ok(Some(record));
+                    }
                 }
                 Some(Ok(Read::Broken { name, reason })) => self.faults.push((name, reason)),
                 Some(Err(error)) => {

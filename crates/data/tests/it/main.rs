@@ -7,4 +7,5 @@ mod parquet;
 mod picture;
 mod readers;
 mod stream;
+mod variants;
 mod views;

@@ -88,7 +88,12 @@ fn emoji_and_animals_tests() {
     let emoji = pack("emoji");
     assert_eq!(
         emoji.splits(),
-        ["test_seen_concept", "test_unseen_concept", "train"]
+        [
+            "test_seen_concept",
+            "test_unseen_concept",
+            "train",
+            "validation"
+        ]
     );
     assert_eq!(emoji.reconstruction("test").unwrap().count(), 875);
     assert_eq!(emoji.captions("test_seen_concept").unwrap().count(), 400);
@@ -103,8 +108,11 @@ fn emoji_and_animals_tests() {
         items[0].prompt,
         format!("{style} style: {}", items[0].caption)
     );
-    use PackTask::{Captions, Paint, Reconstruction};
-    assert_eq!(emoji.tasks("test"), [Reconstruction, Captions, Paint]);
+    use PackTask::{Captions, Kinds, Paint, Reconstruction};
+    assert_eq!(
+        emoji.tasks("test"),
+        [Reconstruction, Captions, Kinds, Paint]
+    );
 
     let animals = pack("animals");
     let items: Vec<_> = animals

@@ -1,7 +1,8 @@
-//! Benchmarks whose answers are pictures: reconstruction, and painting of shapes.
+//! Benchmarks whose answers are pictures: reconstruction and painting.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use mmada_data::part;
 use mmada_data::picture::Picture;
 use mmada_model::{Effort, PaintOptions, PaintRequest};
 
@@ -10,6 +11,7 @@ use crate::drawing::Drawing;
 use crate::error::{Error, Result};
 use crate::grader::psnr;
 use crate::interval::Score;
+use crate::nearest::Gallery;
 
 /// Pictures side by side on a sheet.
 const COLUMNS: usize = 8;
@@ -73,34 +75,121 @@ struct Wanted {
     shape: String,
 }
 
-/// Every combination of colour and shape in the split's captions, once, `samples` pictures each:
-/// all combinations weigh the same, however often a caption occurs.
+/// Every prompt of the split once, `samples` pictures each, so that all weigh the same, however often
+/// a caption occurs: combinations of colour and shape where the captions say them, else captions.
 pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report> {
-    let prompts = combinations(context)?;
+    match combinations(context) {
+        Err(Error::Nothing { .. }) => concepts(context, on_progress),
+        prompts => shapes(context, &prompts?, on_progress),
+    }
+}
+
+/// Paints each prompt `samples` times; `judge` sees the pictures in order.
+fn paint_all(
+    context: &Context,
+    prompts: &[&str],
+    on_progress: OnProgress,
+    mut judge: impl FnMut(&Picture),
+) -> Result<(Picture, Effort)> {
     let samples = context.options.samples.max(1);
-    let wanted: Vec<&Wanted> = prompts
+    let each = prompts
         .iter()
-        .flat_map(|wanted| std::iter::repeat_n(wanted, samples))
-        .collect();
+        .flat_map(|prompt| std::iter::repeat_n(*prompt, samples));
+    let each: Vec<&str> = each.collect();
     let options = paint_options(context);
     let mut effort = Effort::default();
-    let (mut drawings, mut shown) = (Vec::new(), Vec::new());
-    context.groups(&wanted, on_progress, |first, group, told| {
+    let (mut done, mut shown) = (0, Vec::new());
+    context.groups(&each, on_progress, |first, group, told| {
         let requests = group.iter().zip(first..);
-        let requests = requests.map(|(wanted, example)| PaintRequest {
-            prompt: &wanted.prompt,
-            example,
-        });
+        let requests = requests.map(|(prompt, example)| PaintRequest { prompt, example });
         let requests: Vec<_> = requests.collect();
         let run = context.model.paint_many(&requests, &options)?;
         for painting in finish(run, &mut effort, told)? {
-            if drawings.len() % samples < COLUMNS {
-                shown.push(painting.picture.clone());
+            judge(&painting.picture);
+            if done % samples < COLUMNS {
+                shown.push(painting.picture);
             }
-            drawings.push(Drawing::read(&painting.picture));
+            done += 1;
         }
         Ok(())
     })?;
+    Ok((sheet(&shown, samples.min(COLUMNS))?, effort))
+}
+
+/// Captions that say no colour and shape: the nearest training picture of the same captions tells
+/// what was painted.
+fn concepts(context: &Context, on_progress: OnProgress) -> Result<Report> {
+    let mut prompts = BTreeMap::new();
+    for item in context.pack.paint(context.split)? {
+        let item = item?;
+        prompts.entry(item.caption).or_insert(item.prompt);
+    }
+    let limit = context.options.limit.unwrap_or(usize::MAX);
+    let prompts = spread(prompts.into_iter().collect(), limit);
+    let names: BTreeSet<&str> = prompts.iter().map(|(name, _)| name.as_str()).collect();
+    let mut gallery = Gallery::default();
+    // A pack without training pictures is one with nothing to compare with.
+    for item in context.pack.captions(part::TRAIN).into_iter().flatten() {
+        let item = item?;
+        if names.contains(item.caption.as_str()) {
+            let picture = decode(&item.id, &item.image)?;
+            gallery.add(&item.caption, context.model.fitted(&picture));
+        }
+    }
+    if gallery.is_empty() {
+        let expected = "captions that training pictures have, to recognise paintings by";
+        return Err(context.nothing(Benchmark::Paint, expected));
+    }
+    let asked: Vec<&str> = prompts.iter().map(|(_, prompt)| prompt.as_str()).collect();
+    let mut found = Vec::new();
+    let (sheet, effort) = paint_all(context, &asked, on_progress, |picture| {
+        found.push(gallery.nearest(picture));
+    })?;
+    let samples = context.options.samples.max(1);
+    let wanted = prompts
+        .iter()
+        .flat_map(|wanted| std::iter::repeat_n(wanted, samples));
+    let examples = wanted.zip(&found).map(|((name, prompt), nearest)| Example {
+        input: prompt.clone(),
+        expected: name.clone(),
+        got: nearest
+            .map_or("nothing to compare with", |it| it.name)
+            .to_owned(),
+        is_right: nearest.is_some_and(|it| it.name == name),
+    });
+    let examples: Vec<Example> = examples.collect();
+    let scores = vec![
+        Score::share(
+            "recognised",
+            examples.iter().map(|example| example.is_right),
+        ),
+        Score::share(
+            "copies",
+            found.iter().map(|it| it.is_some_and(|it| it.is_copy)),
+        ),
+    ];
+    let report = context.report(Benchmark::Paint, found.len(), scores, examples);
+    Ok(Report {
+        sheet: Some(sheet),
+        ..context.sampled(report, effort)
+    })
+}
+
+/// Coloured shapes, judged on their pixels.
+fn shapes(context: &Context, prompts: &[Wanted], on_progress: OnProgress) -> Result<Report> {
+    let asked: Vec<&str> = prompts
+        .iter()
+        .map(|wanted| wanted.prompt.as_str())
+        .collect();
+    let mut drawings = Vec::new();
+    let (sheet, effort) = paint_all(context, &asked, on_progress, |picture| {
+        drawings.push(Drawing::read(picture));
+    })?;
+    let samples = context.options.samples.max(1);
+    let wanted = prompts
+        .iter()
+        .flat_map(|wanted| std::iter::repeat_n(wanted, samples));
+    let wanted: Vec<&Wanted> = wanted.collect();
     let examples = wanted.iter().zip(&drawings);
     let examples = examples.map(|(wanted, drawing)| Example {
         input: wanted.prompt.clone(),
@@ -118,7 +207,7 @@ pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report
         examples.collect(),
     );
     Ok(Report {
-        sheet: Some(sheet(&shown, samples.min(COLUMNS))?),
+        sheet: Some(sheet),
         ..context.sampled(report, effort)
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use mmada_data::ImageBytes;
-use mmada_data::packs::{AnswerKind, CAPTION_PROMPT};
+use mmada_data::packs::{AnswerKind, CAPTION_PROMPT, KIND_PROMPT};
 use mmada_model::{ChatRequest, DescribeRequest, Effort, Message, Mmada, Seen, TextOptions};
 
 use super::{Benchmark, Context, Example, OnProgress, Report, decode, finish};
@@ -16,37 +16,24 @@ pub(super) fn caption(context: &Context, on_progress: OnProgress) -> Result<Repo
     if items.is_empty() {
         return Err(context.nothing(Benchmark::Caption, "captioned pictures"));
     }
-    let options = text_options(context, &context.model.defaults().describe);
+    let asked = items.iter().map(|item| Asked {
+        id: &item.id,
+        image: &item.image,
+        question: CAPTION_PROMPT,
+    });
+    let (replies, effort) = ask(context, &asked.collect::<Vec<_>>(), on_progress)?;
     let (mut exact, mut plain, mut examples) = (Vec::new(), Vec::new(), Vec::new());
-    let mut effort = Effort::default();
-    context.groups(&items, on_progress, |first, group, told| {
-        let mut sight = Sight::default();
-        let pictures = group.iter().map(|item| (item.id.as_str(), &item.image));
-        sight.look(context.model, pictures)?;
-        let requests = group.iter().zip(first..).filter_map(|(item, example)| {
-            let seen = sight.seen(&item.image)?;
-            Some(DescribeRequest {
-                seen,
-                question: CAPTION_PROMPT,
-                example,
-            })
+    for (item, reply) in items.iter().zip(replies) {
+        let truth = Truth::Text(&item.caption);
+        exact.push(is_right(&ExactText, &reply, truth));
+        plain.push(is_right(&PlainText, &reply, truth));
+        examples.push(Example {
+            input: item.id.clone(),
+            expected: item.caption.clone(),
+            is_right: plain.last() == Some(&true),
+            got: reply,
         });
-        let requests: Vec<_> = requests.collect();
-        let run = context.model.describe_many(&requests, &options)?;
-        let replies = finish(run, &mut effort, told)?;
-        for (item, reply) in group.iter().zip(replies) {
-            let (reply, truth) = (reply.text, Truth::Text(&item.caption));
-            exact.push(is_right(&ExactText, &reply, truth));
-            plain.push(is_right(&PlainText, &reply, truth));
-            examples.push(Example {
-                input: item.id.clone(),
-                expected: item.caption.clone(),
-                is_right: plain.last() == Some(&true),
-                got: reply,
-            });
-        }
-        Ok(())
-    })?;
+    }
     let n = plain.len();
     let scores = vec![
         Score::share("normalised", plain),
@@ -56,43 +43,62 @@ pub(super) fn caption(context: &Context, on_progress: OnProgress) -> Result<Repo
     Ok(context.sampled(report, effort))
 }
 
+pub(super) fn kind(context: &Context, on_progress: OnProgress) -> Result<Report> {
+    let items = context.items(context.pack.kinds(context.split)?)?;
+    if items.is_empty() {
+        return Err(context.nothing(Benchmark::Kind, "pictures with group and subgroup"));
+    }
+    let asked = items.iter().map(|item| Asked {
+        id: &item.id,
+        image: &item.image,
+        question: KIND_PROMPT,
+    });
+    let (replies, effort) = ask(context, &asked.collect::<Vec<_>>(), on_progress)?;
+    let (mut groups, mut subgroups, mut examples) = (Vec::new(), Vec::new(), Vec::new());
+    for (item, reply) in items.iter().zip(replies) {
+        // What is not in two parts names a group alone.
+        let (group, subgroup) = reply.split_once(": ").unwrap_or((&reply, ""));
+        groups.push(is_right(&PlainText, group, Truth::Text(&item.group)));
+        let is_right = is_right(&PlainText, subgroup, Truth::Text(&item.subgroup));
+        subgroups.push(is_right);
+        examples.push(Example {
+            input: item.id.clone(),
+            expected: format!("{}: {}", item.group, item.subgroup),
+            is_right,
+            got: reply,
+        });
+    }
+    let n = groups.len();
+    let scores = vec![
+        Score::share("group", groups),
+        Score::share("subgroup", subgroups),
+    ];
+    let report = context.report(Benchmark::Kind, n, scores, examples);
+    Ok(context.sampled(report, effort))
+}
+
 pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> {
     let items = context.items(context.pack.questions(context.split)?)?;
     if items.is_empty() {
         return Err(context.nothing(Benchmark::Vqa, "questions about pictures"));
     }
-    let options = text_options(context, &context.model.defaults().describe);
-    let mut sight = Sight::default();
+    let asked = items.iter().map(|item| Asked {
+        id: &item.id,
+        image: &item.image,
+        question: &item.question,
+    });
+    let (replies, effort) = ask(context, &asked.collect::<Vec<_>>(), on_progress)?;
     let (mut judged, mut examples) = (Vec::new(), Vec::new());
-    let mut effort = Effort::default();
-    context.groups(&items, on_progress, |first, group, told| {
-        sight.look(
-            context.model,
-            group.iter().map(|item| (item.id.as_str(), &item.image)),
-        )?;
-        let requests = group.iter().zip(first..).filter_map(|(item, example)| {
-            let seen = sight.seen(&item.image)?;
-            Some(DescribeRequest {
-                seen,
-                question: &item.question,
-                example,
-            })
+    for (item, reply) in items.iter().zip(replies) {
+        let is_right = is_right(&PlainText, &reply, Truth::Text(&item.answer));
+        judged.push((item.kind, is_right));
+        examples.push(Example {
+            input: format!("{}: {}", item.id, item.question),
+            expected: item.answer.clone(),
+            got: reply,
+            is_right,
         });
-        let requests: Vec<_> = requests.collect();
-        let run = context.model.describe_many(&requests, &options)?;
-        let replies = finish(run, &mut effort, told)?;
-        for (item, reply) in group.iter().zip(replies) {
-            let is_right = is_right(&PlainText, &reply.text, Truth::Text(&item.answer));
-            judged.push((item.kind, is_right));
-            examples.push(Example {
-                input: format!("{}: {}", item.id, item.question),
-                expected: item.answer.clone(),
-                got: reply.text,
-                is_right,
-            });
-        }
-        Ok(())
-    })?;
+    }
     let of = |kind: AnswerKind| {
         let judged = judged.iter().filter(move |(of, _)| *of == kind);
         judged.map(|(_, is_right)| *is_right)
@@ -104,6 +110,41 @@ pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> 
     ];
     let report = context.report(Benchmark::Vqa, judged.len(), scores, examples);
     Ok(context.sampled(report, effort))
+}
+
+/// A question about a picture.
+struct Asked<'a> {
+    id: &'a str,
+    image: &'a ImageBytes,
+    question: &'a str,
+}
+
+/// What the model says to each.
+fn ask(
+    context: &Context,
+    asked: &[Asked],
+    on_progress: OnProgress,
+) -> Result<(Vec<String>, Effort)> {
+    let options = text_options(context, &context.model.defaults().describe);
+    let (mut sight, mut effort) = (Sight::default(), Effort::default());
+    let mut said = Vec::new();
+    context.groups(asked, on_progress, |first, group, told| {
+        let pictures = group.iter().map(|asked| (asked.id, asked.image));
+        sight.look(context.model, pictures)?;
+        let requests = group.iter().zip(first..).filter_map(|(asked, example)| {
+            Some(DescribeRequest {
+                seen: sight.seen(asked.image)?,
+                question: asked.question,
+                example,
+            })
+        });
+        let requests: Vec<_> = requests.collect();
+        let run = context.model.describe_many(&requests, &options)?;
+        let replies = finish(run, &mut effort, told)?;
+        said.extend(replies.into_iter().map(|reply| reply.text));
+        Ok(())
+    })?;
+    Ok((said, effort))
 }
 
 pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Report> {

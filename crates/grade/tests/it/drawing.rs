@@ -1,7 +1,7 @@
 //! The judge of painted shapes, on drawn and on real pictures.
 
 use mmada_data::Pack;
-use mmada_data::picture::{Limits, Picture};
+use mmada_data::picture::Picture;
 use mmada_grade::drawing::{COLORS, Drawing, SHAPES};
 use mmada_grade::grader::{Grader, Psnr, Reply, Shows, Truth, psnr};
 
@@ -74,8 +74,7 @@ fn real_test_pictures_are_judged_right() {
     let (mut right, mut n) = (0, 0);
     for item in Pack::open(pack).unwrap().captions("test").unwrap() {
         let item = item.unwrap();
-        let drawing =
-            Drawing::read(&Picture::decode(item.image.bytes(), &Limits::default()).unwrap());
+        let drawing = Drawing::read(&item.image.picture().unwrap());
         let field = |name: &str| item.fields[name].as_str();
         right += usize::from(drawing.color == field("color") && drawing.shape == field("shape"));
         n += 1;

@@ -230,3 +230,57 @@ fn splits_and_folders_that_lack_something_are_refused() {
     let error = eval(dir.path(), "test", Benchmark::Paint);
     assert!(matches!(error, Error::Nothing { .. }), "{error}");
 }
+
+#[test]
+fn kinds_are_asked_for_and_concepts_are_recognised_by_training_pictures() {
+    let (model, dir) = (tiny::model(), tempfile::tempdir().unwrap());
+    for split in ["train", "test"] {
+        let file = std::fs::File::create(dir.path().join(format!("{split}.tar"))).unwrap();
+        let mut archive = tar::Builder::new(file);
+        let mut add = |name: String, bytes: &[u8]| {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            header.set_mode(0o644);
+            archive.append_data(&mut header, name, bytes).unwrap();
+        };
+        for (i, caption) in ["sun", "moon", "sun"].into_iter().enumerate() {
+            let picture = Picture::new(16, 16, vec![90 * i as u8; 16 * 16 * 3]).unwrap();
+            add(format!("{i}.png"), &picture.encode_png().unwrap());
+            let fields = format!(
+                "{{\"caption\": \"{caption}\", \"group\": \"sky\", \"subgroup\": \"lights\"}}"
+            );
+            add(format!("{i}.json"), fields.as_bytes());
+        }
+        archive.finish().unwrap();
+    }
+    let options = EvalOptions {
+        samples: 3,
+        ..EvalOptions::default()
+    };
+    let names = |report: &Report| -> Vec<String> {
+        report
+            .scores
+            .iter()
+            .map(|score| score.name.clone())
+            .collect()
+    };
+    let kinds = run(&model, dir.path(), Benchmark::Kind, &options);
+    assert_eq!(kinds.n, 3);
+    assert_eq!(names(&kinds), ["group", "subgroup"]);
+    assert_eq!(kinds.examples[0].expected, "sky: lights");
+    // Two captions, three pictures each; every one is nearest to some training picture.
+    let painted = run(&model, dir.path(), Benchmark::Paint, &options);
+    assert_eq!(painted.n, 6);
+    assert_eq!(names(&painted), ["recognised", "copies"]);
+    let is_known = |name: &str| ["sun", "moon"].contains(&name);
+    assert!(painted.examples.iter().all(|it| is_known(&it.got)));
+    let right = painted
+        .examples
+        .iter()
+        .filter(|it| it.got == it.expected)
+        .count();
+    assert_eq!(
+        right,
+        painted.examples.iter().filter(|it| it.is_right).count()
+    );
+}

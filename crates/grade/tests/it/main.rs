@@ -9,6 +9,7 @@ mod equality;
 mod eval;
 mod image_reward;
 mod interval;
+mod nearest;
 #[path = "../../../model/tests/it/tiny.rs"]
 mod tiny;
 mod tiny_clip;

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mmada_data::Example;
-use mmada_data::picture::{Limits, Picture};
+use mmada_data::picture::Picture;
 use mmada_grade::drawing::Drawing;
 use mmada_grade::grader::{ExactAnswer, ExactText, PlainText, Shows, ThinkFormat};
 use mmada_grade::{
@@ -139,7 +139,7 @@ fn shown(replies: &[(&Example, Reply<'_>)]) -> HashMap<u64, Picture> {
         .filter_map(|(example, _)| example.image.as_ref())
     {
         if !pictures.contains_key(&image.id())
-            && let Ok(picture) = Picture::decode(image.bytes(), &Limits::default())
+            && let Ok(picture) = image.picture()
         {
             pictures.insert(image.id(), picture);
         }

@@ -3,6 +3,7 @@
 
 mod backward;
 mod checkpoint;
+mod code_rows;
 mod config;
 mod curves;
 mod golden;

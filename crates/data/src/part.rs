@@ -1,0 +1,52 @@
+//! Training and validation parts of a pack that brings no validation file.
+//!
+//! A record is for validation when the first byte of the SHA-256 of its identity is below 8, one
+//! in 32. That depends on nothing but the record: not on order, shards or how many there are.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::example;
+use crate::record::Record;
+
+/// Name of the split that is held out of `train` where a pack has no file of that name.
+pub const VALIDATION: &str = "validation";
+/// The split it is held out of.
+pub const TRAIN: &str = "train";
+/// First bytes below this are for validation.
+const HELD_OUT: u8 = 8;
+
+/// A part of the records of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// What is not held out.
+    Train,
+    /// What is held out, to choose by.
+    Validation,
+}
+
+impl Part {
+    /// Whether a record belongs to this part.
+    pub fn admits(self, record: &Record) -> bool {
+        let first = Sha256::digest(identity(record).as_bytes())[0];
+        (self == Self::Validation) == (first < HELD_OUT)
+    }
+}
+
+/// What a record is about, whichever file it stands in: the picture it names, the user's last
+/// message, or the last part of its key.
+pub fn identity(record: &Record) -> String {
+    if let Some(Value::String(image)) = record.fields.get("image") {
+        return image.clone();
+    }
+    let turns = record.fields.get("messages").map(example::messages);
+    if let Some(Ok(turns)) = turns
+        && let Some(turn) = turns.into_iter().rfind(|turn| turn.role == "user")
+    {
+        return turn.content;
+    }
+    let key = record.key.as_str();
+    key.rsplit('/').next().unwrap_or(key).to_owned()
+}

@@ -1,0 +1,187 @@
+//! Parts held out for validation, and altered pictures.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use mmada_data::augment::{Alteration, Augment};
+use mmada_data::picture::Picture;
+use mmada_data::{Example, Pack, Source, SourceConfig, Stores};
+use tempfile::TempDir;
+
+use crate::files::{tar, write};
+
+fn asset(name: &str) -> Pack {
+    let packs = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/data"));
+    Pack::open(packs.join(name)).unwrap()
+}
+
+/// The numbers that the packs' README gives.
+#[test]
+fn packs_hold_out_what_their_readme_says() {
+    let count = asset("shapes").captions("validation").unwrap().count();
+    assert_eq!(count, 111);
+    let asked = asset("shapes").questions("validation").unwrap();
+    let pictures: BTreeSet<u64> = asked.map(|item| item.unwrap().image.id()).collect();
+    assert_eq!(pictures.len(), 139);
+    let count = asset("animals").captions("validation").unwrap().count();
+    assert_eq!(count, 272);
+    let count = asset("emoji").reconstruction("validation").unwrap().count();
+    assert_eq!(count, 211);
+    assert_eq!(asset("emoji").kinds("validation").unwrap().count(), 211);
+    let count = asset("arithmetic").reasoning("validation").unwrap().count();
+    assert_eq!(count, 638);
+    // A file of that name goes before.
+    let count = asset("reasoning").reasoning("validation").unwrap().count();
+    assert_eq!(count, 900);
+    for pack in ["shapes", "emoji"] {
+        assert!(asset(pack).splits().contains(&"validation".to_owned()));
+    }
+}
+
+/// One shard of 200 pictures, a light bar on a dark ground.
+fn bars() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let png = bar(3, 5).encode_png().unwrap();
+    let names: Vec<(String, String)> = (0..200)
+        .map(|i| (format!("bar-{i}.png"), format!("bar-{i}.json")))
+        .collect();
+    let mut members: Vec<(&str, &[u8])> = Vec::new();
+    for (image, json) in &names {
+        members.push((image, &png));
+        members.push((json, b"{\"label\": \"bar\"}"));
+    }
+    write(dir.path(), "bars.tar", tar(&members));
+    dir
+}
+
+/// 12x8, white from column `from` up to `to`, in rows 2..6.
+fn bar(from: usize, to: usize) -> Picture {
+    let is_white = |at: usize| (from..to).contains(&(at % 12)) && (2..6).contains(&(at / 12));
+    let pixels = (0..12 * 8).flat_map(|at| [if is_white(at) { 255 } else { 0 }; 3]);
+    Picture::new(12, 8, pixels.collect()).unwrap()
+}
+
+fn once(dir: &Path, more: &str) -> Vec<Example> {
+    let toml = format!(
+        "name = 'bars'\nkind = 'webdataset'\npaths = ['bars.tar']\n{more}\n\
+         views = [{{ task = 'paint', prompt = 'a bar' }}]"
+    );
+    let cfg: SourceConfig = toml::from_str(&toml).unwrap();
+    let source = Source::open(&cfg, dir, 1, &mut Stores::default()).unwrap();
+    let hint = source.len_hint();
+    let examples: Vec<Example> = source.iter_once().map(Result::unwrap).collect();
+    assert!(hint.is_none_or(|hint| hint == examples.len()));
+    examples
+}
+
+#[test]
+fn train_and_validation_are_all_and_share_nothing() {
+    let dir = bars();
+    let names = |more: &str| -> BTreeSet<String> {
+        let examples = once(dir.path(), more);
+        examples.into_iter().map(|example| example.name).collect()
+    };
+    let (train, held) = (names("part = 'train'"), names("part = 'validation'"));
+    assert!(train.is_disjoint(&held) && !held.is_empty() && held.len() < 20);
+    assert_eq!(names(""), train.union(&held).cloned().collect());
+    // Variants stay with their record.
+    let varied = once(
+        dir.path(),
+        "part = 'validation'\naugment = { variants = 3, shift = 1 }",
+    );
+    assert_eq!(varied.len(), 3 * held.len());
+}
+
+#[test]
+fn variants_are_the_picture_itself_and_others_like_it() {
+    let dir = bars();
+    let examples = once(
+        dir.path(),
+        "augment = { variants = 5, shift = 4, mirror = true }",
+    );
+    assert_eq!(examples.len(), 1000);
+    let pictures = |examples: &[Example]| -> Vec<Picture> {
+        let picture = |example: &Example| example.image.as_ref().unwrap().picture().unwrap();
+        examples.iter().map(picture).collect()
+    };
+    let seen = pictures(&examples);
+    for (index, picture) in seen.iter().enumerate() {
+        let white = picture
+            .pixels()
+            .iter()
+            .filter(|&&value| value == 255)
+            .count();
+        assert_eq!(white, 2 * 4 * 3, "nothing is pushed out");
+        if index % 5 == 0 {
+            assert!(*picture == bar(3, 5), "the first is the picture as it is");
+        }
+    }
+    let different: BTreeSet<&[u8]> = seen.iter().map(Picture::pixels).collect();
+    assert!(different.len() > 20, "{}", different.len());
+    // Ids tell alterations apart, and only those.
+    let ids = |examples: &[Example]| -> BTreeSet<u64> {
+        let id = |example: &Example| example.image.as_ref().unwrap().id();
+        examples.iter().map(id).collect()
+    };
+    assert!(ids(&examples).len() >= different.len());
+    let again = once(
+        dir.path(),
+        "augment = { variants = 5, shift = 4, mirror = true }",
+    );
+    assert_eq!(ids(&again), ids(&examples));
+    assert!(pictures(&again) == seen);
+}
+
+#[test]
+fn silhouettes_are_repainted_on_a_pale_ground() {
+    let dir = bars();
+    let paint = "augment = { variants = 4, figures = { teal = [0, 128, 128], red = [255, 0, 0] } }";
+    let mut colors = BTreeSet::new();
+    for example in once(dir.path(), paint) {
+        let picture = example.image.unwrap().picture().unwrap();
+        let (figure, ground) = (picture.pixel(3, 3).unwrap(), picture.pixel(0, 0).unwrap());
+        assert!(ground.iter().all(|&channel| channel >= 230), "{ground:?}");
+        colors.insert(figure);
+    }
+    assert_eq!(colors, BTreeSet::from([[0, 128, 128], [255, 0, 0]]));
+}
+
+#[test]
+fn a_move_stops_before_the_edge_and_comes_before_the_mirror() {
+    let moved = |shift: (isize, isize), is_mirrored: bool| {
+        let alteration = Alteration {
+            shift,
+            is_mirrored,
+            paint: None,
+        };
+        alteration.apply(&bar(3, 5)).unwrap()
+    };
+    assert!(moved((2, 0), false) == bar(5, 7));
+    assert!(moved((-3, 0), false) == bar(0, 2));
+    // Eight to the right would push it out: four do not.
+    assert!(moved((8, 0), false) == bar(7, 9));
+    assert!(moved((-3, 0), true) == bar(10, 12));
+    assert!(moved((0, 0), true) == bar(7, 9));
+    let (down, up) = (moved((0, 2), false), moved((0, -6), false));
+    assert_eq!(down.pixel(3, 7), Some([255; 3]));
+    assert_eq!(
+        up.pixel(3, 0),
+        Some([0; 3]),
+        "three up is one too many, so one it is"
+    );
+    assert_eq!(up.pixel(3, 1), Some([255; 3]));
+}
+
+#[test]
+fn senseless_numbers_of_variants_are_refused() {
+    for variants in [0, 65, usize::MAX] {
+        let augment = Augment {
+            variants,
+            shift: 0,
+            mirror: false,
+            figures: Default::default(),
+        };
+        let error = augment.check().unwrap_err();
+        assert!(error.contains("augment.variants"), "{error}");
+    }
+}
