@@ -33,11 +33,11 @@ embedded:
     cargo run --release -- train runs/stage2c.toml --resume
     cargo run --release -- train runs/tokenizer-image-decoder.toml --resume
     cargo run --release -- train runs/tokenizer-image-2.toml --resume
-    for part in d e f g h i; do cargo run --release -- train runs/stage2$part.toml --resume; done
-    cargo run --release -- train runs/tokenizer-image-2-decoder.toml --resume
-    cargo run --release -- train runs/tokenizer-image-2-corners.toml --resume
-    cp -r out/stage2i/model/. assets/model/
-    cp -r out/tokenizer-image-2-corners/model/. assets/model/image_tokenizer/
+    for part in d e f g h i j; do cargo run --release -- train runs/stage2$part.toml --resume; done
+    for part in decoder corners edges; do cargo run --release -- train runs/tokenizer-image-2-$part.toml --resume; done
+    cargo run --release -- train runs/stage3.toml --resume
+    cp -r out/stage3/model/. assets/model/
+    cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # The evaluation table of the README.
 eval MODEL="assets/model":
