@@ -151,6 +151,9 @@ pub(crate) struct SampleArgs {
     /// Randomness of the tokens (text) or of the order (pictures); 0 is greedy.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
+    /// Randomness of the codes of pictures: 1 draws as the model says, 0 takes the most probable.
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) token_temperature: Option<f32>,
     /// Strength of classifier-free guidance; 0 is none.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) guidance: Option<f32>,
@@ -396,6 +399,10 @@ pub(crate) struct EvalArgs {
     /// Randomness of the tokens (text) or of the order (pictures) [default: the model's].
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
+    /// Randomness of the codes of pictures: 1 draws as the model says, 0 takes the most probable
+    /// [default: the model's].
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) token_temperature: Option<f32>,
     /// Strength of guidance when painting [default: the model's].
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) guidance: Option<f32>,

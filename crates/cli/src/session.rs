@@ -123,6 +123,7 @@ pub(crate) fn paint_options(
     PaintOptions {
         steps: sample.steps.unwrap_or(own.steps),
         temperature: sample.temperature.unwrap_or(own.temperature),
+        token_temperature: sample.token_temperature.unwrap_or(own.token_temperature),
         guidance: sample.guidance.unwrap_or(own.guidance),
         schedule: canvas.schedule.unwrap_or(own.schedule),
         anneal: canvas.anneal.map_or(own.anneal, anneal),

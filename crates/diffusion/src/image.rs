@@ -4,7 +4,7 @@
 use mmada_tensor::random::Purpose;
 
 use crate::noise::{Dice, gumbel};
-use crate::plan::{ImagePlan, Order, TokenChoice};
+use crate::plan::{ImagePlan, Order};
 use crate::scores::{Odds, Proposal, Scores, argmax};
 
 /// Smallest probability under the logarithm, as in the original.
@@ -24,10 +24,11 @@ pub(crate) fn propose(
     let mut proposals = Vec::with_capacity(positions.len());
     for (n, &position) in positions.iter().enumerate() {
         scores.read(n, &mut row);
-        let best = match plan.choice {
-            TokenChoice::Argmax => Some(argmax(&row)),
-            TokenChoice::Sample => None,
-        };
+        let best = (plan.token_temperature == 0.0).then(|| argmax(&row));
+        if plan.token_temperature != 1.0 && best.is_none() {
+            row.iter_mut()
+                .for_each(|logit| *logit /= plan.token_temperature);
+        }
         let odds = Odds::of(&mut row).ok_or(position)?;
         let code = match best {
             Some(code) => code,

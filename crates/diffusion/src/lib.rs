@@ -36,8 +36,6 @@ pub use error::{Error, Result};
 pub use guidance::{Guidance, Unconditional};
 pub use loss::{Coefficients, Likelihood, Loss};
 pub use noise::{Draw, Noise, SeededNoise};
-pub use plan::{
-    Allowed, Anneal, Count, Finish, ImagePlan, Order, Plan, Rest, Stop, TextPlan, TokenChoice,
-};
+pub use plan::{Allowed, Anneal, Count, Finish, ImagePlan, Order, Plan, Rest, Stop, TextPlan};
 pub use sampler::{Sampler, Step};
 pub use schedule::Schedule;

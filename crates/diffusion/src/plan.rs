@@ -107,8 +107,9 @@ pub struct ImagePlan {
     pub temperature: f32,
     /// How that scale falls.
     pub anneal: Anneal,
-    /// How a code is chosen.
-    pub choice: TokenChoice,
+    /// What logits are divided by before a code is drawn, by inverse CDF in the order of the codes;
+    /// 1 in the original, 0 takes the most probable.
+    pub token_temperature: f32,
     /// What the masked fraction is a fraction of.
     pub count: Count,
     /// What the last step does.
@@ -136,17 +137,6 @@ pub enum Anneal {
     Compounding,
     /// `T·(1 − (k+1)/K)`: MaskGIT's own.
     MaskGit,
-}
-
-/// How a code is chosen from its distribution, always at temperature 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum TokenChoice {
-    /// Drawn, by inverse CDF in the order of the codes.
-    #[default]
-    Sample,
-    /// The most probable.
-    Argmax,
 }
 
 /// What the masked fraction is a fraction of.
@@ -260,7 +250,7 @@ impl ImagePlan {
             cache: CacheRule::Off,
             temperature: 1.0,
             anneal: Anneal::Compounding,
-            choice: TokenChoice::Sample,
+            token_temperature: 1.0,
             count: Count::Hole,
             finish: Finish::Complete,
         }
@@ -269,6 +259,7 @@ impl ImagePlan {
     pub(crate) fn check(&self, canvas_length: usize) -> Result<()> {
         check_steps(self.steps)?;
         check_temperature(self.temperature)?;
+        check_temperature(self.token_temperature)?;
         if self.codes.is_empty() {
             let hint = "use the image range of the vocabulary";
             return Err(Error::setting("image codes", "at least one", "none", hint));

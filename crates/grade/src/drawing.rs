@@ -38,6 +38,9 @@ pub struct Drawing {
     pub color: Option<&'static str>,
     /// The shape of that colour's pixels; `None` when too few pixels count.
     pub shape: Option<&'static str>,
+    /// How well the mask fills each of [`SHAPES`], drawn as large as the mask's box: pixels in both
+    /// over pixels in either. What the thresholds of `shape` decide, this tells by degrees.
+    pub outlines: [f64; SHAPES.len()],
     /// Pixels near any reference colour.
     pub counting: usize,
     /// Pixels of the commonest reference colour.
@@ -81,13 +84,21 @@ impl Drawing {
             .unwrap_or(0);
         let mask: Vec<bool> = nearest.iter().map(|&c| c == Some(best)).collect();
         let shows = counts[best] >= FEWEST;
+        let bounds = shows.then(|| bounds_of(&mask, width)).flatten();
         Self {
             color: shows.then_some(COLORS[best].0),
-            shape: if shows { shape_of(&mask, width) } else { None },
+            shape: bounds.map(|bounds| shape_of(&mask, width, bounds)),
+            outlines: bounds.map_or([0.0; SHAPES.len()], |bounds| outlines(&mask, width, bounds)),
             counting: counts.iter().sum(),
             mask: counts[best],
             largest_piece: largest_piece(&mask, width),
         }
+    }
+
+    /// How well the mask fills a shape, by name; 0 for a name that is none.
+    pub fn outline(&self, shape: &str) -> f64 {
+        let index = SHAPES.iter().position(|name| *name == shape);
+        index.map_or(0.0, |index| self.outlines[index])
     }
 
     /// Whether at least 95 % of the mask is one connected piece.
@@ -124,29 +135,74 @@ fn nearest_color(pixel: [u8; 3]) -> Option<usize> {
     (distance < NEAR).then_some(index)
 }
 
-/// Shape of a mask from the fill ratio of its bounding box and the widths of its ends.
-fn shape_of(mask: &[bool], width: usize) -> Option<&'static str> {
-    let rows: Vec<usize> = mask
-        .chunks(width)
+/// The box of a mask.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    left: usize,
+    top: usize,
+    width: usize,
+    height: usize,
+}
+
+/// The box around the set pixels; `None` where there are none.
+fn bounds_of(mask: &[bool], width: usize) -> Option<Bounds> {
+    let has = |row: &[bool]| row.contains(&true);
+    let top = mask.chunks(width).position(has)?;
+    let bottom = mask.chunks(width).rposition(has)?;
+    let column = |x: usize| mask.iter().skip(x).step_by(width).any(|&is_set| is_set);
+    let left = (0..width).find(|&x| column(x))?;
+    let right = (0..width).rfind(|&x| column(x))?;
+    Some(Bounds {
+        left,
+        top,
+        width: right - left + 1,
+        height: bottom - top + 1,
+    })
+}
+
+/// Shape of a mask from the fill ratio of its box and the widths of its ends.
+fn shape_of(mask: &[bool], width: usize, bounds: Bounds) -> &'static str {
+    let rows = mask.chunks(width).skip(bounds.top).take(bounds.height);
+    let rows: Vec<usize> = rows
         .map(|row| row.iter().filter(|&&is_set| is_set).count())
         .collect();
-    let top = rows.iter().position(|&n| n > 0)?;
-    let bottom = rows.iter().rposition(|&n| n > 0)?;
-    let left = (0..width).find(|&x| mask.iter().skip(x).step_by(width).any(|&m| m))?;
-    let right = (0..width).rfind(|&x| mask.iter().skip(x).step_by(width).any(|&m| m))?;
-    let rows = &rows[top..=bottom];
-    let (box_height, box_width) = (rows.len(), right - left + 1);
-    let fill = rows.iter().sum::<usize>() as f64 / (box_height * box_width) as f64;
-    let quarter = (box_height / 4).max(1);
+    let fill = rows.iter().sum::<usize>() as f64 / (bounds.height * bounds.width) as f64;
+    let quarter = (bounds.height / 4).max(1);
     let mean = |rows: &[usize]| rows.iter().sum::<usize>() as f64 / rows.len() as f64;
-    let (top_width, bottom_width) = (mean(&rows[..quarter]), mean(&rows[box_height - quarter..]));
-    Some(if fill > 0.955 {
+    let (top, bottom) = (
+        mean(&rows[..quarter]),
+        mean(&rows[bounds.height - quarter..]),
+    );
+    if fill > 0.955 {
         "rectangle"
-    } else if bottom_width > 1.6 * top_width && fill < 0.75 {
+    } else if bottom > 1.6 * top && fill < 0.75 {
         "triangle"
     } else {
         "circle"
-    })
+    }
+}
+
+/// Pixels in both over pixels in either, of the mask and each shape that fills its box.
+fn outlines(mask: &[bool], width: usize, bounds: Bounds) -> [f64; SHAPES.len()] {
+    let (mut both, mut either) = ([0usize; SHAPES.len()], [0usize; SHAPES.len()]);
+    for y in 0..bounds.height {
+        for x in 0..bounds.width {
+            let is_set = mask[(bounds.top + y) * width + bounds.left + x];
+            // Where the middle of the pixel is, from -1 to 1.
+            let across = (2 * x + 1) as f64 / bounds.width as f64 - 1.0;
+            let down = (2 * y + 1) as f64 / bounds.height as f64 - 1.0;
+            let is_inside = [
+                across * across + down * down <= 1.0,
+                true,
+                across.abs() <= (1.0 + down) / 2.0,
+            ];
+            for (shape, is_inside) in is_inside.into_iter().enumerate() {
+                both[shape] += usize::from(is_set && is_inside);
+                either[shape] += usize::from(is_set || is_inside);
+            }
+        }
+    }
+    std::array::from_fn(|shape| both[shape] as f64 / either[shape].max(1) as f64)
 }
 
 /// Share of the mask in its largest piece; pixels that touch by an edge or a corner belong together.

@@ -55,6 +55,8 @@ pub struct EvalOptions {
     pub steps: Option<usize>,
     /// Temperature of texts and paintings; `None` is the model's own.
     pub temperature: Option<f32>,
+    /// Temperature of the codes of paintings; `None` is the model's own.
+    pub token_temperature: Option<f32>,
     /// Guidance of paintings; `None` is the model's own.
     pub guidance: Option<f32>,
     /// Sampler; `None` is the model's own.
@@ -76,6 +78,7 @@ impl Default for EvalOptions {
             seed: 0,
             steps: None,
             temperature: None,
+            token_temperature: None,
             guidance: None,
             sampler: None,
             commit: None,

@@ -74,6 +74,8 @@ pub enum Shows {
     Shape,
     /// Both.
     Both,
+    /// How nearly it is the shape, in the colour: [`Drawing::outline`], 0 in another colour.
+    Outline,
 }
 
 /// Peak signal-to-noise ratio in dB against the true picture; 0 for a picture of another size.
@@ -157,6 +159,7 @@ impl Grader for Shows {
             Self::Color => "colour",
             Self::Shape => "shape",
             Self::Both => "both",
+            Self::Outline => "outline",
         }
     }
 
@@ -166,11 +169,12 @@ impl Grader for Shows {
         };
         let drawing = Drawing::read(picture);
         let (has_color, has_shape) = (drawing.color == Some(color), drawing.shape == Some(shape));
-        f64::from(match self {
-            Self::Color => has_color,
-            Self::Shape => has_shape,
-            Self::Both => has_color && has_shape,
-        })
+        match self {
+            Self::Color => f64::from(has_color),
+            Self::Shape => f64::from(has_shape),
+            Self::Both => f64::from(has_color && has_shape),
+            Self::Outline => f64::from(has_color) * drawing.outline(shape),
+        }
     }
 }
 

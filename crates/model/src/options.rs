@@ -84,6 +84,8 @@ pub struct PaintOptions {
     pub guidance: f32,
     /// Initial scale of the noise on the order of positions.
     pub temperature: f32,
+    /// What logits are divided by before a code is drawn; 0 takes the most probable.
+    pub token_temperature: f32,
     /// Masked fraction over the steps.
     pub schedule: Schedule,
     /// How that noise fades.
@@ -276,6 +278,7 @@ impl Default for PaintOptions {
             steps: 50,
             guidance: 3.5,
             temperature: 1.0,
+            token_temperature: 1.0,
             schedule: Schedule::default(),
             anneal: Anneal::default(),
             sampler: Preset::default(),

@@ -131,6 +131,7 @@ impl Mmada {
             cache: rules.cache,
             schedule: options.schedule,
             temperature: options.temperature,
+            token_temperature: options.token_temperature,
             anneal: options.anneal,
             ..ImagePlan::new(span.clone(), self.vocab().image.clone(), options.steps)
         };

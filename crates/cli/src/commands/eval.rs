@@ -143,6 +143,7 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
         seed: args.model.seed,
         steps: args.steps,
         temperature: args.temperature,
+        token_temperature: args.token_temperature,
         guidance: args.guidance,
         sampler: args.sampler.map(|sampler| sampler.0),
         commit: args.commit,

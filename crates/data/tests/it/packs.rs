@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use mmada_data::packs::{AnswerKind, PackTask, ReasoningItem};
 use mmada_data::{
-    DataError, Example, Mixture, Pack, Source, SourceConfig, SourceKind, Stores, View,
+    DataError, Example, Mixture, Pack, Source, SourceConfig, SourceKind, Stores, Template, View,
 };
 use mmada_tokens::Task;
 
@@ -81,6 +81,49 @@ fn derived_steps_are_those_of_the_training_thoughts() {
     let derived: Vec<String> = lines.iter().flat_map(|line| steps(&line.answer)).collect();
     assert_eq!(derived.len(), 12_566, "each step once");
     assert_eq!(derived.into_iter().collect::<BTreeSet<_>>(), expected);
+}
+
+#[test]
+fn derived_questions_are_those_of_the_training_pictures_and_balanced() {
+    let folder = data("shapes");
+    let view = |prompt: &str| View {
+        prompt: Template::parse(prompt).ok(),
+        answer: Template::parse("{answer}").ok(),
+        ..View::new(Task::Chat)
+    };
+    let toml = format!(
+        "name = 'asked'\nkind = 'conversations'\npaths = ['{}']\n\
+         join = {{ paths = ['{}'], on = 'image' }}\nviews = []",
+        folder.join("train_conversations.json").display(),
+        folder.join("train_captions.jsonl").display()
+    );
+    let mut cfg: SourceConfig = toml::from_str(&toml).unwrap();
+    // Pictures of the held-out pairs have no caption, and make no example.
+    cfg.views = vec![view("{caption}. {question}")];
+    let asked = Source::open(&cfg, Path::new("."), 1, &mut Stores::default()).unwrap();
+    let known: BTreeSet<(String, String)> = asked
+        .iter_once()
+        .map(Result::unwrap)
+        .map(|example| (example.prompt, example.answer))
+        .collect();
+    let lines = texts(
+        &folder.join("derived/read.jsonl.zst"),
+        view("{caption}. {question}"),
+    );
+    assert_eq!(lines.len(), 5976);
+    let mut answers: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    for line in lines {
+        let question = line.prompt.split_once(". ").unwrap().1.to_owned();
+        let counts = answers.entry(question).or_default();
+        *counts.entry(line.answer.clone()).or_default() += 1;
+        assert!(known.contains(&(line.prompt, line.answer)));
+    }
+    assert_eq!(answers.len(), 107);
+    for (question, counts) in answers {
+        let mut counts = counts.into_values();
+        let first = counts.next().unwrap();
+        assert!(counts.all(|count| count == first), "{question}");
+    }
 }
 
 #[test]

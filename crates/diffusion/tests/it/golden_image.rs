@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use mmada_diffusion::{
-    Anneal, Canvas, Count, Draw, Finish, ImagePlan, Move, Noise, Sampler, TokenChoice,
-    Unconditional,
+    Anneal, Canvas, Count, Draw, Finish, ImagePlan, Move, Noise, Sampler, Unconditional,
 };
 use mmada_tensor::Tensor;
 use mmada_tensor::random::Purpose;
@@ -58,9 +57,9 @@ fn canvas(case: &Value, b: usize) -> (Canvas, usize) {
     plan.anneal = Anneal::Compounding;
     plan.count = Count::Whole;
     plan.finish = Finish::LeaveOne;
-    plan.choice = match get::<String>(case, "mode").as_str() {
-        "greedy" => TokenChoice::Argmax,
-        _ => TokenChoice::Sample,
+    plan.token_temperature = match get::<String>(case, "mode").as_str() {
+        "greedy" => 0.0,
+        _ => 1.0,
     };
     let canvas = Canvas::image(ids, get(case, "mask_token_id"), plan).unwrap();
     let (Some(rows), Some(sees)) = (

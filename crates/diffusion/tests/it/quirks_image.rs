@@ -1,9 +1,7 @@
 //! Quirks 7–12 of the original's picture sampler, each decided and tested.
 
 use mmada_diffusion::noise::gumbel;
-use mmada_diffusion::{
-    Anneal, Canvas, Count, Finish, ImagePlan, Sampler, Step, TokenChoice, Unconditional,
-};
+use mmada_diffusion::{Anneal, Canvas, Count, Finish, ImagePlan, Sampler, Step, Unconditional};
 
 use crate::fake::{Constant, Fake, masked, seeded, tangled, uniform};
 
@@ -145,7 +143,7 @@ fn known_codes_survive_any_temperature() {
     let mut even = plan(16, 4);
     even.schedule = mmada_diffusion::Schedule::Linear;
     even.temperature = 0.0;
-    even.choice = TokenChoice::Argmax;
+    even.token_temperature = 0.0;
     let canvas = Canvas::image(ids(16, []), MASK, even).unwrap();
     let sampler = Sampler::new(Fake::new(uniform), vec![canvas], Box::new(Constant(0.5)));
     let left: Vec<_> = sampler.map(|step| step.unwrap().moves[0].masked).collect();

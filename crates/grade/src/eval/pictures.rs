@@ -222,6 +222,7 @@ fn paint_options(context: &Context) -> PaintOptions {
     PaintOptions {
         steps: options.steps.unwrap_or(own.steps),
         temperature: options.temperature.unwrap_or(own.temperature),
+        token_temperature: options.token_temperature.unwrap_or(own.token_temperature),
         guidance: options.guidance.unwrap_or(own.guidance),
         seed: options.seed,
         ..own

@@ -71,15 +71,22 @@ fn empty_and_broken_pictures_show_nothing_whole() {
 #[test]
 fn real_test_pictures_are_judged_right() {
     let pack = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/data/shapes");
-    let (mut right, mut n) = (0, 0);
+    let (mut right, mut fitting, mut filled, mut n) = (0, 0, 0.0, 0);
     for item in Pack::open(pack).unwrap().captions("test").unwrap() {
         let item = item.unwrap();
         let drawing = Drawing::read(&item.image.picture().unwrap());
         let field = |name: &str| item.fields[name].as_str();
         right += usize::from(drawing.color == field("color") && drawing.shape == field("shape"));
+        // By degrees too: the shape's own outline is nearly filled, and better than the others.
+        let own = drawing.outline(field("shape").unwrap());
+        filled += own;
+        fitting += usize::from(drawing.outlines.iter().all(|&other| other <= own));
         n += 1;
     }
     assert!(n > 500 && right * 1000 >= n * 995, "{right} of {n}");
+    // A shape of a few pixels, or one cut by the edge, may fill another outline as well.
+    assert!(fitting * 100 >= n * 95, "{fitting} of {n}");
+    assert!(filled > 0.9 * n as f64, "{filled} of {n}");
 }
 
 #[test]

@@ -164,6 +164,7 @@ fn open(name: &GraderName, config: &JudgesConfig, device: &Device) -> Result<Arc
         GraderName::Color => Arc::new(Each(Shows::Color)),
         GraderName::Shape => Arc::new(Each(Shows::Shape)),
         GraderName::Drawing => Arc::new(Each(Shows::Both)),
+        GraderName::Outline => Arc::new(Each(Shows::Outline)),
         GraderName::Clip => {
             let dir = folder(name, config.clip.as_ref(), "openai/clip-vit-large-patch14")?;
             Arc::new(ClipScore::open(dir, device).map_err(Error::data)?)

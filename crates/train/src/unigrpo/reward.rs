@@ -38,6 +38,8 @@ pub enum GraderName {
     Shape,
     /// `drawing`: the picture has both.
     Drawing,
+    /// `outline`: how nearly the picture is the shape that the prompt names, in its colour, from 0 to 1.
+    Outline,
     /// `clip`: how well the painted picture fits its prompt, or a caption the picture it is about;
     /// 100 · cosine.
     Clip,
@@ -48,7 +50,7 @@ pub enum GraderName {
 }
 
 /// Names in run files, with those of their means in the metrics.
-const NAMES: [(GraderName, &str, &str); 9] = [
+const NAMES: [(GraderName, &str, &str); 10] = [
     (GraderName::Answer, "answer", "reward/answer"),
     (GraderName::Format, "format", "reward/format"),
     (GraderName::Exact, "exact", "reward/exact"),
@@ -56,6 +58,7 @@ const NAMES: [(GraderName, &str, &str); 9] = [
     (GraderName::Color, "color", "reward/color"),
     (GraderName::Shape, "shape", "reward/shape"),
     (GraderName::Drawing, "drawing", "reward/drawing"),
+    (GraderName::Outline, "outline", "reward/outline"),
     (GraderName::Clip, "clip", "reward/clip"),
     (
         GraderName::ImageReward,

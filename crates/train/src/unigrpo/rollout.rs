@@ -157,6 +157,8 @@ fn sample(
     let paint = PaintOptions {
         seed: sampling.seed,
         guidance: sampling.guidance.unwrap_or(own.guidance),
+        // The policy draws as it is: a sharpened one would not be the one that is improved.
+        token_temperature: 1.0,
         ..own
     };
     let example = |index: usize| &prompts[index].example;
