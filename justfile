@@ -39,6 +39,20 @@ embedded:
     cp -r out/stage3/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
+# With and without thoughts before reinforcement; LOG.md tells the result.
+ablation:
+    cargo build --release
+    target/release/mmada train runs/ablation-thoughts.toml
+    target/release/mmada train runs/ablation-thoughts.toml run.out=out/ablation-direct \
+        'data.0.views=[{ task = "chat", prompt = "{messages.0.content}", answer = "{answer}" }]' \
+        'data.1.views=[{ task = "describe", prompt = "{question}", answer = "{answer}" }]'
+    for kind in thoughts direct; do \
+        target/release/mmada train runs/unigrpo-questions.toml model.init.from=out/ablation-$kind/model run.out=out/ablation-questions-$kind \
+            'objective.rewards.describe=[{ grader = "plain", weight = 2.0 }]'; \
+        target/release/mmada train runs/unigrpo-sums.toml model.init.from=out/ablation-$kind/model run.out=out/ablation-sums-$kind \
+            'objective.rewards.chat=[{ grader = "answer", weight = 2.0 }]'; \
+    done
+
 # The evaluation table of the README.
 eval MODEL="assets/model":
     cargo run --release -- eval all --model {{MODEL}} --data assets/data --split test
