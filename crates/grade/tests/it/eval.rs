@@ -205,6 +205,13 @@ fn settings_reach_the_sampler() {
     assert_ne!(with(|options| options.steps = Some(1)), usual);
     assert_ne!(with(|options| options.temperature = Some(9.0)), usual);
     assert_ne!(with(|options| options.guidance = Some(9.0)), usual);
+    // Colder codes are others; at 0 they no longer depend on the draws.
+    assert_ne!(with(|options| options.token_temperature = Some(0.1)), usual);
+    let coldest = with(|options| options.token_temperature = Some(0.0));
+    assert_eq!(
+        with(|options| options.token_temperature = Some(1e-6)),
+        coldest
+    );
 }
 
 #[test]
