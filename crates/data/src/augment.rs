@@ -19,6 +19,8 @@ use crate::record::{Record, hash64};
 
 /// Most variants of a record: all of them are in the shuffle buffer.
 const MOST: usize = 64;
+/// Largest move: more than any picture is wide.
+const FURTHEST: usize = 1 << 16;
 /// Grounds of repainted silhouettes have no channel below this.
 const PALE: usize = 230;
 
@@ -60,6 +62,10 @@ impl Augment {
     pub fn check(&self) -> Result<(), String> {
         match self.variants {
             0 => Err("augment.variants is 0, expected 1 or more".into()),
+            1..=MOST if self.shift > FURTHEST => Err(format!(
+                "augment.shift is {}, expected at most {FURTHEST} pixels",
+                self.shift
+            )),
             1..=MOST => Ok(()),
             more => Err(format!(
                 "augment.variants is {more}, expected at most {MOST}"

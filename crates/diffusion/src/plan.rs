@@ -116,6 +116,9 @@ pub struct ImagePlan {
     pub finish: Finish,
 }
 
+/// Lowest temperature of codes above 0: what is divided by less may not be finite.
+const COLDEST: f32 = 1e-6;
+
 /// Which positions of a picture are decided first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -259,7 +262,11 @@ impl ImagePlan {
     pub(crate) fn check(&self, canvas_length: usize) -> Result<()> {
         check_steps(self.steps)?;
         check_temperature(self.temperature)?;
-        check_temperature(self.token_temperature)?;
+        if self.token_temperature != 0.0 && !(COLDEST..=1e6).contains(&self.token_temperature) {
+            let (expected, hint) = ("0, or 1e-6 to 1e6", "0 takes the most probable code");
+            let got = self.token_temperature;
+            return Err(Error::setting("token temperature", expected, got, hint));
+        }
         if self.codes.is_empty() {
             let hint = "use the image range of the vocabulary";
             return Err(Error::setting("image codes", "at least one", "none", hint));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use mmada_model::{Defaults, ImageParts, LoadOptions, Mmada};
 use mmada_nn::magvit::ImageTokenizer;
-use mmada_nn::transformer::{Config, Sizes, Transformer};
+use mmada_nn::transformer::{Config, Sizes, Transformer, table_names};
 use mmada_nn::{Lora, Mode};
 use mmada_tensor::random::{Key, Purpose};
 use mmada_tensor::{DType, Device, Tensor};
@@ -16,8 +16,6 @@ use crate::{Error, Result, weights};
 
 /// Rows of the embedding table are rounded up to a multiple of this, for the matrix products.
 const ROWS: u32 = 16;
-const EMBEDDING: &str = "model.transformer.wte.weight";
-const HEAD: &str = "model.transformer.ff_out.weight";
 
 /// Makes or reads the model with trainable weights.
 pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
@@ -53,10 +51,9 @@ pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
 fn set_code_rows(model: &Mmada, rows: CodeRows, seed: u64) -> Result<()> {
     let codes = model.vocab().image.clone();
     let bits = codes.len().next_power_of_two().trailing_zeros() as usize;
-    // Also where weights are stored: the handles are shared with the network.
+    // A copy of the handles: numbers that are set are set in the network too.
     let mut params = model.params().clone();
-    let tables = [EMBEDDING, HEAD].into_iter().enumerate();
-    for (number, name) in tables.filter(|(_, name)| model.params().contains(name)) {
+    for (number, name) in table_names(model.config()).iter().enumerate() {
         let table = params.any(name, 2)?.detach();
         let width = table.dim(1)?;
         let mut values = table

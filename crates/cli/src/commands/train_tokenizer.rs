@@ -11,7 +11,7 @@ use crate::args::TrainTokenizerArgs;
 use crate::{output, packs, terminal};
 
 /// The only split that is read: the others are for measuring.
-const SPLIT: &str = "train";
+const SPLIT: &str = mmada_data::part::TRAIN;
 
 pub(crate) fn run(args: &TrainTokenizerArgs) -> Result<()> {
     output::create_dir(&args.output)?;

@@ -23,7 +23,10 @@ const SUMS: [&str; 2] = [
     "What is 94 + 20?",
     "How many legs do 1 crab and 7 beetles have in total?",
 ];
-const QUESTION: &str = "what color is the shape?";
+const QUESTIONS: [&str; 2] = [
+    "what color is the shape?",
+    "does the image not contain a circle?",
+];
 const PAINTING: &str = "a blue circle";
 const REPAINTING: &str = "a red circle";
 
@@ -57,7 +60,9 @@ pub(crate) fn run(args: &TryArgs) -> Result<()> {
     }
     let triangle = decode(TRIANGLE)?;
     show.describe("a picture it has never seen", &triangle, "")?;
-    show.describe("the same picture", &triangle, QUESTION)?;
+    for question in QUESTIONS {
+        show.describe("the same picture", &triangle, question)?;
+    }
     let painted = show.paint()?;
     let repainted = show.repaint(&painted)?;
     let sheet = Picture::grid(&[triangle, painted, repainted], 3, 4)?;

@@ -173,15 +173,34 @@ fn a_move_stops_before_the_edge_and_comes_before_the_mirror() {
 }
 
 #[test]
-fn senseless_numbers_of_variants_are_refused() {
-    for variants in [0, 65, usize::MAX] {
+fn senseless_numbers_are_refused() {
+    for (variants, shift, named) in [
+        (0, 0, "augment.variants"),
+        (65, 0, "augment.variants"),
+        (usize::MAX, 0, "augment.variants"),
+        (1, usize::MAX, "augment.shift"),
+    ] {
         let augment = Augment {
             variants,
-            shift: 0,
+            shift,
             mirror: false,
             figures: Default::default(),
         };
         let error = augment.check().unwrap_err();
-        assert!(error.contains("augment.variants"), "{error}");
+        assert!(error.contains(named), "{error}");
+    }
+}
+
+/// What is tested was never shown: by the content of the picture files.
+#[test]
+fn no_picture_is_in_train_and_test() {
+    for name in ["emoji", "animals", "shapes"] {
+        let ids = |split: &str| -> BTreeSet<u64> {
+            let items = asset(name).reconstruction(split).unwrap();
+            items.map(|item| item.unwrap().image.id()).collect()
+        };
+        let (train, test) = (ids("train"), ids("test"));
+        assert!(train.len() > 3000 && test.len() > 500);
+        assert!(train.is_disjoint(&test), "{name}");
     }
 }

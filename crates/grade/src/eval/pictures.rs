@@ -92,10 +92,7 @@ fn paint_all(
     mut judge: impl FnMut(&Picture),
 ) -> Result<(Picture, Effort)> {
     let samples = context.options.samples.max(1);
-    let each = prompts
-        .iter()
-        .flat_map(|prompt| std::iter::repeat_n(*prompt, samples));
-    let each: Vec<&str> = each.collect();
+    let each = repeated(context, prompts);
     let options = paint_options(context);
     let mut effort = Effort::default();
     let (mut done, mut shown) = (0, Vec::new());
@@ -114,6 +111,14 @@ fn paint_all(
         Ok(())
     })?;
     Ok((sheet(&shown, samples.min(COLUMNS))?, effort))
+}
+
+/// Each of them as often as it is painted.
+fn repeated<'a, T>(context: &Context, of: &'a [T]) -> Vec<&'a T> {
+    let samples = context.options.samples.max(1);
+    let each = of.iter();
+    each.flat_map(|one| std::iter::repeat_n(one, samples))
+        .collect()
 }
 
 /// Captions that say no colour and shape: the nearest training picture of the same captions tells
@@ -145,11 +150,8 @@ fn concepts(context: &Context, on_progress: OnProgress) -> Result<Report> {
     let (sheet, effort) = paint_all(context, &asked, on_progress, |picture| {
         found.push(gallery.nearest(picture));
     })?;
-    let samples = context.options.samples.max(1);
-    let wanted = prompts
-        .iter()
-        .flat_map(|wanted| std::iter::repeat_n(wanted, samples));
-    let examples = wanted.zip(&found).map(|((name, prompt), nearest)| Example {
+    let examples = repeated(context, &prompts).into_iter().zip(&found);
+    let examples = examples.map(|((name, prompt), nearest)| Example {
         input: prompt.clone(),
         expected: name.clone(),
         got: nearest
@@ -185,11 +187,7 @@ fn shapes(context: &Context, prompts: &[Wanted], on_progress: OnProgress) -> Res
     let (sheet, effort) = paint_all(context, &asked, on_progress, |picture| {
         drawings.push(Drawing::read(picture));
     })?;
-    let samples = context.options.samples.max(1);
-    let wanted = prompts
-        .iter()
-        .flat_map(|wanted| std::iter::repeat_n(wanted, samples));
-    let wanted: Vec<&Wanted> = wanted.collect();
+    let wanted = repeated(context, prompts);
     let examples = wanted.iter().zip(&drawings);
     let examples = examples.map(|(wanted, drawing)| Example {
         input: wanted.prompt.clone(),

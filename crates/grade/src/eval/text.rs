@@ -16,11 +16,9 @@ pub(super) fn caption(context: &Context, on_progress: OnProgress) -> Result<Repo
     if items.is_empty() {
         return Err(context.nothing(Benchmark::Caption, "captioned pictures"));
     }
-    let asked = items.iter().map(|item| Asked {
-        id: &item.id,
-        image: &item.image,
-        question: CAPTION_PROMPT,
-    });
+    let asked = items
+        .iter()
+        .map(|item| (&*item.id, &item.image, CAPTION_PROMPT));
     let (replies, effort) = ask(context, &asked.collect::<Vec<_>>(), on_progress)?;
     let (mut exact, mut plain, mut examples) = (Vec::new(), Vec::new(), Vec::new());
     for (item, reply) in items.iter().zip(replies) {
@@ -48,11 +46,9 @@ pub(super) fn kind(context: &Context, on_progress: OnProgress) -> Result<Report>
     if items.is_empty() {
         return Err(context.nothing(Benchmark::Kind, "pictures with group and subgroup"));
     }
-    let asked = items.iter().map(|item| Asked {
-        id: &item.id,
-        image: &item.image,
-        question: KIND_PROMPT,
-    });
+    let asked = items
+        .iter()
+        .map(|item| (&*item.id, &item.image, KIND_PROMPT));
     let (replies, effort) = ask(context, &asked.collect::<Vec<_>>(), on_progress)?;
     let (mut groups, mut subgroups, mut examples) = (Vec::new(), Vec::new(), Vec::new());
     for (item, reply) in items.iter().zip(replies) {
@@ -82,11 +78,9 @@ pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> 
     if items.is_empty() {
         return Err(context.nothing(Benchmark::Vqa, "questions about pictures"));
     }
-    let asked = items.iter().map(|item| Asked {
-        id: &item.id,
-        image: &item.image,
-        question: &item.question,
-    });
+    let asked = items
+        .iter()
+        .map(|item| (&*item.id, &item.image, &*item.question));
     let (replies, effort) = ask(context, &asked.collect::<Vec<_>>(), on_progress)?;
     let (mut judged, mut examples) = (Vec::new(), Vec::new());
     for (item, reply) in items.iter().zip(replies) {
@@ -112,14 +106,10 @@ pub(super) fn vqa(context: &Context, on_progress: OnProgress) -> Result<Report> 
     Ok(context.sampled(report, effort))
 }
 
-/// A question about a picture.
-struct Asked<'a> {
-    id: &'a str,
-    image: &'a ImageBytes,
-    question: &'a str,
-}
+/// Name of the item, its picture, and what is asked about it.
+type Asked<'a> = (&'a str, &'a ImageBytes, &'a str);
 
-/// What the model says to each.
+/// What the model says to each question.
 fn ask(
     context: &Context,
     asked: &[Asked],
@@ -129,12 +119,15 @@ fn ask(
     let (mut sight, mut effort) = (Sight::default(), Effort::default());
     let mut said = Vec::new();
     context.groups(asked, on_progress, |first, group, told| {
-        let pictures = group.iter().map(|asked| (asked.id, asked.image));
-        sight.look(context.model, pictures)?;
-        let requests = group.iter().zip(first..).filter_map(|(asked, example)| {
+        sight.look(
+            context.model,
+            group.iter().map(|&(id, image, _)| (id, image)),
+        )?;
+        let requests = group.iter().zip(first..);
+        let requests = requests.filter_map(|(&(_, image, question), example)| {
             Some(DescribeRequest {
-                seen: sight.seen(asked.image)?,
-                question: asked.question,
+                seen: sight.seen(image)?,
+                question,
                 example,
             })
         });

@@ -8,6 +8,15 @@ use super::{Block, Config, Transformer};
 use crate::lora::Projection;
 use crate::{Error, Init, Lora, Mode, Params, Result};
 
+/// Names of the tensors with one row per token: the embedding, and the head where it is another.
+pub fn table_names(cfg: &Config) -> Vec<String> {
+    let tables: &[&str] = match cfg.weight_tying {
+        true => &["wte"],
+        false => &["wte", "ff_out"],
+    };
+    tables.iter().map(|table| name(table)).collect()
+}
+
 impl Transformer {
     /// Builds the network on tensors of `params`, whose names and shapes must be the config's.
     pub fn load(cfg: &Config, params: &Params) -> Result<Self> {
