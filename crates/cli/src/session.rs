@@ -125,6 +125,7 @@ pub(crate) fn paint_options(
         temperature: sample.temperature.unwrap_or(own.temperature),
         token_temperature: sample.token_temperature.unwrap_or(own.token_temperature),
         guidance: sample.guidance.unwrap_or(own.guidance),
+        best_of: canvas.best_of.unwrap_or(own.best_of),
         schedule: canvas.schedule.unwrap_or(own.schedule),
         anneal: canvas.anneal.map_or(own.anneal, anneal),
         seed,

@@ -57,6 +57,8 @@ pub struct EvalOptions {
     pub temperature: Option<f32>,
     /// Temperature of the codes of paintings; `None` is the model's own.
     pub token_temperature: Option<f32>,
+    /// How many are painted to choose each painting from; `None` is the model's own.
+    pub best_of: Option<usize>,
     /// Guidance of paintings; `None` is the model's own.
     pub guidance: Option<f32>,
     /// Sampler; `None` is the model's own.
@@ -79,6 +81,7 @@ impl Default for EvalOptions {
             steps: None,
             temperature: None,
             token_temperature: None,
+            best_of: None,
             guidance: None,
             sampler: None,
             commit: None,

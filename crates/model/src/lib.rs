@@ -18,6 +18,7 @@ pub mod options;
 pub mod paint;
 pub mod pictures;
 pub mod preset;
+pub mod reading;
 pub mod repaint;
 pub mod reply;
 pub mod run;
@@ -32,6 +33,7 @@ pub use options::{Defaults, FillOptions, ImageOptions, Outside, PaintOptions, Te
 pub use paint::{PaintRequest, Painting};
 pub use pictures::{Grid, Seen};
 pub use preset::{PictureRules, Preset, TextRules};
+pub use reading::Reading;
 pub use repaint::{RepaintRequest, Sides};
 pub use reply::TextReply;
 pub use run::{Effort, MASK_GLYPH, Progress, Run, View};

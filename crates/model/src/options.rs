@@ -78,6 +78,9 @@ pub struct PaintOptions {
     /// How many pictures of one prompt.
     #[serde(skip)]
     pub count: usize,
+    /// How many are painted for each picture that is wanted: the one in which the model itself reads
+    /// the prompt most clearly is kept ([`crate::Mmada::readings`]). 1 paints it and is done.
+    pub best_of: usize,
     /// Denoising steps.
     pub steps: usize,
     /// Strength of classifier-free guidance; 0 is none.
@@ -275,6 +278,7 @@ impl Default for PaintOptions {
             width: 512,
             height: 512,
             count: 1,
+            best_of: 1,
             steps: 50,
             guidance: 3.5,
             temperature: 1.0,

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::mmada::Mmada;
 use crate::options::{Outside, PaintOptions};
 use crate::pictures::Grid;
+use crate::reading::Reading;
 use crate::run::{Job, Outcome, Run};
 
 /// A picture to paint.
@@ -44,10 +45,15 @@ pub struct Painted {
     pub(crate) grid: Grid,
     /// Pixels to keep: a picture of the same size, and where it is painted over.
     pub(crate) base: Option<(Picture, Mask)>,
+    /// What it is to be a picture of, and how many are painted to choose from.
+    pub(crate) wish: (String, usize),
 }
 
 /// The most pictures of one prompt in one request.
 const MAX_COUNT: usize = 1024;
+
+/// The most that are painted for one picture.
+const MAX_RIVALS: usize = 256;
 
 impl Mmada {
     /// Paints [`PaintOptions::count`] pictures of a prompt, numbered from 0.
@@ -74,15 +80,15 @@ impl Mmada {
     ) -> Result<Run<'_, Painted>> {
         let grid = self.grid(options.width, options.height)?;
         let image = self.layout().masks(grid.len());
-        let job = |request: &PaintRequest| {
-            self.picture_job(request.prompt, &image, grid, None, options, request.example)
-        };
-        let jobs = requests.iter().map(job).collect::<Result<_>>()?;
+        let mut jobs = Vec::new();
+        for PaintRequest { prompt, example } in requests {
+            jobs.extend(self.picture_jobs(prompt, &image, grid, None, options, *example)?);
+        }
         Ok(Run::new(self, options.seed, jobs))
     }
 
-    /// A job that paints the masked ids of `image` under a prompt.
-    pub(crate) fn picture_job(
+    /// Jobs that paint the masked ids of `image` under a prompt: the rivals for one picture.
+    pub(crate) fn picture_jobs(
         &self,
         prompt: &str,
         image: &[u32],
@@ -90,31 +96,33 @@ impl Mmada {
         base: Option<(Picture, Mask)>,
         options: &PaintOptions,
         example: u64,
-    ) -> Result<Job<Painted>> {
-        let prompt = self.codec().text(prompt.trim())?;
-        let sequence = self.layout().paint(&prompt, image)?;
-        // Without words both halves of guidance would be the same.
-        let guidance = if prompt.is_empty() {
-            0.0
-        } else {
-            options.guidance
+    ) -> Result<Vec<Job<Painted>>> {
+        let words = prompt.trim();
+        let sequence = self.layout().paint(&self.codec().text(words)?, image)?;
+        // Without words both halves of guidance would be the same, and so would all rivals.
+        let options = match words {
+            "" => &PaintOptions {
+                guidance: 0.0,
+                best_of: 1,
+                ..options.clone()
+            },
+            _ => options,
         };
-        let options = PaintOptions {
-            guidance,
-            ..options.clone()
-        };
-        self.canvas_job(&sequence, grid, base, &options, example)
+        self.canvas_jobs(&sequence, words, grid, base, options, example)
     }
 
-    /// A job on a laid-out sequence, guided by painting without words.
-    pub(crate) fn canvas_job(
+    /// Jobs on a laid-out sequence, guided by painting without words: the rivals for one picture of
+    /// what `words` say.
+    pub(crate) fn canvas_jobs(
         &self,
         sequence: &Sequence,
+        words: &str,
         grid: Grid,
         base: Option<(Picture, Mask)>,
         options: &PaintOptions,
         example: u64,
-    ) -> Result<Job<Painted>> {
+    ) -> Result<Vec<Job<Painted>>> {
+        check_rivals(options.best_of)?;
         let span = sequence.span(SpanKind::Image).unwrap_or(0..0);
         let wordless = self.layout().paint(&[], &sequence.ids[span.clone()])?;
         let start = wordless
@@ -139,20 +147,29 @@ impl Mmada {
         let canvas = Canvas::image(sequence.ids.clone(), mask, plan)?;
         let canvas = canvas
             .guided(options.guidance, unconditional)?
-            .guided_for(rules.guided)?
-            .example(example);
+            .guided_for(rules.guided)?;
         let twin = if options.guidance == 0.0 {
             0
         } else {
             wordless.ids.len()
         };
-        Ok(Job {
-            canvas,
+        let outcome = Painted {
+            span,
+            grid,
+            base,
+            wish: (words.to_owned(), options.best_of),
+        };
+        let rival = |number: u64| Job {
+            canvas: canvas.clone().example(example ^ (number << RIVAL_BITS)),
             rows: sequence.ids.len() + twin,
-            outcome: Painted { span, grid, base },
-        })
+            outcome: outcome.clone(),
+        };
+        Ok((0..options.best_of as u64).map(rival).collect())
     }
 }
+
+/// A rival's number is above those of requests.
+const RIVAL_BITS: u32 = 48;
 
 /// Numbers of so many pictures.
 pub(crate) fn check_count(count: usize) -> Result<Range<u64>> {
@@ -165,6 +182,19 @@ pub(crate) fn check_count(count: usize) -> Result<Range<u64>> {
         expected,
         count,
         "paint in several runs",
+    ))
+}
+
+fn check_rivals(count: usize) -> Result<()> {
+    if (1..=MAX_RIVALS).contains(&count) {
+        return Ok(());
+    }
+    let expected = format!("1 to {MAX_RIVALS}");
+    Err(Error::request(
+        "number to choose the best of",
+        expected,
+        count,
+        "8 is many",
     ))
 }
 
@@ -193,6 +223,27 @@ impl Outcome for Painted {
             codes,
             grid: self.grid,
         })
+    }
+
+    fn rivals(&self) -> usize {
+        self.wish.1
+    }
+
+    fn best(&self, model: &Mmada, rivals: &[Painting]) -> Result<usize> {
+        if rivals.len() < 2 {
+            return Ok(0);
+        }
+        let readings: Vec<_> = rivals
+            .iter()
+            .map(|painting| Reading {
+                codes: &painting.codes,
+                words: &self.wish.0,
+            })
+            .collect();
+        let readings = model.readings(&readings)?;
+        let best =
+            (0..rivals.len()).max_by(|&a, &b| readings[a].total_cmp(&readings[b]).then(b.cmp(&a)));
+        Ok(best.unwrap_or(0))
     }
 
     fn shown(&self) -> (Range<usize>, Option<Grid>) {

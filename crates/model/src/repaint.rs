@@ -109,18 +109,18 @@ impl Mmada {
         requests: &[RepaintRequest],
         options: &PaintOptions,
     ) -> Result<Run<'_, Painted>> {
-        let jobs = requests
-            .iter()
-            .map(|request| self.repaint_job(request, options));
-        let jobs = jobs.collect::<Result<_>>()?;
+        let mut jobs = Vec::new();
+        for request in requests {
+            jobs.extend(self.repaint_jobs(request, options)?);
+        }
         Ok(Run::new(self, options.seed, jobs))
     }
 
-    fn repaint_job(
+    fn repaint_jobs(
         &self,
         request: &RepaintRequest,
         options: &PaintOptions,
-    ) -> Result<Job<Painted>> {
+    ) -> Result<Vec<Job<Painted>>> {
         let picture = request.picture;
         match request.edit {
             Edit::Region(mask) => {
@@ -138,11 +138,11 @@ impl Mmada {
                         hint,
                     ));
                 }
-                self.edit_job(request, picture.clone(), mask.clone(), (0, 0), options)
+                self.edit_jobs(request, picture.clone(), mask.clone(), (0, 0), options)
             }
             Edit::Beyond(sides) => {
                 let (wide, mask) = self.framed(picture, sides)?;
-                self.edit_job(request, wide, mask, (sides.left, sides.up), options)
+                self.edit_jobs(request, wide, mask, (sides.left, sides.up), options)
             }
         }
     }
@@ -181,14 +181,14 @@ impl Mmada {
 
     /// `sheet` holds the request's picture at `corner`; that picture alone is encoded, so that
     /// nothing beyond its edges leaks into its tokens.
-    fn edit_job(
+    fn edit_jobs(
         &self,
         request: &RepaintRequest,
         sheet: Picture,
         mask: Mask,
         corner: (usize, usize),
         options: &PaintOptions,
-    ) -> Result<Job<Painted>> {
+    ) -> Result<Vec<Job<Painted>>> {
         let grid = self.grid(sheet.width(), sheet.height())?;
         let f = self.image_tokenizer()?.factor();
         let is_edited = mask.tokens(f)?;
@@ -213,6 +213,6 @@ impl Mmada {
             }
         }
         let base = base(sheet, mask, options.outside);
-        self.picture_job(request.prompt, &image, grid, base, options, request.example)
+        self.picture_jobs(request.prompt, &image, grid, base, options, request.example)
     }
 }

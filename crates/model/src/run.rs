@@ -26,6 +26,17 @@ pub trait Outcome {
     type Output;
     /// Reads the result off a canvas.
     fn read(&self, model: &Mmada, canvas: &Canvas) -> Result<Self::Output>;
+    /// How many canvases in a row, this one being the first, are rivals for one result.
+    fn rivals(&self) -> usize {
+        1
+    }
+    /// Which of its rivals' results, in order, is kept.
+    ///
+    /// # Errors
+    /// Those of comparing them.
+    fn best(&self, _model: &Mmada, _rivals: &[Self::Output]) -> Result<usize> {
+        Ok(0)
+    }
     /// The positions a watcher looks at, and their grid if they are a picture.
     fn shown(&self) -> (Range<usize>, Option<Grid>);
 }
@@ -137,9 +148,16 @@ impl<'m, O: Outcome> Run<'m, O> {
     /// As [`Run::finish`].
     pub fn finish_told(mut self, told: &mut dyn FnMut(f64)) -> Result<(Vec<O::Output>, Effort)> {
         self.run_out(told)?;
-        let pairs = self.outcomes.iter().zip(&self.finished);
-        let outputs = pairs.map(|(outcome, canvas)| outcome.read(self.model, canvas));
-        Ok((outputs.collect::<Result<_>>()?, self.effort))
+        let mut pairs = self.outcomes.iter().zip(&self.finished);
+        let mut kept = Vec::new();
+        while let Some((first, canvas)) = pairs.next() {
+            let mut rivals = vec![first.read(self.model, canvas)?];
+            for (outcome, canvas) in pairs.by_ref().take(first.rivals() - 1) {
+                rivals.push(outcome.read(self.model, canvas)?);
+            }
+            kept.push(rivals.swap_remove(first.best(self.model, &rivals)?));
+        }
+        Ok((kept, self.effort))
     }
 
     fn run_out(&mut self, told: &mut dyn FnMut(f64)) -> Result<()> {

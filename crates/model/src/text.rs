@@ -360,6 +360,6 @@ impl Mmada {
     }
 }
 
-fn answer_span(sequence: &Sequence) -> Range<usize> {
+pub(crate) fn answer_span(sequence: &Sequence) -> Range<usize> {
     sequence.span(SpanKind::Answer).unwrap_or(0..0)
 }

@@ -24,7 +24,8 @@ use crate::run::{Outcome, Run, View};
 pub struct ThinkPaint<'m> {
     model: &'m Mmada,
     sequences: Vec<Sequence>,
-    examples: Vec<u64>,
+    /// What is to be painted, and the number of the request.
+    requests: Vec<(String, u64)>,
     grid: Grid,
     options: PaintOptions,
     thoughts: Vec<TextReply>,
@@ -84,7 +85,10 @@ impl Mmada {
         Ok(ThinkPaint {
             model: self,
             sequences,
-            examples: requests.iter().map(|request| request.example).collect(),
+            requests: requests
+                .iter()
+                .map(|request| (request.prompt.trim().to_owned(), request.example))
+                .collect(),
             grid,
             options: options.clone(),
             thoughts: Vec::new(),
@@ -129,17 +133,17 @@ impl<'m> ThinkPaint<'m> {
     fn paint(&mut self, thinking: Run<'m, Text>) -> Result<Run<'m, Painted>> {
         let canvases = thinking.into_canvases()?;
         let mut jobs = Vec::with_capacity(canvases.len());
-        for ((sequence, canvas), &example) in
-            self.sequences.iter_mut().zip(&canvases).zip(&self.examples)
-        {
+        let requests = self.sequences.iter_mut().zip(&self.requests);
+        for ((sequence, (words, example)), canvas) in requests.zip(&canvases) {
             let span = sequence.span(SpanKind::Answer).unwrap_or(0..0);
             self.thoughts
                 .push(Text::whole(span).read(self.model, canvas)?);
             sequence.ids = canvas.ids().to_vec();
-            jobs.push(
-                self.model
-                    .canvas_job(sequence, self.grid, None, &self.options, example)?,
-            );
+            let (grid, options) = (self.grid, &self.options);
+            let rivals = self
+                .model
+                .canvas_jobs(sequence, words, grid, None, options, *example)?;
+            jobs.extend(rivals);
         }
         Ok(Run::new(self.model, self.options.seed, jobs))
     }

@@ -144,6 +144,7 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
         steps: args.steps,
         temperature: args.temperature,
         token_temperature: args.token_temperature,
+        best_of: args.best_of,
         guidance: args.guidance,
         sampler: args.sampler.map(|sampler| sampler.0),
         commit: args.commit,

@@ -222,6 +222,7 @@ fn paint_options(context: &Context) -> PaintOptions {
         temperature: options.temperature.unwrap_or(own.temperature),
         token_temperature: options.token_temperature.unwrap_or(own.token_temperature),
         guidance: options.guidance.unwrap_or(own.guidance),
+        best_of: options.best_of.unwrap_or(own.best_of),
         seed: options.seed,
         ..own
     }

@@ -3,7 +3,8 @@
 use mmada_data::picture::{Mask, Picture};
 use mmada_model::repaint::Edit;
 use mmada_model::{
-    Error, Grid, LoadOptions, Mmada, Outside, PaintOptions, PaintRequest, RepaintRequest, Sides,
+    Error, Grid, LoadOptions, Mmada, Outside, PaintOptions, PaintRequest, Painting, Reading,
+    RepaintRequest, Sides,
 };
 use mmada_nn::SaveOptions;
 
@@ -101,6 +102,105 @@ fn seeds_and_numbers_decide_and_company_does_not() {
         narrow.paint(prompt, &count).unwrap().finish().unwrap(),
         three
     );
+}
+
+#[test]
+fn the_best_of_more_rivals_is_read_at_least_as_clearly() {
+    let (model, prompt) = (tiny::model(), "a red circle on a blue ground");
+    let paint = |count: usize, best_of: usize| {
+        let options = PaintOptions {
+            count,
+            best_of,
+            ..options()
+        };
+        model.paint(prompt, &options).unwrap().finish().unwrap()
+    };
+    let reading = |painting: &Painting| {
+        let codes = &painting.codes;
+        let reading = Reading {
+            codes,
+            words: prompt,
+        };
+        model.readings(&[reading]).unwrap()[0]
+    };
+    let best = [1, 2, 4, 16].map(|rivals| paint(1, rivals).remove(0));
+    let readings = best.each_ref().map(reading);
+    assert!(readings.is_sorted(), "{readings:?}");
+    assert!(readings[0] < readings[3] && readings[3] < 0.0);
+    // The first rival is what is painted without any, and company changes no choice.
+    assert_eq!(paint(2, 1)[0], best[0]);
+    let two = paint(2, 4);
+    assert_eq!((two.len(), &two[0]), (2, &best[2]));
+    let thought = &tiny::defaults().thought;
+    let think = |seed: u64, best_of: usize| {
+        let options = PaintOptions {
+            seed,
+            best_of,
+            ..options()
+        };
+        let run = model.think_paint(prompt, thought, &options).unwrap();
+        run.finish().unwrap()
+    };
+    let gains = (0..3).map(|seed| {
+        let ((thoughts, one), (same, best)) = (think(seed, 1), think(seed, 8));
+        assert_eq!((thoughts, 1), (same, best.len()));
+        reading(&best[0]) - reading(&one[0])
+    });
+    let gains: Vec<f64> = gains.collect();
+    assert!(gains.iter().all(|gain| *gain >= 0.0) && gains.iter().sum::<f64>() > 0.0);
+    for best_of in [0, 1 << 20] {
+        let options = PaintOptions {
+            best_of,
+            ..options()
+        };
+        let error = model.paint(prompt, &options).err().unwrap().to_string();
+        assert!(error.contains("1 to 256"), "{error}");
+    }
+}
+
+#[test]
+fn readings_are_mean_log_probabilities_block_by_block() {
+    let model = tiny::model();
+    let codes: [Vec<u32>; 2] = [0, 3].map(|first| (first..first + 16).map(|c| c % 16).collect());
+    let words = ["red", "a red circle on a blue ground, and nothing else"];
+    let reading = |(codes, words)| Reading { codes, words };
+    let pairs: Vec<Reading> = codes
+        .iter()
+        .flat_map(|codes| words.map(|words| reading((codes.as_slice(), words))))
+        .collect();
+    let together = model.readings(&pairs).unwrap();
+    assert!(together.iter().all(|reading| *reading < 0.0));
+    let alone = |model: &Mmada| -> Vec<f64> {
+        let alone = pairs
+            .iter()
+            .map(|pair| model.readings(&[*pair]).unwrap()[0]);
+        alone.collect()
+    };
+    assert_eq!(alone(&model), together);
+    assert_eq!(
+        model.clone().with_row_budget(1).readings(&pairs).unwrap(),
+        together
+    );
+    // Narrower blocks see more of the words that are given.
+    let defaults = tiny::defaults();
+    let narrow = mmada_model::Defaults {
+        describe: mmada_model::TextOptions {
+            block: 1,
+            ..defaults.describe.clone()
+        },
+        ..defaults
+    };
+    let by_token = model
+        .clone()
+        .with_defaults(narrow)
+        .readings(&pairs)
+        .unwrap();
+    assert_eq!(by_token.len(), together.len());
+    assert_ne!(by_token[1], together[1]);
+    assert!(model.readings(&[]).unwrap().is_empty());
+    let long = "red ".repeat(5000);
+    let error = model.readings(&[reading((&codes[0], &long))]).unwrap_err();
+    assert!(error.to_string().contains("limit"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,128 @@
+//! Reading: how well a picture fits words, by the model that painted it.
+//!
+//! ```text
+//!   picture QUESTION │ ? ? ? ? ? ? ? ? │ ? ? ? ?      ln p of the first block of the words
+//!   picture QUESTION   a b l u e c i r │ ? ? ? ?      of the next, with what is before it given
+//! ```
+//!
+//! The codes that were painted are the codes that are looked at, so no pixel is needed. With several
+//! rivals for one picture, the one that fits its prompt best is kept ([`PaintOptions::best_of`]).
+//!
+//! [`PaintOptions::best_of`]: crate::PaintOptions::best_of
+
+use std::ops::Range;
+
+use mmada_tensor::{DType, Rows, Want, ops};
+
+use crate::error::Result;
+use crate::mmada::Mmada;
+use crate::text::answer_span;
+
+/// A picture and words to compare it with.
+#[derive(Debug, Clone, Copy)]
+pub struct Reading<'a> {
+    /// The image codes, row by row.
+    pub codes: &'a [u32],
+    /// What it may be a picture of.
+    pub words: &'a str,
+}
+
+/// A row of a forward, and the places of it whose ids are asked for.
+struct Question {
+    reading: usize,
+    ids: Vec<u32>,
+    asked: Range<usize>,
+    truth: Vec<u32>,
+}
+
+impl Mmada {
+    /// How likely the model answers with the words when it is shown the picture and asked
+    /// [`crate::Defaults::question`]: mean of ln p over the words' tokens, block by block as answers
+    /// are written, each block masked whole.
+    ///
+    /// # Errors
+    /// Too many codes or words for the context; those of the transformer.
+    pub fn readings(&self, readings: &[Reading]) -> Result<Vec<f64>> {
+        let mut sums = vec![(0.0, 0usize); readings.len()];
+        let mut batch = Vec::new();
+        let mut rows = 0;
+        for (index, reading) in readings.iter().enumerate() {
+            for question in self.questions(index, reading)? {
+                if rows + question.ids.len() > self.row_budget() && !batch.is_empty() {
+                    self.answer(&batch, &mut sums)?;
+                    (batch, rows) = (Vec::new(), 0);
+                }
+                rows += question.ids.len();
+                batch.push(question);
+            }
+        }
+        self.answer(&batch, &mut sums)?;
+        let mean = |(sum, count): (f64, usize)| sum / count.max(1) as f64;
+        Ok(sums.into_iter().map(mean).collect())
+    }
+
+    /// A row for each block of the words.
+    fn questions(
+        &self,
+        reading: usize,
+        Reading { codes, words }: &Reading,
+    ) -> Result<Vec<Question>> {
+        let (vocab, options) = (self.vocab(), &self.defaults().describe);
+        let prompt = self.codec().prompt(&self.defaults().question)?;
+        let words = self.codec().answer(words.trim())?;
+        let image: Vec<u32> = codes.iter().map(|&code| vocab.image_id(code)).collect();
+        let block = options.block.max(1);
+        let ahead = |end: usize| {
+            let rest = options.length.saturating_sub(end);
+            options.masks_ahead().map_or(rest, |ahead| ahead.min(rest))
+        };
+        let question = |start: usize| {
+            let end = (start + block).min(words.len());
+            let mut answer = words.clone();
+            answer.resize(end + ahead(end), vocab.special.mask);
+            answer[start..].fill(vocab.special.mask);
+            let sequence = self.layout().describe_canvas(&image, &prompt, &answer)?;
+            let first = answer_span(&sequence).start;
+            Ok(Question {
+                reading,
+                ids: sequence.ids,
+                asked: first + start..first + end,
+                truth: words[start..end].to_vec(),
+            })
+        };
+        (0..words.len()).step_by(block).map(question).collect()
+    }
+
+    /// Adds what one forward says of its rows.
+    fn answer(&self, questions: &[Question], sums: &mut [(f64, usize)]) -> Result<()> {
+        let text = &self.vocab().text;
+        let mut rows = Rows::default();
+        let mut want = Want {
+            rows: Vec::new(),
+            vocab: text.start as usize..text.end as usize,
+        };
+        for question in questions {
+            let first = rows.push(&question.ids).start;
+            want.rows
+                .extend(question.asked.clone().map(|at| first + at));
+        }
+        if want.rows.is_empty() {
+            return Ok(());
+        }
+        let logits = self.transformer().logits(&rows, &want)?;
+        let logits = logits
+            .to_dtype(DType::F32)
+            .and_then(|it| it.to_vec2::<f32>());
+        let mut logits = logits.map_err(mmada_tensor::Error::from)?.into_iter();
+        for question in questions {
+            let (sum, count) = &mut sums[question.reading];
+            for (&id, mut row) in question.truth.iter().zip(&mut logits) {
+                let logit = row[(id - text.start) as usize];
+                let (largest, total) = ops::exponentials(&mut row);
+                *sum += f64::from(logit - largest) - total.ln();
+                *count += 1;
+            }
+        }
+        Ok(())
+    }
+}
