@@ -72,35 +72,6 @@ impl ImageTokenizer {
         Ok((params, tokenizer))
     }
 
-    /// A trainable tokenizer that decodes as the one of a folder does, with `blocks` more residual
-    /// blocks at every resolution of its decoder: they begin by adding nothing.
-    ///
-    /// # Errors
-    /// As those of [`ImageTokenizer::open`].
-    pub fn open_deeper(
-        dir: &Path,
-        blocks: usize,
-        seed: u64,
-        device: &Device,
-    ) -> Result<(Params, Self)> {
-        let mut cfg = Config::load(dir)?;
-        for count in &mut cfg.decoder.num_res_blocks {
-            *count += blocks;
-        }
-        cfg.check()?;
-        let key = Key::new(seed, Purpose::Weights);
-        let mut params = Params::load(dir, device, None, Mode::Trainable)?;
-        quantizer::check_buffers(&params, cfg.z_channels)?;
-        let tokenizer = Self::build(&cfg, device, &mut |name, shape, init| {
-            if !params.contains(name) {
-                let adds = name.contains(".conv2.");
-                params.fresh(name, shape, if adds { Init::Zeros } else { init }, key)?;
-            }
-            params.get(name, shape)
-        })?;
-        Ok((params, tokenizer))
-    }
-
     /// A new, trainable tokenizer in f32: convolutions uniform within 1/√fan-in, as PyTorch starts
     /// them, gains of one. The quantiser's buffers are made too, so that the original can read it.
     pub fn init(cfg: &Config, seed: u64, device: &Device) -> Result<(Params, Self)> {

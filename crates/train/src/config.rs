@@ -113,10 +113,6 @@ pub struct ModelSection {
     /// New first rows for the image codes, in embedding and head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_rows: Option<CodeRows>,
-    /// Residual blocks more than the folder's image tokenizer has at every resolution of its
-    /// decoder; they begin by adding nothing. When absent none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub deeper_decoder: Option<usize>,
     /// The sampling settings that the model is saved with, and sample sheets are made with. When
     /// absent those of the folder, or the published ones at the image tokenizer's size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -431,10 +427,6 @@ impl RunConfig {
             (
                 self.model.lora.is_some() && (is_fresh || is_reconstruct),
                 "model.lora needs the transformer of a folder: model.init = { from = \"DIR\" }",
-            ),
-            (
-                self.model.deeper_decoder.is_some() && (is_fresh || !is_reconstruct),
-                "model.deeper_decoder needs the image tokenizer of a folder: model.init = { from = \"DIR\" }",
             ),
             (
                 lacks_tokenizer,

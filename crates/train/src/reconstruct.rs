@@ -17,7 +17,7 @@ use mmada_data::picture::{Fit, Picture};
 use mmada_data::{Example, Mixture, Skipped};
 use mmada_nn::magvit::{Config, ImageTokenizer};
 use mmada_nn::quantizer;
-use mmada_nn::{Params, SaveOptions};
+use mmada_nn::{Mode, Params, SaveOptions};
 use mmada_tensor::{Device, Tensor, Var};
 use serde_json::Value;
 
@@ -56,10 +56,7 @@ impl Reconstruct {
     /// When either cannot be read or the sizes make no network.
     pub fn open(config: &RunConfig, terms: &ReconstructConfig, device: &Device) -> Result<Self> {
         let (params, tokenizer) = match &config.model.init {
-            Init::From(folder) => {
-                let blocks = config.model.deeper_decoder.unwrap_or_default();
-                ImageTokenizer::open_deeper(folder, blocks, config.run.seed, device)?
-            }
+            Init::From(folder) => ImageTokenizer::open(folder, device, Mode::Trainable)?,
             Init::Config(file) => {
                 let sizes = Config::parse(&weights::read_text(file)?)?;
                 ImageTokenizer::init(&sizes, config.run.seed, device)?

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mmada_model::{LoadOptions, Mmada, TextOptions};
-use mmada_nn::magvit::ImageTokenizer;
-use mmada_tensor::Device;
 use mmada_tokens::Message;
 use mmada_train::config::RunConfig;
 use mmada_train::trainer::Summary;
@@ -97,33 +95,6 @@ fn the_number_of_threads_changes_nothing() {
         });
         assert_eq!(runs[0], runs[1]);
     }
-}
-
-#[test]
-fn a_deeper_decoder_begins_where_the_shallow_one_ended() {
-    let world = World::new();
-    let first = world.reconstruct("a", &["run.steps=2"]);
-    train(&first, Mode::Fresh);
-    let from = format!("model.init={{ from = {:?} }}", first.run.out.join("model"));
-    let losses = |out: &str, more: &[&str]| {
-        let config = world.reconstruct(out, &[&[from.as_str(), "run.steps=3"], more].concat());
-        train(&config, Mode::Fresh);
-        let metrics = metrics(&config.run.out);
-        let losses = metrics.iter().map(|line| line["loss"].as_f64().unwrap());
-        losses.collect::<Vec<_>>()
-    };
-    let shallow = losses("b", &[]);
-    let deeper = losses("c", &["model.deeper_decoder=1"]);
-    assert_eq!(shallow[0], deeper[0]);
-    assert!(shallow[2] != deeper[2], "the new blocks have not moved");
-    let (_, tokenizer) = ImageTokenizer::open(
-        &world.path("c").join("model"),
-        &Device::Cpu,
-        mmada_nn::Mode::Frozen,
-    )
-    .unwrap();
-    assert_eq!(tokenizer.config().decoder.num_res_blocks, [2, 2, 2]);
-    assert_eq!(tokenizer.config().encoder.num_res_blocks, [1, 1, 1]);
 }
 
 #[test]
