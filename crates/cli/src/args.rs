@@ -258,8 +258,7 @@ pub(crate) struct CanvasArgs {
     /// How the randomness of the order fades.
     #[arg(long, value_enum)]
     pub(crate) anneal: Option<AnnealArg>,
-    /// Paint so many for each picture and keep the one in which the model reads the prompt most
-    /// clearly [default: the model's].
+    /// Paint so many for each and keep the one the model itself reads best [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) best_of: Option<usize>,
     /// Fidelity or speed, by name [default: the model's].
@@ -407,8 +406,7 @@ pub(crate) struct EvalArgs {
     /// [default: the model's].
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) token_temperature: Option<f32>,
-    /// Paint so many for each painting and keep the one in which the model reads the prompt most
-    /// clearly [default: the model's].
+    /// Paint so many for each painting and keep the one that reads best [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) best_of: Option<usize>,
     /// Strength of guidance when painting [default: the model's].
