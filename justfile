@@ -65,5 +65,5 @@ samplers MODEL="assets/model" LIMIT="200":
         target/release/mmada eval reasoning --model {{MODEL}} --data assets/data/arithmetic --limit {{LIMIT}} --sampler $sampler; \
         target/release/mmada eval vqa --model {{MODEL}} --data assets/data/shapes --limit {{LIMIT}} --sampler $sampler; \
         target/release/mmada eval caption --model {{MODEL}} --data assets/data/shapes --limit {{LIMIT}} --sampler $sampler; \
-        target/release/mmada eval paint --model {{MODEL}} --data assets/data/shapes --samples 8 --sampler $sampler; \
+        target/release/mmada eval paint --model {{MODEL}} --data assets/data/shapes --samples 8 --best-of 1 --sampler $sampler; \
     done

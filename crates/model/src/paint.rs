@@ -99,7 +99,7 @@ impl Mmada {
     ) -> Result<Vec<Job<Painted>>> {
         let words = prompt.trim();
         let sequence = self.layout().paint(&self.codec().text(words)?, image)?;
-        // Without words both halves of guidance would be the same, and so would all rivals.
+        // Without words both halves of guidance would be the same, and rivals had nothing to be read for.
         let options = match words {
             "" => &PaintOptions {
                 guidance: 0.0,
