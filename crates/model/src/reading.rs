@@ -16,6 +16,7 @@ use mmada_tensor::{DType, Rows, Want, ops};
 
 use crate::error::Result;
 use crate::mmada::Mmada;
+use crate::run::chunks;
 use crate::text::answer_span;
 
 /// A picture and words to compare it with.
@@ -43,20 +44,18 @@ impl Mmada {
     /// # Errors
     /// Too many codes or words for the context; those of the transformer.
     pub fn readings(&self, readings: &[Reading]) -> Result<Vec<f64>> {
-        let mut sums = vec![(0.0, 0usize); readings.len()];
-        let mut batch = Vec::new();
-        let mut rows = 0;
+        let mut questions = Vec::new();
         for (index, reading) in readings.iter().enumerate() {
-            for question in self.questions(index, reading)? {
-                if rows + question.ids.len() > self.row_budget() && !batch.is_empty() {
-                    self.answer(&batch, &mut sums)?;
-                    (batch, rows) = (Vec::new(), 0);
-                }
-                rows += question.ids.len();
-                batch.push(question);
-            }
+            questions.extend(self.questions(index, reading)?);
         }
-        self.answer(&batch, &mut sums)?;
+        let with_rows = questions.into_iter().map(|question| {
+            let rows = question.ids.len();
+            (question, rows)
+        });
+        let mut sums = vec![(0.0, 0usize); readings.len()];
+        for batch in chunks(with_rows.collect(), self.row_budget()) {
+            self.answer(&batch, &mut sums)?;
+        }
         let mean = |(sum, count): (f64, usize)| sum / count.max(1) as f64;
         Ok(sums.into_iter().map(mean).collect())
     }
@@ -70,7 +69,7 @@ impl Mmada {
         let (vocab, options) = (self.vocab(), &self.defaults().describe);
         let prompt = self.codec().prompt(&self.defaults().question)?;
         let words = self.codec().answer(words.trim())?;
-        let image: Vec<u32> = codes.iter().map(|&code| vocab.image_id(code)).collect();
+        let image = self.image_ids(codes);
         let block = options.block.max(1);
         let ahead = |end: usize| {
             let rest = options.length.saturating_sub(end);
@@ -105,9 +104,6 @@ impl Mmada {
             let first = rows.push(&question.ids).start;
             want.rows
                 .extend(question.asked.clone().map(|at| first + at));
-        }
-        if want.rows.is_empty() {
-            return Ok(());
         }
         let logits = self.transformer().logits(&rows, &want)?;
         let logits = logits

@@ -204,7 +204,7 @@ impl Mmada {
         let mut image = self.layout().masks(grid.len());
         for seen in self.encode(std::slice::from_ref(request.picture))? {
             let (left, top) = (corner.0 / f, corner.1 / f);
-            for (at, id) in self.image_ids(&seen).into_iter().enumerate() {
+            for (at, id) in self.image_ids(&seen.codes).into_iter().enumerate() {
                 let (x, y) = (at % seen.grid.width, at / seen.grid.width);
                 let token = (top + y) * grid.width + left + x;
                 if !is_edited[token] {

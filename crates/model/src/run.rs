@@ -314,19 +314,19 @@ impl<O: Outcome> Iterator for Run<'_, O> {
     }
 }
 
-/// Groups canvases, in order, so that a forward has at most `budget` rows (one canvas at least).
-fn chunks(canvases: Vec<(Canvas, usize)>, budget: usize) -> VecDeque<Vec<Canvas>> {
-    let mut chunks: VecDeque<Vec<Canvas>> = VecDeque::new();
+/// Groups what has so many rows, in order, so that a forward has at most `budget` (one item at least).
+pub(crate) fn chunks<T>(items: Vec<(T, usize)>, budget: usize) -> VecDeque<Vec<T>> {
+    let mut chunks: VecDeque<Vec<T>> = VecDeque::new();
     let mut rows = 0;
-    for (canvas, cost) in canvases {
+    for (item, cost) in items {
         match chunks.back_mut() {
             Some(chunk) if rows + cost <= budget => {
                 rows += cost;
-                chunk.push(canvas);
+                chunk.push(item);
             }
             _ => {
                 rows = cost;
-                chunks.push_back(vec![canvas]);
+                chunks.push_back(vec![item]);
             }
         }
     }

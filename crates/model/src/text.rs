@@ -132,7 +132,7 @@ impl Mmada {
         let job = |request: &DescribeRequest| {
             let prompt = self.question_ids(request.question)?;
             self.check_length(options.length)?;
-            let image = self.image_ids(request.seen);
+            let image = self.image_ids(&request.seen.codes);
             let sequence = self
                 .layout()
                 .describe_prompt(&image, &prompt, options.length)?;
@@ -212,7 +212,7 @@ impl Mmada {
             Within::Chat(messages) => layout.chat(&self.chat_ids(messages)?, &ids, tail)?,
             Within::Picture { seen, question } => {
                 let prompt = self.question_ids(question)?;
-                layout.describe(&self.image_ids(seen), &prompt, &ids, tail)?
+                layout.describe(&self.image_ids(&seen.codes), &prompt, &ids, tail)?
             }
         };
         let span = answer_span(&sequence);
@@ -323,8 +323,8 @@ impl Mmada {
         }
     }
 
-    pub(crate) fn image_ids(&self, seen: &Seen) -> Vec<u32> {
-        seen.codes
+    pub(crate) fn image_ids(&self, codes: &[u32]) -> Vec<u32> {
+        codes
             .iter()
             .map(|&code| self.vocab().image_id(code))
             .collect()
