@@ -21,7 +21,7 @@ use base64::engine::general_purpose::STANDARD;
 use mmada_data::picture::Picture;
 use serde::{Deserialize, Serialize};
 
-use crate::grader::{Reply, Truth};
+use crate::grader::Reply;
 use crate::judge::{Case, Judge};
 
 /// How an endpoint is asked.
@@ -175,10 +175,7 @@ impl<'a> Sample<'a> {
         };
         Self {
             prompt: case.prompt,
-            truth: match case.truth {
-                Truth::Text(truth) => Some(truth),
-                _ => None,
-            },
+            truth: case.truth.text(),
             reply,
             shown: case.shown.and_then(png),
             painted,

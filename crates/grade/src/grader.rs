@@ -23,6 +23,13 @@ pub enum Reply<'a> {
 pub enum Truth<'a> {
     /// The right final answer or caption.
     Text(&'a str),
+    /// The right final answer, and a thought that leads to it.
+    Reasoned {
+        /// What stands between `<think>` and `</think>`.
+        thought: &'a str,
+        /// What follows.
+        answer: &'a str,
+    },
     /// The colour and shape a picture should show.
     Drawing {
         /// A name of [`crate::drawing::COLORS`].
@@ -34,6 +41,16 @@ pub enum Truth<'a> {
     Picture(&'a Picture),
     /// Nothing; only the reply's form can be judged.
     Unknown,
+}
+
+impl<'a> Truth<'a> {
+    /// The right text, without the thought that leads to it.
+    pub(crate) fn text(self) -> Option<&'a str> {
+        match self {
+            Self::Text(text) | Self::Reasoned { answer: text, .. } => Some(text),
+            Self::Drawing { .. } | Self::Picture(_) | Self::Unknown => None,
+        }
+    }
 }
 
 /// Judges one reply. Right is 1, wrong is 0, unless a grader says otherwise; a reply of the wrong
@@ -52,6 +69,14 @@ pub struct NoGrade;
 /// The final answer is right: numbers as exact fractions, other text in plain form.
 #[derive(Debug, Clone, Copy)]
 pub struct ExactAnswer;
+
+/// How far a thought goes right: the share of the known steps, the answer being the last, that are
+/// written before the first that differs. A step is a sentence; space and a final dot do not count.
+///
+/// Of `<think>41 + 20 = 61. 61 - 58 = 3.</think>3` the reply `<think>41 + 20 = 61. 61 - 58 = 4.</think>4`
+/// has a third. A verdict on the answer alone says the same of it as of nonsense, which is little to learn from.
+#[derive(Debug, Clone, Copy)]
+pub struct Steps;
 
 /// The reply has the form `<think>…</think>answer`.
 #[derive(Debug, Clone, Copy)]
@@ -102,13 +127,44 @@ impl Grader for ExactAnswer {
     }
 
     fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
-        match (reply, truth) {
-            (Reply::Text(reply), Truth::Text(truth)) => {
-                f64::from(same_answer(final_answer(reply), truth))
-            }
+        match (reply, truth.text()) {
+            (Reply::Text(reply), Some(truth)) => f64::from(same_answer(final_answer(reply), truth)),
             _ => 0.0,
         }
     }
+}
+
+impl Grader for Steps {
+    fn name(&self) -> &str {
+        "steps"
+    }
+
+    fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
+        let (Reply::Text(reply), Some(answer)) = (reply, truth.text()) else {
+            return 0.0;
+        };
+        let known = match truth {
+            Truth::Reasoned { thought, .. } => sentences(thought),
+            _ => Vec::new(),
+        };
+        let written = Thought::parse(reply).reasoning.unwrap_or_default();
+        let right = sentences(&written)
+            .into_iter()
+            .zip(&known)
+            .take_while(|(written, known)| written == *known)
+            .count();
+        let is_answered = right == known.len() && same_answer(final_answer(reply), answer);
+        (right + usize::from(is_answered)) as f64 / (known.len() + 1) as f64
+    }
+}
+
+/// The sentences of a text, each without space and dot around it. A dot inside a number ends none.
+fn sentences(text: &str) -> Vec<&str> {
+    text.lines()
+        .flat_map(|line| line.split(". "))
+        .map(|sentence| sentence.trim().trim_end_matches('.'))
+        .filter(|sentence| !sentence.is_empty())
+        .collect()
 }
 
 impl Grader for ThinkFormat {
@@ -130,8 +186,8 @@ impl Grader for ExactText {
     }
 
     fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
-        match (reply, truth) {
-            (Reply::Text(reply), Truth::Text(truth)) => f64::from(reply.trim() == truth.trim()),
+        match (reply, truth.text()) {
+            (Reply::Text(reply), Some(truth)) => f64::from(reply.trim() == truth.trim()),
             _ => 0.0,
         }
     }
@@ -143,8 +199,8 @@ impl Grader for PlainText {
     }
 
     fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
-        match (reply, truth) {
-            (Reply::Text(reply), Truth::Text(truth)) => {
+        match (reply, truth.text()) {
+            (Reply::Text(reply), Some(truth)) => {
                 let reply = plain_text(final_answer(reply));
                 f64::from(!reply.is_empty() && reply == plain_text(truth))
             }

@@ -5,7 +5,9 @@ use std::path::Path;
 
 use mmada_data::Pack;
 use mmada_grade::answer::{final_answer, number, plain_text, same_answer};
-use mmada_grade::grader::{ExactAnswer, Grader, Reply, Sum, ThinkFormat, Truth};
+use mmada_grade::grader::{
+    ExactAnswer, ExactText, Grader, PlainText, Reply, Steps, Sum, ThinkFormat, Truth,
+};
 
 #[test]
 fn final_answers_are_cut_out_of_replies() {
@@ -86,6 +88,38 @@ fn the_think_format_is_one_pair_of_tags_in_front_of_an_answer() {
         let grade = ThinkFormat.grade(Reply::Text(reply), Truth::Unknown);
         assert_eq!(grade, f64::from(expected), "{reply:?}");
     }
+}
+
+#[test]
+fn steps_count_until_the_first_that_differs() {
+    let thought = "41 + 20 = 61. 61 - 58.5 = 2.5.";
+    let known = Truth::Reasoned {
+        thought,
+        answer: "2.5",
+    };
+    for (reply, right) in [
+        ("<think>41 + 20 = 61. 61 - 58.5 = 2.5.</think>2.5", 3.0),
+        ("<think>41 + 20 = 61.\n61 - 58.5 = 2.5</think>5/2", 3.0),
+        ("<think>41 + 20 = 61. 61 - 58.5 = 2.5.</think>3", 2.0),
+        ("<think>41 + 20 = 61. 61 - 58.5 = 3.</think>2.5", 1.0),
+        ("<think>41 + 20 = 51. 61 - 58.5 = 2.5.</think>2.5", 0.0),
+        ("<think>41 + 20 = 61.</think>2.5", 1.0),
+        ("2.5", 0.0),
+        ("<think>", 0.0),
+        ("", 0.0),
+    ] {
+        let grade = Steps.grade(Reply::Text(reply), known);
+        assert_eq!(grade, right / 3.0, "{reply:?}");
+        // The other graders of text look at the answer alone.
+        let graders: [&dyn Grader; 3] = [&ExactAnswer, &PlainText, &ExactText];
+        for grader in graders {
+            let [with, without] =
+                [known, Truth::Text("2.5")].map(|truth| grader.grade(Reply::Text(reply), truth));
+            assert_eq!(with, without, "{} {reply:?}", grader.name());
+        }
+    }
+    assert_eq!(Steps.grade(Reply::Text("2.5"), Truth::Text("2.5")), 1.0);
+    assert_eq!(Steps.grade(Reply::Text("2.5"), Truth::Unknown), 0.0);
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub(super) fn masked(
         mask: policy.vocab().special.mask,
         masks: config.masks,
         prompt_rate: config.prompt_rate,
+        block: policy.defaults().text.block,
         ahead: policy.defaults().text.ahead.unwrap_or(0),
     };
     let mut sets: Vec<Vec<Estimate>> = vec![Vec::new(); config.updates];
@@ -41,7 +42,7 @@ pub(super) fn masked(
             for ((completion, _), advantage) in judged.iter().zip(&advantages) {
                 let which = match config.masks {
                     Masks::Own => set.len(),
-                    Masks::Shared | Masks::Unwritten => index,
+                    Masks::Shared | Masks::Unwritten | Masks::Window => index,
                 };
                 let number = update << 16 | which;
                 let mut stream = at.key(number, Purpose::Corruption).stream();

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use mmada_data::Example;
 use mmada_data::picture::Picture;
 use mmada_grade::drawing::Drawing;
-use mmada_grade::grader::{ExactAnswer, ExactText, PlainText, Shows, ThinkFormat};
+use mmada_grade::grader::{ExactAnswer, ExactText, PlainText, Shows, Steps, ThinkFormat};
 use mmada_grade::{
     Case, ClipScore, Each, Endpoint, EndpointOptions, ImageRewardScore, Judge, Reply, Truth,
 };
@@ -151,13 +151,20 @@ fn truth_of<'a>(example: &'a Example, reply: Reply<'_>) -> Truth<'a> {
     match (reply, Drawing::named_in(&example.prompt)) {
         (Reply::Picture(_), Some((color, shape))) => Truth::Drawing { color, shape },
         (Reply::Picture(_), None) => Truth::Unknown,
-        (Reply::Text(_), _) => Truth::Text(&example.answer),
+        (Reply::Text(_), _) => match &example.thought {
+            Some(thought) => Truth::Reasoned {
+                thought,
+                answer: &example.answer,
+            },
+            None => Truth::Text(&example.answer),
+        },
     }
 }
 
 fn open(name: &GraderName, config: &JudgesConfig, device: &Device) -> Result<Arc<dyn Judge>> {
     Ok(match name {
         GraderName::Answer => Arc::new(Each(ExactAnswer)),
+        GraderName::Steps => Arc::new(Each(Steps)),
         GraderName::Format => Arc::new(Each(ThinkFormat)),
         GraderName::Exact => Arc::new(Each(ExactText)),
         GraderName::Plain => Arc::new(Each(PlainText)),

@@ -5,6 +5,7 @@
 //!   own              what is 2+2   <think> ▒ + 2 ▒ 4 ▒ ▒ 4        ▒ 2 ▒ 2 = ▒ . ▒ 5
 //!   shared           what is 2+2   <think> ▒ + 2 ▒ 4 ▒ ▒ 4        <think> ▒ + 2 ▒ 5 ▒ ▒ 5
 //!   unwritten        what is 2+2   <think> 2 + 2 = ▒ ▒ ▒ ▒        <think> 2 + 2 = ▒ ▒ ▒ ▒
+//!   window           what is 2+2   <think> 2 + 2 = ▒ ▒            <think> 2 + 2 = ▒ ▒
 //! ```
 
 use mmada_tensor::random::Stream;
@@ -26,6 +27,9 @@ pub enum Masks {
     /// The same for pictures; of text the last tokens, those that a sampler which writes from left to
     /// right has not written yet. A wrong result that stands twice is then never there to be copied.
     Unwritten,
+    /// The same for pictures; of text only the block that such a sampler would write next, with nothing
+    /// behind it but masks: the likelihood of what was sampled, given what was seen when it was.
+    Window,
 }
 
 /// How completions are masked.
@@ -37,6 +41,8 @@ pub struct Noising {
     pub masks: Masks,
     /// Share of the prompt's tokens that is masked too and not scored; 0 but for diffu-GRPO.
     pub prompt_rate: f32,
+    /// Tokens of a text that are written together, [`Masks::Window`]'s length.
+    pub block: usize,
     /// Masks after the end of a text, as while it is written.
     pub ahead: usize,
 }
@@ -60,13 +66,22 @@ impl Noising {
                 ids[position] = self.mask;
             }
         }
+        let unwritten = &scored[scored.len().saturating_sub(count)..];
         let positions = match self.masks {
-            Masks::Unwritten if is_text => scored[scored.len().saturating_sub(count)..].to_vec(),
-            Masks::Own | Masks::Shared | Masks::Unwritten => lowest(&scored, count, stream),
+            Masks::Unwritten if is_text => unwritten.to_vec(),
+            Masks::Window if is_text => {
+                unwritten[..self.block.clamp(1, count).min(unwritten.len())].to_vec()
+            }
+            Masks::Own | Masks::Shared | Masks::Unwritten | Masks::Window => {
+                lowest(&scored, count, stream)
+            }
         };
         let targets = positions.iter().map(|&position| ids[position]).collect();
         for &position in &positions {
             ids[position] = self.mask;
+        }
+        if is_text && self.masks == Masks::Window {
+            ids.truncate(positions.last().map_or(ids.len(), |last| last + 1));
         }
         if is_text {
             ids.resize(ids.len() + self.ahead, self.mask);

@@ -26,6 +26,8 @@ fn one() -> f64 {
 pub enum GraderName {
     /// `answer`: the final answer is right.
     Answer,
+    /// `steps`: how far the thought goes as the known one does, answer included, from 0 to 1.
+    Steps,
     /// `format`: the form is `<think>…</think>answer`.
     Format,
     /// `exact`: the text is right to the letter.
@@ -50,8 +52,9 @@ pub enum GraderName {
 }
 
 /// Names in run files, with those of their means in the metrics.
-const NAMES: [(GraderName, &str, &str); 10] = [
+const NAMES: [(GraderName, &str, &str); 11] = [
     (GraderName::Answer, "answer", "reward/answer"),
+    (GraderName::Steps, "steps", "reward/steps"),
     (GraderName::Format, "format", "reward/format"),
     (GraderName::Exact, "exact", "reward/exact"),
     (GraderName::Plain, "plain", "reward/plain"),

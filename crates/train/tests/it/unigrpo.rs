@@ -153,6 +153,7 @@ fn noising(masks: Masks) -> Noising {
         mask: 99,
         masks,
         prompt_rate: 0.0,
+        block: 2,
         ahead: 2,
     }
 }
@@ -222,6 +223,23 @@ fn masks_fall_where_they_are_said_to() {
     assert_eq!(places(Masks::Shared, &text), anywhere);
     assert_eq!(places(Masks::Unwritten, &picture), anywhere);
     assert_eq!(places(Masks::Unwritten, &text), vec![vec![7, 8, 9]; 200]);
+    assert_eq!(places(Masks::Window, &picture), anywhere);
+    assert_eq!(places(Masks::Window, &text), vec![vec![7, 8]; 200]);
+}
+
+/// A window is what a sampler of blocks sees next: all before it, masks behind it, nothing else.
+#[test]
+fn a_window_ends_the_row() {
+    let row = answered(&[5, 6, 7, 8, 9, 10]);
+    let mut stream = Key::new(3, Purpose::Corruption).stream();
+    for (level, ids, targets) in [
+        (0, vec![1, 2, 3, 4, 5, 6, 7, 8, 9, 99, 99, 99], vec![10]),
+        (500, vec![1, 2, 3, 4, 5, 6, 7, 99, 99, 99, 99], vec![8, 9]),
+        (1000, vec![1, 2, 3, 4, 99, 99, 99, 99], vec![5, 6]),
+    ] {
+        let noised = noising(Masks::Window).noise(&row, (level, 1000), &mut stream);
+        assert_eq!((noised.ids, noised.targets), (ids, targets), "{level}");
+    }
 }
 
 struct Broken(fn() -> f64);
