@@ -200,6 +200,26 @@ impl Transformer {
     /// # Shapes
     /// `[n]`, f32; `targets` holds one id for each wanted row.
     pub fn nll(&self, rows: &Rows, wanted: &[usize], targets: &[u32]) -> Result<Tensor> {
+        self.tempered_nll(rows, wanted, targets, &vec![1.0; wanted.len()])
+    }
+
+    /// The same of a softmax whose logits are divided by a temperature, one for each wanted row: how
+    /// likely the target is to be drawn at it.
+    pub fn tempered_nll(
+        &self,
+        rows: &Rows,
+        wanted: &[usize],
+        targets: &[u32],
+        temperatures: &[f32],
+    ) -> Result<Tensor> {
+        if temperatures.len() != wanted.len() || temperatures.iter().any(|t| !(*t > 0.0)) {
+            let expected = format!("one above 0 for each of {} wanted rows", wanted.len());
+            return Err(Error::input(
+                "temperatures",
+                expected,
+                format!("{temperatures:?}"),
+            ));
+        }
         if targets.len() != wanted.len() {
             let expected = format!("one for each of {} wanted rows", wanted.len());
             return Err(Error::input("targets", expected, targets.len()));
@@ -208,7 +228,12 @@ impl Transformer {
         if wanted.is_empty() {
             return Ok(Tensor::zeros(0, DType::F32, self.device())?);
         }
-        let hidden = self.hidden_of(rows, wanted)?;
+        let mut hidden = self.hidden_of(rows, wanted)?;
+        if temperatures.iter().any(|t| *t != 1.0) {
+            let factors: Vec<f32> = temperatures.iter().map(|t| t.recip()).collect();
+            let factors = Tensor::from_vec(factors, (wanted.len(), 1), self.device())?;
+            hidden = hidden.broadcast_mul(&factors)?;
+        }
         Ok(ops::nll(&hidden, &self.head.weight, targets)?)
     }
 

@@ -66,6 +66,10 @@ pub struct UniGrpoConfig {
     pub surrogate: Surrogate,
     /// Noise on the tokens of sampled text; pictures are sampled as the model paints.
     pub temperature: f32,
+    /// Whether likelihoods are those of what was sampled: at the temperature of sampling, where `false`
+    /// takes the policy's own. A token that only the noise chose is then as likely as it was, and a
+    /// step against it is not larger than it has to be.
+    pub tempered: bool,
     /// Strength of the guidance of sampled pictures; the model's own when absent. At 0 the policy that
     /// paints is the one whose likelihood is measured, and a step costs half.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -96,6 +100,7 @@ impl Default for UniGrpoConfig {
             scale: Scale::default(),
             surrogate: Surrogate::default(),
             temperature: 1.0,
+            tempered: false,
             guidance: None,
             sampler: None,
             dead_groups: DeadGroups::default(),

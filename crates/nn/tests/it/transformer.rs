@@ -231,23 +231,27 @@ fn nll_is_minus_log_softmax_of_the_logits() {
     let (_, model) = small_model();
     let rows = Rows::pack([vec![1u32, 2, 3], vec![9, 8]]);
     let (wanted, targets) = ([4usize, 1], [39u32, 0]);
-    let nll = model
-        .nll(&rows, &wanted, &targets)
-        .unwrap()
-        .to_vec1::<f32>()
-        .unwrap();
     let logits = model
         .logits(&rows, &Want::new(wanted, 0..40))
         .unwrap()
         .to_vec2::<f32>()
         .unwrap();
-    for ((nll, logits), target) in nll.iter().zip(&logits).zip(targets) {
-        let sum: f64 = logits.iter().map(|x| f64::from(*x).exp()).sum();
-        let expected = sum.ln() - f64::from(logits[target as usize]);
-        assert!(
-            (f64::from(*nll) - expected).abs() < 1e-5,
-            "{nll} {expected}"
-        );
+    let check = |nll: Tensor, temperatures: [f64; 2]| {
+        let nll = nll.to_vec1::<f32>().unwrap();
+        for (row, temperature) in temperatures.into_iter().enumerate() {
+            let tempered = |logit: f32| f64::from(logit) / temperature;
+            let sum: f64 = logits[row].iter().map(|x| tempered(*x).exp()).sum();
+            let expected = sum.ln() - tempered(logits[row][targets[row] as usize]);
+            let got = f64::from(nll[row]);
+            assert!((got - expected).abs() < 1e-5, "{got} {expected}");
+        }
+    };
+    check(model.nll(&rows, &wanted, &targets).unwrap(), [1.0, 1.0]);
+    let at = |temperatures: [f32; 2]| model.tempered_nll(&rows, &wanted, &targets, &temperatures);
+    check(at([2.0, 0.5]).unwrap(), [2.0, 0.5]);
+    for bad in [0.0, -1.0, f32::NAN] {
+        let error = at([1.0, bad]).unwrap_err().to_string();
+        assert!(error.contains("one above 0"), "{error}");
     }
 }
 

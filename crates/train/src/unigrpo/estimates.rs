@@ -3,6 +3,7 @@
 
 use mmada_model::Mmada;
 use mmada_tensor::random::Purpose;
+use mmada_tokens::Task;
 
 use super::UniGrpoConfig;
 use super::noise::{Masks, Noising};
@@ -49,8 +50,10 @@ pub(super) fn masked(
                 let level = (level, config.levels_in_all);
                 let estimate = noising.noise(&completion.sequence, level, &mut stream);
                 if !estimate.positions.is_empty() {
+                    let task = completion.sequence.task;
                     set.push(Estimate {
                         advantage: *advantage,
+                        temperature: temperature(config, policy, task),
                         ..estimate
                     });
                 }
@@ -58,6 +61,19 @@ pub(super) fn masked(
         }
     }
     sets
+}
+
+/// What logits are divided by where a task's likelihoods are taken. The tokens of a picture and those of
+/// the thought before it are drawn at different ones; the picture's are far more.
+fn temperature(config: &UniGrpoConfig, policy: &Mmada, task: Task) -> f32 {
+    let drawn_at = match task {
+        Task::Paint | Task::ThinkPaint => policy.defaults().paint.token_temperature,
+        Task::Text | Task::Chat | Task::Describe => config.temperature,
+    };
+    match config.tempered && drawn_at > 0.0 {
+        true => drawn_at,
+        false => 1.0,
+    }
 }
 
 /// Writes the likelihoods into a set.

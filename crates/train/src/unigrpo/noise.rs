@@ -90,6 +90,7 @@ impl Noising {
             ids,
             positions,
             targets,
+            temperature: 1.0,
             old: Vec::new(),
             reference: Vec::new(),
             advantage: 0.0,

@@ -69,6 +69,8 @@ pub struct Estimate {
     pub positions: Vec<usize>,
     /// What stood there.
     pub targets: Vec<u32>,
+    /// What logits are divided by before likelihoods are taken.
+    pub temperature: f32,
     /// Log-likelihoods under the policy that wrote the completion.
     pub old: Vec<f32>,
     /// The same under the reference policy; empty where no divergence is wanted.
@@ -259,13 +261,18 @@ fn sample(
 /// `[masked tokens]`, f32, with gradient where the model is trained.
 pub(super) fn nll(model: &Mmada, estimates: &[Estimate]) -> Result<Tensor> {
     let mut rows = Rows::default();
-    let (mut wanted, mut targets) = (Vec::new(), Vec::new());
+    let (mut wanted, mut targets, mut temperatures) = (Vec::new(), Vec::new(), Vec::new());
     for estimate in estimates {
         let start = rows.push(&estimate.ids).start;
+        temperatures.resize(
+            wanted.len() + estimate.positions.len(),
+            estimate.temperature,
+        );
         wanted.extend(estimate.positions.iter().map(|position| start + position));
         targets.extend_from_slice(&estimate.targets);
     }
-    Ok(model.transformer().nll(&rows, &wanted, &targets)?)
+    let transformer = model.transformer();
+    Ok(transformer.tempered_nll(&rows, &wanted, &targets, &temperatures)?)
 }
 
 /// Log-likelihoods of each estimate's masked tokens, in forwards of at most the model's row budget.
