@@ -212,7 +212,8 @@ impl Transformer {
         targets: &[u32],
         temperatures: &[f32],
     ) -> Result<Tensor> {
-        if temperatures.len() != wanted.len() || temperatures.iter().any(|t| !(*t > 0.0)) {
+        let are_positive = temperatures.iter().all(|t| *t > 0.0);
+        if temperatures.len() != wanted.len() || !are_positive {
             let expected = format!("one above 0 for each of {} wanted rows", wanted.len());
             return Err(Error::input(
                 "temperatures",
