@@ -35,8 +35,9 @@ embedded:
     cargo run --release -- train runs/tokenizer-image-2.toml --resume
     for part in d e f g h i j k; do cargo run --release -- train runs/stage2$part.toml --resume; done
     for part in decoder corners edges; do cargo run --release -- train runs/tokenizer-image-2-$part.toml --resume; done
-    for stage in stage3 stage2l stage2m stage3b; do cargo run --release -- train runs/$stage.toml --resume; done
-    cp -r out/stage3b/model/. assets/model/
+    for stage in stage3 stage2l stage2m stage3b stage2n; do cargo run --release -- train runs/$stage.toml --resume; done
+    cargo run --release -- train runs/stage3b.toml --resume model.init.from=out/stage2n/model run.name=stage3c run.out=out/stage3c run.seed=2 'objective.masks="window"'
+    cp -r out/stage3c/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.
