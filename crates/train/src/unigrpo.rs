@@ -66,8 +66,8 @@ pub struct UniGrpoConfig {
     pub surrogate: Surrogate,
     /// Noise on the tokens of sampled text; pictures are sampled as the model paints.
     pub temperature: f32,
-    /// Whether likelihoods are those of what was sampled: at the temperature of sampling, where `false`
-    /// takes the policy's own. A token that only the noise chose is then as likely as it was, and a
+    /// Whether likelihoods of text are those of what was sampled: at the temperature of sampling, where
+    /// `false` takes the policy's own. A token that only the noise chose is then as likely as it was, and a
     /// step against it is not larger than it has to be.
     pub tempered: bool,
     /// Strength of the guidance of sampled pictures; the model's own when absent. At 0 the policy that

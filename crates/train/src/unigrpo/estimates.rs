@@ -53,7 +53,7 @@ pub(super) fn masked(
                     let task = completion.sequence.task;
                     set.push(Estimate {
                         advantage: *advantage,
-                        temperature: temperature(config, policy, task),
+                        temperature: temperature(config, task),
                         ..estimate
                     });
                 }
@@ -63,15 +63,12 @@ pub(super) fn masked(
     sets
 }
 
-/// What logits are divided by where a task's likelihoods are taken. The tokens of a picture and those of
-/// the thought before it are drawn at different ones; the picture's are far more.
-fn temperature(config: &UniGrpoConfig, policy: &Mmada, task: Task) -> f32 {
-    let drawn_at = match task {
-        Task::Paint | Task::ThinkPaint => policy.defaults().paint.token_temperature,
-        Task::Text | Task::Chat | Task::Describe => config.temperature,
-    };
-    match config.tempered && drawn_at > 0.0 {
-        true => drawn_at,
+/// What logits are divided by where a task's likelihoods are taken. Pictures are drawn as the policy says
+/// ([`rollout::completions`]); a thought before one is measured like its picture, which is far longer.
+fn temperature(config: &UniGrpoConfig, task: Task) -> f32 {
+    let is_text = matches!(task, Task::Text | Task::Chat | Task::Describe);
+    match config.tempered && is_text && config.temperature > 0.0 {
+        true => config.temperature,
         false => 1.0,
     }
 }

@@ -193,6 +193,9 @@ fn a_run_stopped_within_a_group_goes_on_to_the_same_bits() {
     let mixed = [
         "run.precision=\"bf16\"",
         "objective.dead_groups={replace=2}",
+        "objective.masks=\"window\"",
+        "objective.temperature=2.0",
+        "objective.tempered=true",
     ];
     for (step, settings) in [(1, &[][..]), (5, &[]), (4, &mixed)] {
         let name = |part: &str| format!("{part}{step}");
@@ -287,6 +290,36 @@ fn masks_are_own_or_shared_by_a_group() {
     assert!(shared.chunks(6).all(is_one), "{shared:?}");
     assert!(!own.chunks(6).all(is_one), "{own:?}");
     assert!(!is_one(&shared), "{shared:?}");
+}
+
+/// Text is measured at the temperature at which it was sampled, if that is asked for; pictures never.
+#[test]
+fn likelihoods_are_tempered_on_request() {
+    let world = half_learnt();
+    let estimates = |data: usize, tempered: bool| {
+        let name = format!("{data}-{tempered}");
+        let setting = format!("objective.tempered={tempered}");
+        let overrides = ["objective.temperature=2.0", "checkpoint.every=1", &setting];
+        let mut config = world.unigrpo(&name, "first/model", &overrides);
+        config.data.swap(0, data);
+        config.data.truncate(1);
+        let state = stopped_at(&config, 1).checkpoint.join("trainer_state.json");
+        let state: Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
+        state["data"]["rollouts"][0]["sets"][0].clone()
+    };
+    let numbers = |set: &Value| -> Vec<f64> {
+        let estimates = set.as_array().unwrap().iter();
+        let old = estimates.flat_map(|estimate| estimate["old"].as_array().unwrap().clone());
+        old.map(|value| value.as_f64().unwrap()).collect()
+    };
+    let (own, tempered) = (estimates(0, false), estimates(0, true));
+    assert_eq!(own[0]["ids"], tempered[0]["ids"]);
+    let (own, tempered) = (numbers(&own), numbers(&tempered));
+    // At 2 the likeliest token is less likely, an unlikely one more.
+    let pairs = || own.iter().zip(&tempered);
+    assert!(pairs().any(|(own, tempered)| *own > -0.5 && tempered < own));
+    assert!(pairs().all(|(own, tempered)| *own > -8.0 || tempered > own));
+    assert_eq!(estimates(1, false), estimates(1, true));
 }
 
 /// The sampler is a value of the run; its name is refused if nobody has it.
