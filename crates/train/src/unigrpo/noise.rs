@@ -69,9 +69,7 @@ impl Noising {
         let unwritten = &scored[scored.len().saturating_sub(count)..];
         let positions = match self.masks {
             Masks::Unwritten if is_text => unwritten.to_vec(),
-            Masks::Window if is_text => {
-                unwritten[..self.block.clamp(1, count).min(unwritten.len())].to_vec()
-            }
+            Masks::Window if is_text => unwritten.iter().copied().take(self.block).collect(),
             Masks::Own | Masks::Shared | Masks::Unwritten | Masks::Window => {
                 lowest(&scored, count, stream)
             }
@@ -80,10 +78,10 @@ impl Noising {
         for &position in &positions {
             ids[position] = self.mask;
         }
-        if is_text && self.masks == Masks::Window {
-            ids.truncate(positions.last().map_or(ids.len(), |last| last + 1));
-        }
         if is_text {
+            if let (Masks::Window, Some(last)) = (self.masks, positions.last()) {
+                ids.truncate(last + 1);
+            }
             ids.resize(ids.len() + self.ahead, self.mask);
         }
         Estimate {
