@@ -240,6 +240,9 @@ pub struct ReconstructConfig {
     pub entropy: f64,
     /// The quantiser's commitment loss: encoder outputs near their codes.
     pub commitment: f64,
+    /// Deviation of the normal noise on latents before they are rounded to codes: a decoder that is
+    /// to draw what a transformer painted must make do with codes that disagree a little.
+    pub noise: f64,
     /// What moves.
     pub learnt: Learnt,
 }
@@ -263,6 +266,7 @@ impl Default for ReconstructConfig {
             edges: 0.0,
             entropy: 1.0,
             commitment: 1.0,
+            noise: 0.0,
             learnt: Learnt::All,
         }
     }
@@ -423,6 +427,12 @@ impl RunConfig {
             (
                 self.model.code_rows.is_some() && self.model.lora.is_some(),
                 "model.code_rows changes weights that model.lora leaves alone; remove one of them",
+            ),
+            (
+                self.optimizer
+                    .code_bits
+                    .is_some_and(|bits| !(bits.lr_scale.is_finite() && bits.lr_scale >= 0.0)),
+                "optimizer.code_bits.lr_scale must be a finite number, 0 or more",
             ),
             (
                 self.model.lora.is_some() && (is_fresh || is_reconstruct),

@@ -24,6 +24,7 @@ use serde_json::Value;
 
 use crate::config::{DenoiseConfig, Levels, RunConfig, SamplesConfig};
 use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
+use crate::optimizer::CodeTables;
 use crate::stock::Stock;
 use crate::{Error, Reporter, Result, start, weights};
 
@@ -168,6 +169,10 @@ impl Objective for Denoise {
 
     fn parameters(&self) -> Vec<(String, Var)> {
         self.network.model.trainable().vars()
+    }
+
+    fn code_tables(&self) -> Option<CodeTables> {
+        Some(start::code_tables(&self.network.model))
     }
 
     fn batch(&mut self, at: Moment) -> Result<NoisedBatch> {

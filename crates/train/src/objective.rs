@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::Result;
 use crate::config::{BatchSize, SamplesConfig};
+use crate::optimizer::CodeTables;
 
 /// What is trained, on what, and how wrong it is.
 pub trait Objective {
@@ -21,6 +22,9 @@ pub trait Objective {
 
     /// The trainable tensors, by name, always in the same order.
     fn parameters(&self) -> Vec<(String, Var)>;
+
+    /// Where among them the rows of image codes are, if there are any.
+    fn code_tables(&self) -> Option<CodeTables>;
 
     /// Draws the next micro-batch. Random numbers derive from `at` alone.
     ///

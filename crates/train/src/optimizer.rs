@@ -10,6 +10,7 @@
 //! 2024) moves a matrix along its momentum with all singular values made equal, at the size of an
 //! AdamW step (Liu et al. 2025, arXiv 2502.16982), so that both share one learning rate.
 
+mod bits;
 mod gradients;
 mod moving;
 
@@ -22,6 +23,8 @@ use mmada_tensor::{Activations, Device, Precision, Tensor, Var};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use self::bits::SharedBits;
+pub use self::bits::{CodeBits, CodeTables};
 pub use self::gradients::{Gradients, Norms};
 use self::moving::Moving;
 use crate::config::Backward;
@@ -43,6 +46,9 @@ pub struct OptimizerConfig {
     pub momentum: f64,
     /// Exceptions by name; the first group that matches a parameter claims it.
     pub groups: Vec<GroupConfig>,
+    /// Rows of image codes also move together, by their bits. Absent: each for itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub code_bits: Option<CodeBits>,
 }
 
 /// How a parameter moves along its gradient.
@@ -85,6 +91,7 @@ impl Default for OptimizerConfig {
             clip: 1.0,
             momentum: 0.95,
             groups: Vec::new(),
+            code_bits: None,
         }
     }
 }
@@ -107,6 +114,8 @@ struct Slot {
     /// Absent where nothing but a momentum is kept.
     second: Option<Tensor>,
     average: Option<Tensor>,
+    /// What rows of image codes share, in a table that has them.
+    shared: Option<SharedBits>,
     weight_decay: f64,
     lr_scale: f64,
 }
@@ -149,7 +158,11 @@ impl Rule {
             step: self.step,
             grad_scale,
         };
-        Ok(ops::adamw_step(param, grad, &slot.first, second, &step)?)
+        ops::adamw_step(param, grad, &slot.first, second, &step)?;
+        match &slot.shared {
+            Some(shared) => shared.move_along(param, grad, &step),
+            None => Ok(()),
+        }
     }
 }
 
@@ -210,6 +223,7 @@ impl Optimizer {
                     Some(_) => Some(var.as_tensor().copy()?.detach()),
                     None => None,
                 },
+                shared: None,
                 weight_decay: group.map_or(config.weight_decay, |group| group.weight_decay),
                 lr_scale: group.map_or(1.0, |group| group.lr_scale),
             })
@@ -220,6 +234,36 @@ impl Optimizer {
             slots: Arc::new(slots.collect::<Result<_>>()?),
             step: 0,
         })
+    }
+
+    /// The same, with rows of image codes that also move by their bits, where the configuration
+    /// asks for it.
+    ///
+    /// # Errors
+    /// When it asks and no table of `tables` moves by AdamW, or memory cannot be had.
+    pub fn sharing(mut self, tables: Option<&CodeTables>) -> Result<Self> {
+        let Some(config) = self.config.code_bits else {
+            return Ok(self);
+        };
+        let mut found = false;
+        for slot in Arc::make_mut(&mut self.slots) {
+            let Some(tables) = tables.filter(|tables| tables.names.contains(&slot.name)) else {
+                continue;
+            };
+            if slot.second.is_some() {
+                let (shape, device) = (slot.var.dims2()?, slot.var.device());
+                slot.shared = Some(SharedBits::new(shape, &tables.rows, config, device)?);
+                found = true;
+            }
+        }
+        match found {
+            true => Ok(self),
+            false => Err(Error::Config(
+                "optimizer.code_bits: expected a table with rows of image codes among what is \
+                 trained by AdamW, got none; remove it"
+                    .to_owned(),
+            )),
+        }
     }
 
     /// Steps taken so far.
@@ -365,6 +409,10 @@ impl Optimizer {
             if let Some(average) = &slot.average {
                 tensors.push((format!("average.{name}"), average));
             }
+            if let Some(shared) = &slot.shared {
+                tensors.push((format!("first.bits.{name}"), &shared.first));
+                tensors.push((format!("second.bits.{name}"), &shared.second));
+            }
         }
         let bytes = safetensors::serialize(tensors, None)
             .map_err(|error| Error::checkpoint(path, error))?;
@@ -379,23 +427,28 @@ impl Optimizer {
         let mut tensors = mmada_tensor::candle::safetensors::load(path, &Device::Cpu)
             .map_err(|error| Error::checkpoint(path, error))?;
         for slot in Arc::make_mut(&mut self.slots) {
-            let mut take = |kind: &str| -> Result<Tensor> {
+            let mut take = |kind: &str, like: &Tensor| -> Result<Tensor> {
                 let name = format!("{kind}.{}", slot.name);
                 let found = tensors.remove(&name);
                 let tensor = found.ok_or_else(|| missing(path, &name))?;
-                if tensor.shape() != slot.var.shape() {
-                    let (got, expected) = (tensor.shape(), slot.var.shape());
+                if tensor.shape() != like.shape() {
+                    let (got, expected) = (tensor.shape(), like.shape());
                     let what = format!("{name}: expected shape {expected:?}, got {got:?}");
                     return Err(Error::checkpoint(path, what));
                 }
-                Ok(tensor.to_device(slot.var.device())?)
+                Ok(tensor.to_device(like.device())?)
             };
-            slot.first = take("first")?;
+            let own = slot.var.as_tensor();
+            slot.first = take("first", own)?;
             if slot.second.is_some() {
-                slot.second = Some(take("second")?);
+                slot.second = Some(take("second", own)?);
             }
             if slot.average.is_some() {
-                slot.average = Some(take("average")?);
+                slot.average = Some(take("average", own)?);
+            }
+            if let Some(shared) = &mut slot.shared {
+                shared.first = take("first.bits", &shared.first)?;
+                shared.second = take("second.bits", &shared.second)?;
             }
         }
         self.step = step;

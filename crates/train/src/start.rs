@@ -12,6 +12,7 @@ use mmada_tokens::Codec;
 use serde_json::Value;
 
 use crate::config::{CodeRows, Init, RunConfig};
+use crate::optimizer::CodeTables;
 use crate::{Error, Result, weights};
 
 /// Rows of the embedding table are rounded up to a multiple of this, for the matrix products.
@@ -44,6 +45,15 @@ pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
     match &run.model.generation {
         Some(defaults) => Ok(model.with_defaults(defaults.clone())),
         None => Ok(model),
+    }
+}
+
+/// Where the rows of image codes are.
+pub(crate) fn code_tables(model: &Mmada) -> CodeTables {
+    let codes = &model.vocab().image;
+    CodeTables {
+        names: table_names(model.config()),
+        rows: codes.start as usize..codes.end as usize,
     }
 }
 

@@ -34,6 +34,7 @@ use serde_json::Value;
 
 use crate::config::{BatchSize, Precompute, RunConfig, SamplesConfig};
 use crate::objective::{Metric, Moment, Objective, Sheet};
+use crate::optimizer::CodeTables;
 use crate::stock::Stock;
 use crate::{Error, Reporter, Result, start, weights};
 use judges::{Judges, JudgesConfig};
@@ -261,6 +262,10 @@ impl Objective for UniGrpo {
 
     fn parameters(&self) -> Vec<(String, Var)> {
         self.network.model.trainable().vars()
+    }
+
+    fn code_tables(&self) -> Option<CodeTables> {
+        Some(start::code_tables(&self.network.model))
     }
 
     fn batch(&mut self, at: Moment) -> Result<EstimateBatch> {

@@ -9,7 +9,7 @@ use crate::runs::train;
 use crate::world::World;
 
 /// Rows of embedding and head, and where the codes are.
-fn tables(folder: &std::path::Path) -> ([Vec<Vec<f32>>; 2], std::ops::Range<usize>) {
+pub(crate) fn tables(folder: &std::path::Path) -> ([Vec<Vec<f32>>; 2], std::ops::Range<usize>) {
     let model = Mmada::open(folder, &LoadOptions::default()).unwrap();
     let rows = |name: &str| {
         let table = model.params().any(name, 2).unwrap();

@@ -3,6 +3,7 @@
 
 mod backward;
 mod checkpoint;
+mod code_bits;
 mod code_rows;
 mod config;
 mod curves;
