@@ -2,6 +2,7 @@
 
 mod bench;
 mod curves;
+mod eval;
 mod sampler;
 
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use mmada_diffusion::{Commit, Schedule};
 
 pub(crate) use self::bench::{BackwardArg, BenchArgs, BenchTask};
 pub(crate) use self::curves::CurvesArgs;
+pub(crate) use self::eval::{EvalArgs, EvalTask};
 pub(crate) use self::sampler::SamplerArg;
 
 /// Multimodal masked diffusion: one model that chats, describes pictures and paints them.
@@ -261,6 +263,9 @@ pub(crate) struct CanvasArgs {
     /// Paint so many for each and keep the one the model itself reads best [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) best_of: Option<usize>,
+    /// Steps after the last that draw every other code anew, its neighbours given [default: the model's].
+    #[arg(long, value_name = "N")]
+    pub(crate) revisions: Option<usize>,
     /// Fidelity or speed, by name [default: the model's].
     #[arg(long, value_enum)]
     pub(crate) sampler: Option<SamplerArg>,
@@ -377,76 +382,6 @@ pub(crate) struct MergeArgs {
     pub(crate) adapter: PathBuf,
     /// Folder for the model: a new or empty one, or an earlier model.
     pub(crate) output: PathBuf,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct EvalArgs {
-    /// What to measure.
-    #[arg(value_enum)]
-    pub(crate) task: EvalTask,
-    /// Pack folder, or a folder of packs for `all`.
-    #[arg(long, default_value = "assets/data")]
-    pub(crate) data: PathBuf,
-    /// Which part of the pack.
-    #[arg(long, default_value = "test")]
-    pub(crate) split: String,
-    /// Use only this many items, spread evenly.
-    #[arg(long)]
-    pub(crate) limit: Option<usize>,
-    /// Pictures per prompt when painting is judged.
-    #[arg(long, default_value_t = 8)]
-    pub(crate) samples: usize,
-    /// Denoising steps [default: the model's].
-    #[arg(long)]
-    pub(crate) steps: Option<usize>,
-    /// Randomness of the tokens (text) or of the order (pictures) [default: the model's].
-    #[arg(long, allow_negative_numbers = true)]
-    pub(crate) temperature: Option<f32>,
-    /// Randomness of the codes of pictures: 1 draws as the model says, 0 takes the most probable
-    /// [default: the model's].
-    #[arg(long, allow_negative_numbers = true)]
-    pub(crate) token_temperature: Option<f32>,
-    /// Paint so many for each painting and keep the one that reads best [default: the model's].
-    #[arg(long, value_name = "N")]
-    pub(crate) best_of: Option<usize>,
-    /// Strength of guidance when painting [default: the model's].
-    #[arg(long, allow_negative_numbers = true)]
-    pub(crate) guidance: Option<f32>,
-    /// Fidelity or speed, by name [default: the model's].
-    #[arg(long, value_enum)]
-    pub(crate) sampler: Option<SamplerArg>,
-    /// Which positions a step of text commits, such as threshold=0.9 [default: the sampler's].
-    #[arg(long, value_name = "RULE")]
-    pub(crate) commit: Option<Commit>,
-    /// Masks after the block that a forward of text sees [default: the model's].
-    #[arg(long)]
-    pub(crate) ahead: Option<usize>,
-    /// Write a sheet of pictures here.
-    #[arg(long, short)]
-    pub(crate) output: Option<PathBuf>,
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) model: ModelArgs,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum EvalTask {
-    /// PSNR of pictures through the image tokenizer.
-    Reconstruction,
-    /// Captions of pictures.
-    Caption,
-    /// Group and subgroup of what pictures show.
-    Kind,
-    /// Questions about pictures.
-    Vqa,
-    /// Paintings: shapes judged on pixels, anything else by the nearest training picture.
-    Paint,
-    /// Worded sums, exact answer and format.
-    Reasoning,
-    /// Everything the packs allow.
-    All,
 }
 
 #[derive(Debug, Args)]

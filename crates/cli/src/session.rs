@@ -126,6 +126,7 @@ pub(crate) fn paint_options(
         token_temperature: sample.token_temperature.unwrap_or(own.token_temperature),
         guidance: sample.guidance.unwrap_or(own.guidance),
         best_of: canvas.best_of.unwrap_or(own.best_of),
+        revisions: canvas.revisions.unwrap_or(own.revisions),
         schedule: canvas.schedule.unwrap_or(own.schedule),
         anneal: canvas.anneal.map_or(own.anneal, anneal),
         seed,

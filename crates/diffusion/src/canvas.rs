@@ -25,6 +25,8 @@ pub struct Canvas {
     /// Positions of the region in the order of a picture that fixes it beforehand.
     order: Vec<usize>,
     steps: usize,
+    /// Steps of a picture that only revise it, the last of all steps.
+    revisions: usize,
     steps_taken: usize,
     /// Index into the agenda: blocks that are decided early leave steps out.
     cursor: usize,
@@ -109,14 +111,13 @@ impl Canvas {
         plan.check(ids.len())?;
         let region = masked_in(&ids, mask, plan.range.clone());
         let steps = plan.steps_for(region.len());
-        Ok(Self::new(
-            ids,
-            mask,
-            region,
-            Plan::Image(plan),
-            Vec::new(),
-            steps,
-        ))
+        // A single position has no neighbour to agree with.
+        let revisions = if region.len() > 1 { plan.revisions } else { 0 };
+        let steps = steps + revisions;
+        Ok(Self {
+            revisions,
+            ..Self::new(ids, mask, region, Plan::Image(plan), Vec::new(), steps)
+        })
     }
 
     fn new(
@@ -135,6 +136,7 @@ impl Canvas {
             agenda,
             order: Vec::new(),
             steps,
+            revisions: 0,
             steps_taken: 0,
             cursor: 0,
             guidance: None,
@@ -262,8 +264,11 @@ impl Canvas {
                 (proposals, verdicts, f64::from(plan.temperature))
             }
             Plan::Image(plan) => {
-                let (step, steps) = (self.steps_taken, self.steps);
-                let temperature = plan.anneal.temperature(plan.temperature, step, steps);
+                let (step, steps) = (self.steps_taken, self.steps - self.revisions);
+                let temperature = match step < steps {
+                    true => plan.anneal.temperature(plan.temperature, step, steps),
+                    false => 0.0,
+                };
                 let proposals = image::propose(plan, temperature, candidates, scores, dice)?;
                 (proposals, Vec::new(), temperature)
             }
@@ -274,7 +279,10 @@ impl Canvas {
         for proposal in &committed {
             self.ids[proposal.position] = proposal.id;
         }
-        let revoked = self.revoke(verdicts, committed.len());
+        let revoked = match &self.plan {
+            Plan::Text(_) => self.revoke(verdicts, committed.len()),
+            Plan::Image(_) => self.revise(),
+        };
         self.held = held.into_iter().map(Decision::from).collect();
         let step = self.steps_taken;
         self.steps_taken += 1;
@@ -315,17 +323,39 @@ impl Canvas {
         doubted
     }
 
+    /// Masks the positions of a picture that the next step draws anew.
+    fn revise(&mut self) -> Vec<usize> {
+        let (done, painting) = (self.steps_taken + 1, self.steps - self.revisions);
+        let Plan::Image(plan) = &self.plan else {
+            return Vec::new();
+        };
+        if done < painting || done >= self.steps {
+            return Vec::new();
+        }
+        let is_due = |&&position: &&usize| plan.is_revised(position, done - painting);
+        let due: Vec<usize> = self.region.iter().filter(is_due).copied().collect();
+        for &position in &due {
+            self.ids[position] = self.mask;
+        }
+        due
+    }
+
+    /// Whether the next step of a picture only revises it.
+    fn is_revising(&self) -> bool {
+        self.steps_taken >= self.steps - self.revisions
+    }
+
     /// How many of `unknown` masked positions this step of a picture commits.
     fn image_quota(&self, plan: &ImagePlan, unknown: usize) -> usize {
         let total = match plan.count {
             Count::Whole => plan.range.len(),
             Count::Hole => self.region.len(),
         };
-        let step = self.steps_taken;
+        let (step, steps) = (self.steps_taken, self.steps - self.revisions);
         let left = match plan.finish {
-            Finish::Complete if step + 1 == self.steps || unknown == 1 => 0,
+            Finish::Complete if step + 1 >= steps || unknown == 1 => 0,
             Finish::Complete | Finish::LeaveOne => {
-                plan.schedule.masked_after(step, self.steps, total, unknown)
+                plan.schedule.masked_after(step, steps, total, unknown)
             }
         };
         unknown.saturating_sub(left)

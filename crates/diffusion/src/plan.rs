@@ -114,7 +114,13 @@ pub struct ImagePlan {
     pub count: Count,
     /// What the last step does.
     pub finish: Finish,
+    /// Steps that follow the last one: in each, every other code, as on a chessboard, is masked once
+    /// more and drawn anew, its neighbours being given. 0 in the original.
+    pub revisions: usize,
 }
+
+/// The most steps after the last.
+const MOST_REVISIONS: usize = 1000;
 
 /// Lowest temperature of codes above 0: what is divided by less may not be finite.
 const COLDEST: f32 = 1e-6;
@@ -256,6 +262,7 @@ impl ImagePlan {
             token_temperature: 1.0,
             count: Count::Hole,
             finish: Finish::Complete,
+            revisions: 0,
         }
     }
 
@@ -290,10 +297,30 @@ impl ImagePlan {
             let got = "halton and leave_one";
             return Err(Error::setting("order and finish", "one of them", got, hint));
         }
+        if self.revisions > MOST_REVISIONS {
+            let (expected, hint) = (format!("at most {MOST_REVISIONS}"), "4 is many");
+            return Err(Error::setting("revisions", expected, self.revisions, hint));
+        }
+        if self.revisions > 0 && self.finish == Finish::LeaveOne {
+            let hint = "revise complete pictures only";
+            let got = "leave_one and revisions";
+            return Err(Error::setting(
+                "finish and revisions",
+                "one of them",
+                got,
+                hint,
+            ));
+        }
         self.cache.check(false)
     }
 
-    /// Steps that will be run for a hole of `masked` positions.
+    /// Whether revision number `revision` (from 0) draws a position anew.
+    pub(crate) fn is_revised(&self, position: usize, revision: usize) -> bool {
+        let cell = position - self.range.start;
+        (cell % self.width + cell / self.width + revision).is_multiple_of(2)
+    }
+
+    /// Steps that will be run for a hole of `masked` positions, before revisions.
     pub(crate) fn steps_for(&self, masked: usize) -> usize {
         match self.finish {
             Finish::Complete => self.steps.min(masked),

@@ -59,6 +59,8 @@ pub struct EvalOptions {
     pub token_temperature: Option<f32>,
     /// How many are painted to choose each painting from; `None` is the model's own.
     pub best_of: Option<usize>,
+    /// Revisions of paintings; `None` is the model's own.
+    pub revisions: Option<usize>,
     /// Guidance of paintings; `None` is the model's own.
     pub guidance: Option<f32>,
     /// Sampler; `None` is the model's own.
@@ -82,6 +84,7 @@ impl Default for EvalOptions {
             temperature: None,
             token_temperature: None,
             best_of: None,
+            revisions: None,
             guidance: None,
             sampler: None,
             commit: None,

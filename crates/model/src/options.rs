@@ -89,6 +89,8 @@ pub struct PaintOptions {
     pub temperature: f32,
     /// What logits are divided by before a code is drawn; 0 takes the most probable.
     pub token_temperature: f32,
+    /// Steps after these in which every other code is drawn anew, its neighbours being given.
+    pub revisions: usize,
     /// Masked fraction over the steps.
     pub schedule: Schedule,
     /// How that noise fades.
@@ -235,10 +237,11 @@ impl PaintOptions {
     /// sampler's share is taken.
     #[must_use]
     pub fn under(self, sampler: Preset) -> Self {
-        let steps = (self.steps as f32 * sampler.picture().steps).ceil() as usize;
+        let share = |steps: usize| (steps as f32 * sampler.picture().steps).ceil() as usize;
         Self {
             sampler,
-            steps,
+            steps: share(self.steps),
+            revisions: share(self.revisions),
             order: None,
             cache: None,
             guided: None,
@@ -283,6 +286,7 @@ impl Default for PaintOptions {
             guidance: 3.5,
             temperature: 1.0,
             token_temperature: 1.0,
+            revisions: 0,
             schedule: Schedule::default(),
             anneal: Anneal::default(),
             sampler: Preset::default(),

@@ -140,6 +140,7 @@ impl Mmada {
             schedule: options.schedule,
             temperature: options.temperature,
             token_temperature: options.token_temperature,
+            revisions: options.revisions,
             anneal: options.anneal,
             ..ImagePlan::new(span.clone(), self.vocab().image.clone(), options.steps)
         };

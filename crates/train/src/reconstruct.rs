@@ -100,7 +100,10 @@ impl Reconstruct {
         if size == 0.0 {
             return Ok(None);
         }
-        let (bits, side) = (tokenizer.config().z_channels, self.side() / tokenizer.factor());
+        let (bits, side) = (
+            tokenizer.config().z_channels,
+            self.side() / tokenizer.factor(),
+        );
         let shape = (count, bits, side, side);
         let mut values = Vec::with_capacity(count * bits * side * side);
         for index in 0..count {

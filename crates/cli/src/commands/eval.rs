@@ -145,6 +145,7 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
         temperature: args.temperature,
         token_temperature: args.token_temperature,
         best_of: args.best_of,
+        revisions: args.revisions,
         guidance: args.guidance,
         sampler: args.sampler.map(|sampler| sampler.0),
         commit: args.commit,

@@ -136,6 +136,9 @@ impl Canvas {
                 },
                 _,
             ) => {
+                if self.is_revising() {
+                    return Scope::All;
+                }
                 let warm = ((warm_up * self.steps as f32).ceil() as usize).max(1);
                 let since = self.steps_taken.checked_sub(warm);
                 let is_refreshed = since.is_none_or(|since| (since + 1).is_multiple_of(refresh));

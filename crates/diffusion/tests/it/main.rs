@@ -15,3 +15,4 @@ mod orders;
 mod properties;
 mod quirks_image;
 mod quirks_text;
+mod revisions;

@@ -223,6 +223,7 @@ fn paint_options(context: &Context) -> PaintOptions {
         token_temperature: options.token_temperature.unwrap_or(own.token_temperature),
         guidance: options.guidance.unwrap_or(own.guidance),
         best_of: options.best_of.unwrap_or(own.best_of),
+        revisions: options.revisions.unwrap_or(own.revisions),
         seed: options.seed,
         ..own
     }

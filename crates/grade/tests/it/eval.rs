@@ -206,6 +206,7 @@ fn settings_reach_the_sampler() {
     assert_ne!(with(|options| options.temperature = Some(9.0)), usual);
     assert_ne!(with(|options| options.guidance = Some(9.0)), usual);
     assert_ne!(with(|options| options.best_of = Some(16)), usual);
+    assert_ne!(with(|options| options.revisions = Some(3)), usual);
     // Colder codes are others; at 0 they no longer depend on the draws.
     assert_ne!(with(|options| options.token_temperature = Some(0.1)), usual);
     let coldest = with(|options| options.token_temperature = Some(0.0));

@@ -161,6 +161,7 @@ fn sample(
         guidance: sampling.guidance.unwrap_or(own.guidance),
         // The policy draws as it is: a sharpened one would not be the one that is improved.
         token_temperature: 1.0,
+        revisions: 0,
         best_of: 1,
         ..own
     };
