@@ -233,8 +233,8 @@ impl TextOptions {
 }
 
 impl PaintOptions {
-    /// The same under another sampler: rules set one by one are dropped, and of the steps the
-    /// sampler's share is taken.
+    /// The same under another sampler: rules set one by one are dropped, and of the steps and
+    /// revisions the sampler's share is taken.
     #[must_use]
     pub fn under(self, sampler: Preset) -> Self {
         let share = |steps: usize| (steps as f32 * sampler.picture().steps).ceil() as usize;

@@ -240,9 +240,6 @@ pub struct ReconstructConfig {
     pub entropy: f64,
     /// The quantiser's commitment loss: encoder outputs near their codes.
     pub commitment: f64,
-    /// Deviation of the normal noise on latents before they are rounded to codes: a decoder that is
-    /// to draw what a transformer painted must make do with codes that disagree a little.
-    pub noise: f64,
     /// What moves.
     pub learnt: Learnt,
 }
@@ -266,7 +263,6 @@ impl Default for ReconstructConfig {
             edges: 0.0,
             entropy: 1.0,
             commitment: 1.0,
-            noise: 0.0,
             learnt: Learnt::All,
         }
     }

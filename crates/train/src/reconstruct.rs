@@ -18,7 +18,6 @@ use mmada_data::{Example, Mixture, Skipped};
 use mmada_nn::magvit::{Config, ImageTokenizer};
 use mmada_nn::quantizer;
 use mmada_nn::{Mode, Params, SaveOptions};
-use mmada_tensor::random::Purpose;
 use mmada_tensor::{Device, Tensor, Var};
 use serde_json::Value;
 
@@ -49,8 +48,6 @@ pub struct Autoencoder {
 pub struct Pictures {
     /// `[b, 3, side, side]` in [-1, 1].
     images: Tensor,
-    /// `[b, bits, h, w]`, what is added to the latents before they are rounded to codes.
-    noise: Option<Tensor>,
 }
 
 impl Reconstruct {
@@ -92,26 +89,6 @@ impl Reconstruct {
     fn side(&self) -> usize {
         self.network.tokenizer.config().resolution
     }
-
-    /// Noise for the latents of `count` pictures, where the run wants it.
-    fn noise(&self, at: Moment, count: usize) -> Result<Option<Tensor>> {
-        let tokenizer = &self.network.tokenizer;
-        let size = self.network.terms.noise as f32;
-        if size == 0.0 {
-            return Ok(None);
-        }
-        let (bits, side) = (
-            tokenizer.config().z_channels,
-            self.side() / tokenizer.factor(),
-        );
-        let shape = (count, bits, side, side);
-        let mut values = Vec::with_capacity(count * bits * side * side);
-        for index in 0..count {
-            let mut stream = at.key(index, Purpose::Corruption).stream();
-            values.extend((0..bits * side * side).map(|_| size * stream.normal()));
-        }
-        Ok(Some(Tensor::from_vec(values, shape, tokenizer.device())?))
-    }
 }
 
 impl Objective for Reconstruct {
@@ -146,7 +123,6 @@ impl Objective for Reconstruct {
             }
         }
         Ok(Pictures {
-            noise: self.noise(at, images.len())?,
             images: Tensor::stack(&images, 0)?,
         })
     }
@@ -213,15 +189,11 @@ impl Objective for Reconstruct {
 impl Network<Pictures> for Autoencoder {
     fn loss(&self, batch: &Pictures) -> Result<BatchLoss> {
         let z = self.tokenizer.encode(&batch.images)?;
-        let z = match self.terms.learnt {
+        let pass = self.tokenizer.reconstruct(match self.terms.learnt {
             Learnt::All => z,
             Learnt::Decoder => z.detach(),
-        };
-        let losses = self.tokenizer.quantizer_losses(&z)?;
-        let pass = self.tokenizer.reconstruct(match &batch.noise {
-            Some(noise) => (z + noise)?,
-            None => z,
         })?;
+        let losses = self.tokenizer.quantizer_losses(&pass.z)?;
         let pixels = self.pixel_terms(&pass.reconstruction, &batch.images)?;
         let entropy = (&losses.entropy * self.terms.entropy)?;
         let commitment = (&losses.commitment * self.terms.commitment)?;

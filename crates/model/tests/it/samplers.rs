@@ -166,7 +166,7 @@ fn pictures_are_looked_at_under_every_sampler() {
 fn a_model_names_its_sampler_and_overrules_parts_of_it() {
     let defaults = Defaults::parse(
         br#"{"text": {"sampler": "fast", "commit": {"threshold": 0.8}, "block": 4},
-             "paint": {"sampler": "turbo", "guided": 1.0, "steps": 16}}"#,
+             "paint": {"sampler": "turbo", "guided": 1.0, "steps": 16, "revisions": 3}}"#,
     )
     .unwrap();
     let rules = defaults.text.rules();
@@ -179,6 +179,7 @@ fn a_model_names_its_sampler_and_overrules_parts_of_it() {
     assert_eq!(exact.rules(), Preset::Exact.text());
     let turbo = defaults.paint.clone().under(Preset::Turbo);
     assert_eq!((turbo.rules().guided, turbo.steps), (0.5, 8));
+    assert_eq!(turbo.revisions, 2);
     // How far to look ahead is the model's matter first.
     let ahead = |ahead| TextOptions {
         ahead,
