@@ -1,6 +1,7 @@
 //! A sequence in progress: its ids, which positions are to be filled, the plan, and how far it is.
 
 mod next;
+mod revise;
 
 use std::ops::Range;
 
@@ -25,8 +26,12 @@ pub struct Canvas {
     /// Positions of the region in the order of a picture that fixes it beforehand.
     order: Vec<usize>,
     steps: usize,
-    /// Steps of a picture that only revise it, the last of all steps.
+    /// How many of the steps revise a picture that is complete.
     revisions: usize,
+    /// Revisions begun.
+    revised: usize,
+    /// What stood at the positions that the next revision draws anew.
+    replaced: Vec<(usize, u32)>,
     steps_taken: usize,
     /// Index into the agenda: blocks that are decided early leave steps out.
     cursor: usize,
@@ -57,9 +62,10 @@ pub struct Move {
     pub step: usize,
     /// Positions fixed by this step, in order of position.
     pub committed: Vec<Decision>,
-    /// What was drawn but masked again: with the committed, a preview of the whole.
+    /// What was drawn but masked again.
     pub held: Vec<Decision>,
-    /// Positions committed earlier that this step masked again, in order.
+    /// Committed positions that are masked again after this step, in order: doubted ones of a text,
+    /// those of a picture that the next step revises.
     pub revoked: Vec<usize>,
     /// Positions of the region that are still masked.
     pub masked: usize,
@@ -110,10 +116,8 @@ impl Canvas {
     pub fn image(ids: Vec<u32>, mask: u32, plan: ImagePlan) -> Result<Self> {
         plan.check(ids.len())?;
         let region = masked_in(&ids, mask, plan.range.clone());
-        let steps = plan.steps_for(region.len());
-        // A single position has no neighbour to agree with.
-        let revisions = if region.len() > 1 { plan.revisions } else { 0 };
-        let steps = steps + revisions;
+        let revisions = plan.revisions_for(&region);
+        let steps = plan.steps_for(region.len()) + revisions;
         Ok(Self {
             revisions,
             ..Self::new(ids, mask, region, Plan::Image(plan), Vec::new(), steps)
@@ -137,6 +141,8 @@ impl Canvas {
             order: Vec::new(),
             steps,
             revisions: 0,
+            revised: 0,
+            replaced: Vec::new(),
             steps_taken: 0,
             cursor: 0,
             guidance: None,
@@ -162,6 +168,7 @@ impl Canvas {
     }
 
     /// Guides only this share of the steps, from the first on; the others cost half as much.
+    /// Revisions are guided as the last step before them.
     pub fn guided_for(mut self, share: f32) -> Result<Self> {
         if !(0.0..=1.0).contains(&share) {
             let hint = "1 guides every step";
@@ -189,8 +196,9 @@ impl Canvas {
     /// [`Finish::LeaveOne`] leaves one out, a preview while the canvas is in progress.
     pub fn completed(&self) -> Vec<u32> {
         let mut ids = self.ids.clone();
-        for decision in &self.held {
-            ids[decision.position] = decision.id;
+        let held = self.held.iter().map(|held| (held.position, held.id));
+        for (position, id) in held.chain(self.replaced.iter().copied()) {
+            ids[position] = id;
         }
         ids
     }
@@ -264,10 +272,11 @@ impl Canvas {
                 (proposals, verdicts, f64::from(plan.temperature))
             }
             Plan::Image(plan) => {
-                let (step, steps) = (self.steps_taken, self.steps - self.revisions);
-                let temperature = match step < steps {
-                    true => plan.anneal.temperature(plan.temperature, step, steps),
-                    false => 0.0,
+                let (step, steps) = (self.steps_taken, self.painting_steps());
+                // A revision commits all that it draws; their order does not matter.
+                let temperature = match self.is_revising() {
+                    true => 0.0,
+                    false => plan.anneal.temperature(plan.temperature, step, steps),
                 };
                 let proposals = image::propose(plan, temperature, candidates, scores, dice)?;
                 (proposals, Vec::new(), temperature)
@@ -323,37 +332,16 @@ impl Canvas {
         doubted
     }
 
-    /// Masks the positions of a picture that the next step draws anew.
-    fn revise(&mut self) -> Vec<usize> {
-        let (done, painting) = (self.steps_taken + 1, self.steps - self.revisions);
-        let Plan::Image(plan) = &self.plan else {
-            return Vec::new();
-        };
-        if done < painting || done >= self.steps {
-            return Vec::new();
-        }
-        let is_due = |&&position: &&usize| plan.is_revised(position, done - painting);
-        let due: Vec<usize> = self.region.iter().filter(is_due).copied().collect();
-        for &position in &due {
-            self.ids[position] = self.mask;
-        }
-        due
-    }
-
-    /// Whether the next step of a picture only revises it.
-    fn is_revising(&self) -> bool {
-        self.steps_taken >= self.steps - self.revisions
-    }
-
     /// How many of `unknown` masked positions this step of a picture commits.
     fn image_quota(&self, plan: &ImagePlan, unknown: usize) -> usize {
         let total = match plan.count {
             Count::Whole => plan.range.len(),
             Count::Hole => self.region.len(),
         };
-        let (step, steps) = (self.steps_taken, self.steps - self.revisions);
+        let (step, steps) = (self.steps_taken, self.painting_steps());
         let left = match plan.finish {
-            Finish::Complete if step + 1 >= steps || unknown == 1 => 0,
+            _ if self.is_revising() => 0,
+            Finish::Complete if step + 1 == steps || unknown == 1 => 0,
             Finish::Complete | Finish::LeaveOne => {
                 plan.schedule.masked_after(step, steps, total, unknown)
             }

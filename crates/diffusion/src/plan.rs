@@ -114,12 +114,13 @@ pub struct ImagePlan {
     pub count: Count,
     /// What the last step does.
     pub finish: Finish,
-    /// Steps that follow the last one: in each, every other code, as on a chessboard, is masked once
-    /// more and drawn anew, its neighbours being given. 0 in the original.
+    /// Steps on the complete picture: in each, every other code, as on a chessboard, is masked once
+    /// more and drawn anew, its neighbours being given. A hole of one colour of the board is not
+    /// revised. 0 in the original.
     pub revisions: usize,
 }
 
-/// The most steps after the last.
+/// The most revisions of a picture.
 const MOST_REVISIONS: usize = 1000;
 
 /// Lowest temperature of codes above 0: what is divided by less may not be finite.
@@ -298,7 +299,7 @@ impl ImagePlan {
             return Err(Error::setting("order and finish", "one of them", got, hint));
         }
         if self.revisions > MOST_REVISIONS {
-            let (expected, hint) = (format!("at most {MOST_REVISIONS}"), "4 is many");
+            let (expected, hint) = (format!("at most {MOST_REVISIONS}"), "8 is many");
             return Err(Error::setting("revisions", expected, self.revisions, hint));
         }
         if self.revisions > 0 && self.finish == Finish::LeaveOne {
@@ -312,6 +313,19 @@ impl ImagePlan {
             ));
         }
         self.cache.check(false)
+    }
+
+    /// Revisions that will be run for a hole of these positions.
+    pub(crate) fn revisions_for(&self, hole: &[usize]) -> usize {
+        let is_in = |colour| {
+            hole.iter()
+                .any(|&position| self.is_revised(position, colour))
+        };
+        if is_in(0) && is_in(1) {
+            self.revisions
+        } else {
+            0
+        }
     }
 
     /// Whether revision number `revision` (from 0) draws a position anew.

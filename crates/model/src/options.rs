@@ -89,7 +89,8 @@ pub struct PaintOptions {
     pub temperature: f32,
     /// What logits are divided by before a code is drawn; 0 takes the most probable.
     pub token_temperature: f32,
-    /// Steps after these in which every other code is drawn anew, its neighbours being given.
+    /// Steps on the complete picture in which every other code is drawn anew, its neighbours being
+    /// given.
     pub revisions: usize,
     /// Masked fraction over the steps.
     pub schedule: Schedule,
@@ -103,7 +104,8 @@ pub struct PaintOptions {
     /// Which rows a step computes anew; absent: what the sampler says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache: Option<CacheRule>,
-    /// Share of the steps, from the first on, that are guided; absent: what the sampler says.
+    /// Share of the steps before revisions, from the first on, that are guided; absent: what the
+    /// sampler says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub guided: Option<f32>,
     /// What happens outside the mask when a picture is repainted.

@@ -431,6 +431,11 @@ impl RunConfig {
                 "optimizer.code_bits.lr_scale must be a finite number, 0 or more",
             ),
             (
+                self.optimizer.code_bits.is_some() && (self.model.lora.is_some() || is_reconstruct),
+                "optimizer.code_bits needs rows of image codes that are trained: a transformer, \
+                 without model.lora; remove it",
+            ),
+            (
                 self.model.lora.is_some() && (is_fresh || is_reconstruct),
                 "model.lora needs the transformer of a folder: model.init = { from = \"DIR\" }",
             ),

@@ -172,7 +172,7 @@ impl Objective for Denoise {
     }
 
     fn code_tables(&self) -> Option<CodeTables> {
-        Some(start::code_tables(&self.network.model))
+        start::code_tables(&self.network.model)
     }
 
     fn batch(&mut self, at: Moment) -> Result<NoisedBatch> {

@@ -24,7 +24,9 @@ pub trait Objective {
     fn parameters(&self) -> Vec<(String, Var)>;
 
     /// Where among them the rows of image codes are, if there are any.
-    fn code_tables(&self) -> Option<CodeTables>;
+    fn code_tables(&self) -> Option<CodeTables> {
+        None
+    }
 
     /// Draws the next micro-batch. Random numbers derive from `at` alone.
     ///

@@ -25,6 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use self::bits::SharedBits;
 pub use self::bits::{CodeBits, CodeTables};
+pub(crate) use self::bits::{bits_of, sign};
 pub use self::gradients::{Gradients, Norms};
 use self::moving::Moving;
 use crate::config::Backward;
@@ -186,14 +187,17 @@ pub struct Optimizer {
 }
 
 impl Optimizer {
-    /// Starts with zero moments. Parameters keep the order in which they are given.
+    /// Starts with zero moments. Parameters keep the order in which they are given; `tables` says
+    /// which of them hold rows of image codes.
     ///
     /// # Errors
-    /// When memory for the moments cannot be had, or a group matches no parameter.
+    /// When memory for the moments cannot be had, a group matches no parameter, or rows of image
+    /// codes are to move by their bits and none of the parameters has any that AdamW moves.
     pub fn new(
         parameters: &[(String, Var)],
         config: &OptimizerConfig,
         ema: Option<&EmaConfig>,
+        tables: Option<&CodeTables>,
     ) -> Result<Self> {
         for group in &config.groups {
             let claims = |(name, _): &(String, Var)| group.claims(name);
@@ -228,42 +232,16 @@ impl Optimizer {
                 lr_scale: group.map_or(1.0, |group| group.lr_scale),
             })
         });
+        let mut slots = slots.collect::<Result<Vec<_>>>()?;
+        if let Some(bits) = config.code_bits {
+            share_bits(&mut slots, bits, tables)?;
+        }
         Ok(Self {
             config: config.clone(),
             ema: ema.cloned(),
-            slots: Arc::new(slots.collect::<Result<_>>()?),
+            slots: Arc::new(slots),
             step: 0,
         })
-    }
-
-    /// The same, with rows of image codes that also move by their bits, where the configuration
-    /// asks for it.
-    ///
-    /// # Errors
-    /// When it asks and no table of `tables` moves by AdamW, or memory cannot be had.
-    pub fn sharing(mut self, tables: Option<&CodeTables>) -> Result<Self> {
-        let Some(config) = self.config.code_bits else {
-            return Ok(self);
-        };
-        let mut found = false;
-        for slot in Arc::make_mut(&mut self.slots) {
-            let Some(tables) = tables.filter(|tables| tables.names.contains(&slot.name)) else {
-                continue;
-            };
-            if slot.second.is_some() {
-                let (shape, device) = (slot.var.dims2()?, slot.var.device());
-                slot.shared = Some(SharedBits::new(shape, &tables.rows, config, device)?);
-                found = true;
-            }
-        }
-        match found {
-            true => Ok(self),
-            false => Err(Error::Config(
-                "optimizer.code_bits: expected a table with rows of image codes among what is \
-                 trained by AdamW, got none; remove it"
-                    .to_owned(),
-            )),
-        }
     }
 
     /// Steps taken so far.
@@ -453,6 +431,30 @@ impl Optimizer {
         }
         self.step = step;
         Ok(())
+    }
+}
+
+/// Gives the tables among the slots vectors for the bits of their image codes.
+fn share_bits(slots: &mut [Slot], bits: CodeBits, tables: Option<&CodeTables>) -> Result<()> {
+    let refused = |what: &str| Err(Error::Config(format!("optimizer.code_bits: {what}")));
+    let mut found = false;
+    for slot in slots {
+        let Some(tables) = tables.filter(|tables| tables.names.contains(&slot.name)) else {
+            continue;
+        };
+        if slot.second.is_none() {
+            return refused(&format!(
+                "expected {} to move by AdamW, got Muon; leave it out of that group",
+                slot.name
+            ));
+        }
+        let (width, device) = (slot.var.dim(1)?, slot.var.device());
+        slot.shared = Some(SharedBits::new(&tables.rows, width, bits, device)?);
+        found = true;
+    }
+    match found {
+        true => Ok(()),
+        false => refused("expected rows of image codes among what is trained, got none; remove it"),
     }
 }
 

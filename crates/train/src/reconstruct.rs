@@ -23,7 +23,6 @@ use serde_json::Value;
 
 use crate::config::{Init, Learnt, ReconstructConfig, RunConfig, SamplesConfig};
 use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
-use crate::optimizer::CodeTables;
 use crate::samples::{self, COLUMNS};
 use crate::{Error, Result, weights};
 
@@ -102,10 +101,6 @@ impl Objective for Reconstruct {
             vars.retain(|(name, _)| name.starts_with("decoder."));
         }
         vars
-    }
-
-    fn code_tables(&self) -> Option<CodeTables> {
-        None
     }
 
     fn batch(&mut self, at: Moment) -> Result<Pictures> {

@@ -12,7 +12,7 @@ use mmada_tokens::Codec;
 use serde_json::Value;
 
 use crate::config::{CodeRows, Init, RunConfig};
-use crate::optimizer::CodeTables;
+use crate::optimizer::{CodeTables, bits_of, sign};
 use crate::{Error, Result, weights};
 
 /// Rows of the embedding table are rounded up to a multiple of this, for the matrix products.
@@ -48,19 +48,19 @@ pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
     }
 }
 
-/// Where the rows of image codes are.
-pub(crate) fn code_tables(model: &Mmada) -> CodeTables {
+/// Where the rows of image codes are, in a model that has codes.
+pub(crate) fn code_tables(model: &Mmada) -> Option<CodeTables> {
     let codes = &model.vocab().image;
-    CodeTables {
+    (!codes.is_empty()).then(|| CodeTables {
         names: table_names(model.config()),
         rows: codes.start as usize..codes.end as usize,
-    }
+    })
 }
 
 /// Gives the image codes their first rows, in embedding and head.
 fn set_code_rows(model: &Mmada, rows: CodeRows, seed: u64) -> Result<()> {
     let codes = model.vocab().image.clone();
-    let bits = codes.len().next_power_of_two().trailing_zeros() as usize;
+    let bits = bits_of(codes.len());
     // A copy of the handles: numbers that are set are set in the network too.
     let mut params = model.params().clone();
     for (number, name) in table_names(model.config()).iter().enumerate() {
@@ -79,9 +79,8 @@ fn set_code_rows(model: &Mmada, rows: CodeRows, seed: u64) -> Result<()> {
         for (code, row) in own.chunks_exact_mut(width).enumerate() {
             row.iter_mut().for_each(|value| *value *= rows.keep);
             for (bit, vector) in vectors.chunks_exact(width).enumerate() {
-                let sign = if code >> bit & 1 == 1 { 1.0 } else { -1.0 };
                 for (value, part) in row.iter_mut().zip(vector) {
-                    *value += sign * part;
+                    *value += sign(code, bit) * part;
                 }
             }
         }

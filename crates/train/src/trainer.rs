@@ -91,8 +91,12 @@ impl<'a, O: Objective> Trainer<'a, O> {
         checkpoints.clean()?;
         let newest = checkpoints.newest()?;
         let parameters = objective.parameters();
-        let optimizer = Optimizer::new(&parameters, &config.optimizer, config.ema.as_ref())?;
-        let mut optimizer = optimizer.sharing(objective.code_tables().as_ref())?;
+        let mut optimizer = Optimizer::new(
+            &parameters,
+            &config.optimizer,
+            config.ema.as_ref(),
+            objective.code_tables().as_ref(),
+        )?;
         let state = match (start, newest) {
             (Start::Fresh, Some((path, _))) => {
                 let what = "the folder holds a run already; \

@@ -265,7 +265,7 @@ impl Objective for UniGrpo {
     }
 
     fn code_tables(&self) -> Option<CodeTables> {
-        Some(start::code_tables(&self.network.model))
+        start::code_tables(&self.network.model)
     }
 
     fn batch(&mut self, at: Moment) -> Result<EstimateBatch> {

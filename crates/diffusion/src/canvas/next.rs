@@ -25,7 +25,11 @@ impl Canvas {
     /// Guidance of the next step.
     pub(crate) fn guidance(&self) -> Option<&Guidance> {
         let guidance = self.guidance.as_ref()?;
-        (self.steps_taken < self.guided_steps(guidance)).then_some(guidance)
+        let step = match self.is_revising() {
+            true => self.painting_steps() - 1,
+            false => self.steps_taken,
+        };
+        (step < self.guided_steps(guidance)).then_some(guidance)
     }
 
     /// Guidance of any step.
@@ -34,7 +38,7 @@ impl Canvas {
     }
 
     fn guided_steps(&self, guidance: &Guidance) -> usize {
-        (guidance.share * self.steps as f32).ceil() as usize
+        (guidance.share * self.painting_steps() as f32).ceil() as usize
     }
 
     /// Whether steps rely on what a denoiser remembers of earlier ones.
@@ -136,10 +140,11 @@ impl Canvas {
                 },
                 _,
             ) => {
+                // Half of what others attend to is another in every revision.
                 if self.is_revising() {
                     return Scope::All;
                 }
-                let warm = ((warm_up * self.steps as f32).ceil() as usize).max(1);
+                let warm = ((warm_up * self.painting_steps() as f32).ceil() as usize).max(1);
                 let since = self.steps_taken.checked_sub(warm);
                 let is_refreshed = since.is_none_or(|since| (since + 1).is_multiple_of(refresh));
                 let guided = self.guidance.as_ref().map(|g| self.guided_steps(g));

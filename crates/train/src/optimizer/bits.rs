@@ -39,7 +39,9 @@ pub struct CodeTables {
 /// The vectors of one table.
 #[derive(Debug, Clone)]
 pub(super) struct SharedBits {
-    /// `[bits + 1, rows of the table]`: 1 where a code has the bit, -1 where not, 0 for other rows.
+    /// The rows of the table that are codes.
+    rows: Range<usize>,
+    /// `[bits + 1, codes]`: 1 where a code has the bit, -1 where not; the last line is all ones.
     signs: Tensor,
     pub(super) first: Tensor,
     pub(super) second: Tensor,
@@ -47,27 +49,20 @@ pub(super) struct SharedBits {
 }
 
 impl SharedBits {
-    /// Vectors that have not moved, for a table of the shape `(rows, width)`.
+    /// Vectors that have not moved, for a table `[any, width]` with codes in `rows`.
     pub(super) fn new(
-        (rows, width): (usize, usize),
-        codes: &Range<usize>,
+        rows: &Range<usize>,
+        width: usize,
         config: CodeBits,
         device: &Device,
     ) -> Result<Self> {
-        let bits = codes.len().next_power_of_two().trailing_zeros() as usize;
-        let mut signs = vec![0f32; (bits + 1) * rows];
-        for (bit, of_bit) in signs.chunks_exact_mut(rows).enumerate() {
-            for (code, sign) in of_bit[codes.clone()].iter_mut().enumerate() {
-                *sign = if bit == bits || code >> bit & 1 == 1 {
-                    1.0
-                } else {
-                    -1.0
-                };
-            }
-        }
+        let (codes, bits) = (rows.len(), bits_of(rows.len()));
+        let of_bits = (0..bits).flat_map(|bit| (0..codes).map(move |code| sign(code, bit)));
+        let signs: Vec<f32> = of_bits.chain(std::iter::repeat_n(1.0, codes)).collect();
         let moments = || Tensor::zeros((bits + 1, width), mmada_tensor::DType::F32, device);
         Ok(Self {
-            signs: Tensor::from_vec(signs, (bits + 1, rows), device)?,
+            rows: rows.clone(),
+            signs: Tensor::from_vec(signs, (bits + 1, codes), device)?,
             first: moments()?,
             second: moments()?,
             lr_scale: config.lr_scale,
@@ -76,15 +71,33 @@ impl SharedBits {
 
     /// Moves the rows of `table` along what the vectors are asked for by its gradient.
     pub(super) fn move_along(&self, table: &Tensor, grad: &Tensor, step: &AdamwStep) -> Result<()> {
-        let moves = self.first.zeros_like()?;
+        let (start, codes) = (self.rows.start, self.rows.len());
         let step = AdamwStep {
             lr: step.lr * self.lr_scale,
+            // The rows decay already.
             weight_decay: 0.0,
             ..*step
         };
-        let grad = self.signs.matmul(grad)?;
+        let grad = self.signs.matmul(&grad.narrow(0, start, codes)?)?;
+        // Moved from zero, what they are is how far they moved.
+        let moves = self.first.zeros_like()?;
         ops::adamw_step(&moves, &grad, &self.first, &self.second, &step)?;
         let rows = self.signs.t()?.matmul(&moves)?;
-        Ok(ops::blend(table, &rows, 1.0, 1.0)?)
+        Ok(ops::blend(
+            &table.narrow(0, start, codes)?,
+            &rows,
+            1.0,
+            1.0,
+        )?)
     }
+}
+
+/// Bits of that many codes.
+pub(crate) fn bits_of(codes: usize) -> usize {
+    codes.next_power_of_two().trailing_zeros() as usize
+}
+
+/// 1 where a code has the bit, else -1.
+pub(crate) fn sign(code: usize, bit: usize) -> f32 {
+    if code >> bit & 1 == 1 { 1.0 } else { -1.0 }
 }

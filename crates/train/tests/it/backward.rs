@@ -49,6 +49,7 @@ fn whole_models_are_trained_to_the_same_bits() {
     check(3, &|out, backward| {
         let mut overrides = overrides(backward).to_vec();
         overrides.push("run.precision=bf16".to_owned());
+        overrides.push("optimizer.code_bits.lr_scale=1.0".to_owned());
         let overrides: Vec<&str> = overrides.iter().map(String::as_str).collect();
         let mut config = world.denoise(out, &overrides);
         config.optimizer.groups = vec![optimizer::GroupConfig {

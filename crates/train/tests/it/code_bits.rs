@@ -1,9 +1,12 @@
 //! Rows of image codes that move together, by their bits.
 
+use mmada_nn::LoraConfig;
 use mmada_tensor::{Device, Tensor, Var};
 use mmada_train::Mode;
-use mmada_train::config::Init;
-use mmada_train::optimizer::{CodeBits, CodeTables, Gradients, Optimizer, OptimizerConfig};
+use mmada_train::config::{Init, RunConfig};
+use mmada_train::optimizer::{
+    CodeBits, CodeTables, Gradients, GroupConfig, Method, Optimizer, OptimizerConfig,
+};
 
 use crate::runs::train;
 use crate::world::World;
@@ -47,8 +50,7 @@ fn rows(vars: &[(String, Var)]) -> Vec<Vec<f32>> {
 fn a_code_takes_those_along_that_share_its_bits() {
     let moved = |row: usize, lr_scale: f64| {
         let (vars, tables) = table();
-        let optimizer = Optimizer::new(&vars, &config(lr_scale), None).unwrap();
-        let mut optimizer = optimizer.sharing(Some(&tables)).unwrap();
+        let mut optimizer = Optimizer::new(&vars, &config(lr_scale), None, Some(&tables)).unwrap();
         optimizer.step(&gradient(&vars, row), LR).unwrap();
         rows(&vars)
     };
@@ -86,10 +88,8 @@ fn vectors_are_saved_and_go_on_to_the_same_bits() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("optimizer.safetensors");
     let (vars, tables) = table();
-    let open = |vars: &[(String, Var)]| {
-        let optimizer = Optimizer::new(vars, &config(1.0), None).unwrap();
-        optimizer.sharing(Some(&tables)).unwrap()
-    };
+    let open =
+        |vars: &[(String, Var)]| Optimizer::new(vars, &config(1.0), None, Some(&tables)).unwrap();
     let mut optimizer = open(&vars);
     for row in [2, 3, 2] {
         optimizer.step(&gradient(&vars, row), LR).unwrap();
@@ -108,7 +108,7 @@ fn vectors_are_saved_and_go_on_to_the_same_bits() {
         code_bits: None,
         ..config(1.0)
     };
-    Optimizer::new(&copies, &without, None)
+    Optimizer::new(&copies, &without, None, None)
         .unwrap()
         .save(&path)
         .unwrap();
@@ -119,15 +119,79 @@ fn vectors_are_saved_and_go_on_to_the_same_bits() {
 #[test]
 fn asking_for_it_without_such_a_table_is_refused() {
     let (vars, tables) = table();
-    let fresh = || Optimizer::new(&vars, &config(1.0), None).unwrap();
+    let refused = |config: &OptimizerConfig, tables: Option<&CodeTables>| {
+        let error = Optimizer::new(&vars, config, None, tables).unwrap_err();
+        error.to_string()
+    };
     let elsewhere = CodeTables {
         names: vec!["other".to_owned()],
-        ..tables
+        ..tables.clone()
     };
     for tables in [None, Some(&elsewhere)] {
-        let error = fresh().sharing(tables).unwrap_err().to_string();
+        let error = refused(&config(1.0), tables);
         assert!(error.contains("optimizer.code_bits"), "{error}");
     }
+    let by_muon = OptimizerConfig {
+        groups: vec![GroupConfig {
+            names: vec!["wte".to_owned()],
+            weight_decay: 0.0,
+            method: Method::Muon,
+            lr_scale: 1.0,
+        }],
+        ..config(1.0)
+    };
+    let error = refused(&by_muon, Some(&tables));
+    assert!(error.contains("got Muon"), "{error}");
+}
+
+#[test]
+fn codes_may_be_fewer_than_their_bits_allow() {
+    let (vars, tables) = table();
+    let tables = CodeTables {
+        rows: 2..5,
+        ..tables
+    };
+    let mut optimizer = Optimizer::new(&vars, &config(1.0), None, Some(&tables)).unwrap();
+    // Code 2 has the second of two bits: what is no code does not move.
+    optimizer.step(&gradient(&vars, 4), LR).unwrap();
+    let moved = rows(&vars);
+    assert_eq!(moved[5], [0.0; 3]);
+    for (row, times) in [(2, 1.0), (3, -1.0), (4, 4.0)] {
+        assert!(
+            (f64::from(moved[row][0]) + LR * times).abs() < 1e-6,
+            "{moved:?}"
+        );
+    }
+}
+
+#[test]
+fn clipping_reaches_the_vectors() {
+    // Of two gradients the second is cut down to a tenth, so it counts for less.
+    let moved = |clip: f64| {
+        let (vars, tables) = table();
+        let clipped = OptimizerConfig {
+            clip,
+            ..config(1.0)
+        };
+        let mut optimizer = Optimizer::new(&vars, &clipped, None, Some(&tables)).unwrap();
+        let small = (gradient(&vars, 2), 3);
+        optimizer.step(&small.0, LR).unwrap();
+        let mut large = Gradients::default();
+        let loss = (vars[0]
+            .1
+            .as_tensor()
+            .get(small.1)
+            .unwrap()
+            .sum_all()
+            .unwrap()
+            * 1e3)
+            .unwrap();
+        large.add(&vars, &loss.backward().unwrap()).unwrap();
+        optimizer.step(&large, LR).unwrap();
+        rows(&vars)
+    };
+    // Row 5 has no gradient of its own: what moves it are the vectors.
+    assert_ne!(moved(0.0)[5], moved(4.0)[5]);
 }
 
 #[test]
@@ -154,4 +218,25 @@ fn a_run_moves_codes_that_its_pictures_lack() {
     let (together, _) = codes("together", &["optimizer.code_bits.lr_scale=1.0"]);
     assert!(still(&alone) > 0, "a small picture has not all codes");
     assert_eq!(still(&together), 0);
+    // The softmax reaches every row of the head by itself; by bits it moves elsewhere.
+    assert!(range.clone().all(|row| alone[1][row] != together[1][row]));
+}
+
+#[test]
+fn what_has_no_such_rows_to_train_is_refused_before_it_begins() {
+    let world = World::new();
+    let mut adapted = world.denoise("a", &[]);
+    adapted.model.init = Init::From(world.path("first/model"));
+    adapted.model.lora = Some(LoraConfig {
+        r: 4,
+        alpha: 8.0,
+        target_modules: vec!["q_proj".to_owned()],
+    });
+    for config in [adapted, world.reconstruct("b", &[])] {
+        let text = toml::to_string(&config).unwrap();
+        assert!(RunConfig::parse(&text, &[]).is_ok());
+        let asked = ["optimizer.code_bits.lr_scale=1.0".to_owned()];
+        let error = RunConfig::parse(&text, &asked).unwrap_err().to_string();
+        assert!(error.contains("optimizer.code_bits"), "{error}");
+    }
 }

@@ -150,7 +150,7 @@ fn golden_training_curve() {
         ..OptimizerConfig::default()
     };
     let vars = params.vars();
-    let mut optimizer = Optimizer::new(&vars, &config, None).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &config, None, None).unwrap();
     let steps = curve["losses_before_step"].as_array().unwrap();
     assert_eq!(steps.len(), count(curve, "steps"));
     for (step, expected) in steps.iter().enumerate() {

@@ -67,7 +67,7 @@ fn with_group(clip: f64) -> OptimizerConfig {
 #[test]
 fn follows_a_scalar_reference() {
     let (vars, config) = (variables(), with_group(0.0));
-    let mut optimizer = Optimizer::new(&vars, &config, None).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &config, None, None).unwrap();
     let scalar = |weight: f32| Scalar {
         weight: weight.into(),
         first: 0.0,
@@ -105,7 +105,7 @@ fn follows_a_scalar_reference() {
 #[test]
 fn clips_by_the_global_norm_and_tells_it() {
     let vars = variables();
-    let mut optimizer = Optimizer::new(&vars, &with_group(1.0), None).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &with_group(1.0), None, None).unwrap();
     let squares: f32 = vars
         .iter()
         .flat_map(|(_, var)| values(var))
@@ -125,7 +125,7 @@ fn clips_by_the_global_norm_and_tells_it() {
     // A huge and a small gradient of one direction, both clipped, move the weights alike.
     let moved = |factor: f64| {
         let vars = variables();
-        let mut optimizer = Optimizer::new(&vars, &with_group(1e-3), None).unwrap();
+        let mut optimizer = Optimizer::new(&vars, &with_group(1e-3), None, None).unwrap();
         optimizer.step(&gradients(&vars, factor), 0.1).unwrap();
         values(&vars[0].1)
     };
@@ -137,7 +137,7 @@ fn clips_by_the_global_norm_and_tells_it() {
 #[test]
 fn refuses_what_is_not_finite_and_moves_nothing() {
     let vars = variables();
-    let mut optimizer = Optimizer::new(&vars, &with_group(1.0), None).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &with_group(1.0), None, None).unwrap();
     let before = values(&vars[0].1);
     let error = optimizer
         .step(&gradients(&vars, f64::NAN), 0.1)
@@ -150,7 +150,7 @@ fn refuses_what_is_not_finite_and_moves_nothing() {
 fn a_group_that_matches_nothing_is_refused() {
     let mut config = with_group(1.0);
     config.groups[0].names = vec!["nrom".to_owned()];
-    let error = Optimizer::new(&variables(), &config, None).unwrap_err();
+    let error = Optimizer::new(&variables(), &config, None, None).unwrap_err();
     assert!(error.to_string().contains("nrom"), "{error}");
 }
 
@@ -158,7 +158,7 @@ fn a_group_that_matches_nothing_is_refused() {
 fn averages_follow_the_weights_and_swap_back() {
     let vars = variables();
     let ema = EmaConfig { decay: 0.5 };
-    let mut optimizer = Optimizer::new(&vars, &with_group(0.0), Some(&ema)).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &with_group(0.0), Some(&ema), None).unwrap();
     let mut expected: Vec<f64> = values(&vars[0].1).into_iter().map(f64::from).collect();
     for step in 1..=4 {
         optimizer.step(&gradients(&vars, 1.0), 0.1).unwrap();
@@ -181,7 +181,7 @@ fn saved_state_continues_to_the_same_bits() {
     let path = folder.path().join("optimizer.safetensors");
     let (config, ema) = (with_group(1.0), EmaConfig { decay: 0.9 });
     let vars = variables();
-    let mut optimizer = Optimizer::new(&vars, &config, Some(&ema)).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &config, Some(&ema), None).unwrap();
     let run = |optimizer: &mut Optimizer, vars: &[(String, Var)]| {
         for _ in 0..3 {
             optimizer.step(&gradients(vars, 2.0), 0.05).unwrap();
@@ -200,7 +200,7 @@ fn saved_state_continues_to_the_same_bits() {
         .collect();
     run(&mut optimizer, &vars);
 
-    let mut resumed = Optimizer::new(&copies, &config, Some(&ema)).unwrap();
+    let mut resumed = Optimizer::new(&copies, &config, Some(&ema), None).unwrap();
     resumed.load(&path, 3).unwrap();
     run(&mut resumed, &copies);
     for ((_, a), (_, b)) in vars.iter().zip(&copies) {
@@ -215,7 +215,7 @@ fn saved_state_continues_to_the_same_bits() {
 
     let wrong = vec![("other".to_owned(), vars[0].1.clone())];
     let config = OptimizerConfig::default();
-    let error = Optimizer::new(&wrong, &config, None)
+    let error = Optimizer::new(&wrong, &config, None, None)
         .unwrap()
         .load(&path, 3)
         .unwrap_err();
@@ -308,7 +308,7 @@ fn muon_moves_matrices_by_one_size_and_keeps_only_a_momentum() {
         }],
         ..OptimizerConfig::default()
     };
-    let mut optimizer = Optimizer::new(&vars, &config, None).unwrap();
+    let mut optimizer = Optimizer::new(&vars, &config, None, None).unwrap();
     // The size of the gradient does not matter, only its direction.
     let [small, large] = [1e-3, 1e3].map(|size| {
         let before = vars[0].1.as_tensor().copy().unwrap();
@@ -341,7 +341,7 @@ fn muon_moves_matrices_by_one_size_and_keeps_only_a_momentum() {
             "second.hidden.gain"
         ]
     );
-    Optimizer::new(&vars, &config, None)
+    Optimizer::new(&vars, &config, None, None)
         .unwrap()
         .load(&path, 2)
         .unwrap();

@@ -303,7 +303,7 @@ impl Training {
         };
         Ok(Self {
             transformer: Transformer::load(&subject.config, &params)?,
-            optimizer: Optimizer::new(&params.vars(), &config, None)?,
+            optimizer: Optimizer::new(&params.vars(), &config, None, None)?,
             backward,
             params,
             rows,
