@@ -263,7 +263,7 @@ pub(crate) struct CanvasArgs {
     /// Paint so many for each and keep the one the model itself reads best [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) best_of: Option<usize>,
-    /// Steps after the last that draw every other code anew, its neighbours given [default: the model's].
+    /// Steps on the complete picture that draw every other code anew [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) revisions: Option<usize>,
     /// Fidelity or speed, by name [default: the model's].

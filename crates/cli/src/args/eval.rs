@@ -37,7 +37,7 @@ pub(crate) struct EvalArgs {
     /// Paint so many for each painting and keep the one that reads best [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) best_of: Option<usize>,
-    /// Steps after the last that draw every other code anew, its neighbours given [default: the model's].
+    /// Steps on the complete picture that draw every other code anew [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) revisions: Option<usize>,
     /// Strength of guidance when painting [default: the model's].
