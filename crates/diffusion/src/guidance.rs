@@ -20,7 +20,7 @@ pub struct Guidance {
     pub scale: f32,
     /// What the second sequence looks like.
     pub unconditional: Unconditional,
-    /// Share of the steps, from the first on, that are guided.
+    /// Share of the steps before revisions, from the first on, that are guided.
     pub share: f32,
 }
 

@@ -47,7 +47,7 @@ pub struct PictureRules {
     pub order: Order,
     /// Which rows a step computes.
     pub cache: CacheRule,
-    /// Share of the steps, from the first on, that are guided.
+    /// Share of the steps before revisions, from the first on, that are guided.
     pub guided: f32,
     /// Share of a model's own steps that are taken.
     pub steps: f32,
