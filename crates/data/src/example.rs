@@ -40,6 +40,8 @@ pub struct Example {
     pub image: Option<ImageBytes>,
     /// Factor of this example's loss.
     pub weight: f32,
+    /// Probability that no token of its answer is given while it is learnt.
+    pub blank: f32,
 }
 
 impl Example {

@@ -59,6 +59,14 @@ pub struct View {
     /// Factor of these examples' loss.
     #[serde(default = "one")]
     pub loss_weight: f32,
+    /// Share of these examples of which no token of the answer is given, so that it has to be known
+    /// from prompt and picture; for chat and describe.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub blank: f32,
+}
+
+fn is_zero(share: &f32) -> bool {
+    *share == 0.0
 }
 
 fn one() -> f32 {
@@ -97,6 +105,7 @@ impl View {
             only: Filter::new(),
             exclude: Vec::new(),
             loss_weight: 1.0,
+            blank: 0.0,
         }
     }
 
@@ -117,6 +126,15 @@ impl View {
                 "loss_weight is {}, expected 0 or more",
                 self.loss_weight
             ));
+        }
+        if !(0.0..=1.0).contains(&self.blank) {
+            return Err(format!(
+                "blank is {}, expected a share from 0 to 1",
+                self.blank
+            ));
+        }
+        if self.blank > 0.0 && !matches!(self.task, Task::Chat | Task::Describe) {
+            return Err("only chat and describe views have 'blank'".into());
         }
         let is_complete = has_prompt && self.answer.is_some();
         match self.task {
@@ -181,6 +199,7 @@ impl View {
             answer: words.answer,
             image,
             weight: self.loss_weight,
+            blank: self.blank,
         }))
     }
 

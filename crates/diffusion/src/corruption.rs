@@ -185,12 +185,21 @@ impl Corruption {
             Task::Paint => self.mask_image(&mut work, t, stream),
             Task::ThinkPaint => self.mask_thought(&mut work, t, stream),
         }
-        work.targets.sort_by_key(|target| target.position);
-        Noised {
-            ids: work.ids,
-            targets: work.targets,
-            share: work.share,
+        work.noised()
+    }
+
+    /// An answer of which nothing is given yet, as sampling begins: its first window is learnt and
+    /// what follows is masked and no target; without windows all of it is learnt. What it says can
+    /// then be known from prompt and picture alone.
+    pub fn blank(&self, sequence: &Sequence, mask: u32, stream: &mut Stream) -> Noised {
+        let mut work = Work::new(sequence, mask);
+        match self.window {
+            Some(window) => {
+                work.mask_window(self.answer, 1.0, window, window.length.max(1), stream)
+            }
+            None => work.mask_text(self.answer, 1.0, stream),
         }
+        work.noised()
     }
 
     /// The masking rate of text at time `t`.
@@ -208,7 +217,8 @@ impl Corruption {
         let rate = self.text_rate(t);
         match self.window {
             Some(window) if stream.uniform() < window.share => {
-                work.mask_window(self.answer, rate, window, stream);
+                let end = work.window_end(window, stream);
+                work.mask_window(self.answer, rate, window, end, stream);
             }
             _ => work.mask_text(self.answer, rate, stream),
         }
@@ -317,6 +327,15 @@ impl<'a> Work<'a> {
         }
     }
 
+    fn noised(mut self) -> Noised {
+        self.targets.sort_by_key(|target| target.position);
+        Noised {
+            ids: self.ids,
+            targets: self.targets,
+            share: self.share,
+        }
+    }
+
     fn learnable_text(&self) -> impl Iterator<Item = usize> + use<'a> {
         let spans = self.sequence.spans.iter();
         spans
@@ -329,18 +348,23 @@ impl<'a> Work<'a> {
         self.mask_rate(weighting, rate, &positions, stream);
     }
 
+    /// The end of a window of random place, from the beginning of the answer. Windows may begin before
+    /// the answer and end after it, so that every position is in one equally often.
+    fn window_end(&self, window: Window, stream: &mut Stream) -> usize {
+        let learnable = self.learnable_text().count();
+        1 + stream.below((learnable + window.length.max(1) - 1).max(1))
+    }
+
     fn mask_window(
         &mut self,
         weighting: Weighting,
         rate: f32,
         window: Window,
+        end: usize,
         stream: &mut Stream,
     ) {
-        let length = window.length.max(1);
         let positions: Vec<usize> = self.learnable_text().collect();
-        // Windows may begin before the answer, so that every position is in one equally often.
-        let end = 1 + stream.below((positions.len() + length - 1).max(1));
-        let start = end.saturating_sub(length);
+        let start = end.saturating_sub(window.length.max(1));
         let end = end.min(positions.len());
         self.mask_rate(weighting, rate, &positions[start..end], stream);
         self.hide(&positions[end..]);

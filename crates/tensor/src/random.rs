@@ -28,6 +28,8 @@ pub enum Purpose {
     Augment = 8,
     /// The draws of sampled completions, in reinforcement learning.
     Rollout = 9,
+    /// Whether a training example's answer is masked as a whole.
+    Blank = 10,
 }
 
 /// The coordinates of a stream of random numbers.

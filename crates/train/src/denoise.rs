@@ -139,20 +139,28 @@ impl Denoise {
         };
         let mut stream = at.key(index, Purpose::Corruption).stream();
         let mask = self.network.model.vocab().special.mask;
-        let time = match self.config.levels {
-            Levels::Independent => draw(Purpose::NoiseLevel),
-            Levels::Spread => {
-                let offset = at.key(0, Purpose::NoiseLevel).stream().uniform();
-                (offset + index as f32 * GOLDEN_RATIO).fract()
+        let mut noised = match draw(Purpose::Blank) < example.blank {
+            true => corruption.blank(&sequence, mask, &mut stream),
+            false => {
+                let time = self.time(at, index);
+                corruption.corrupt(&sequence, mask, time, &mut stream)
             }
         };
-        let mut noised = corruption.corrupt(&sequence, mask, time, &mut stream);
         for target in &mut noised.targets {
             target.weight *= example.weight;
         }
         Noised {
             task: sequence.task,
             noised,
+        }
+    }
+
+    /// The time of the forward process for the example number `index` of a batch.
+    fn time(&self, at: Moment, index: usize) -> f32 {
+        let draw = |index| at.key(index, Purpose::NoiseLevel).stream().uniform();
+        match self.config.levels {
+            Levels::Independent => draw(index),
+            Levels::Spread => (draw(0) + index as f32 * GOLDEN_RATIO).fract(),
         }
     }
 }

@@ -71,11 +71,11 @@ fn tasks_take_their_parts() {
     assert_eq!(made.response(), "<think>It has whiskers.</think>");
 
     let describe = view(
-        "task = 'describe'\nprompt = 'What?'\nthought = '{why}'\nanswer = '{caption}'\nloss_weight = 0.5",
+        "task = 'describe'\nprompt = 'What?'\nthought = '{why}'\nanswer = '{caption}'\nloss_weight = 0.5\nblank = 0.25",
     );
     let made = apply(&describe, fields.clone()).unwrap().unwrap();
     assert_eq!(made.response(), "<think>It has whiskers.</think>cat");
-    assert_eq!(made.weight, 0.5);
+    assert_eq!((made.weight, made.blank), (0.5, 0.25));
 
     let text = view("task = 'text'");
     let made = apply(&text, json!({"text": "once upon"})).unwrap().unwrap();
@@ -190,6 +190,11 @@ fn configuration_is_strict_and_returns() {
         good.replace("'paint'", "'chat'"),
         good.replace("prompt =", "prompts = ['x'], prompt ="),
         good.replace("where", "answer = 'x', where"),
+        good.replace("where", "blank = 0.5, where"),
+        good.replace(
+            "'paint', prompt",
+            "'describe', answer = 'x', blank = 1.5, prompt",
+        ),
     ] {
         let cfg: SourceConfig = toml::from_str(&wrong).unwrap();
         let error = cfg.check().unwrap_err();

@@ -164,6 +164,53 @@ fn a_window_is_given_before_and_masked_after() {
     }
 }
 
+#[test]
+fn a_blank_answer_is_known_from_its_prompt_alone() {
+    use SpanKind::{Answer, Frame, Image, Prompt, Tail};
+    let sequence = sequence(
+        Task::Describe,
+        &[(Frame, 2), (Image, 4), (Prompt, 3), (Answer, 9), (Tail, 2)],
+    );
+    let blank = |window: Option<Window>| {
+        let corruption = Corruption {
+            window,
+            ..Corruption::default()
+        };
+        corruption.blank(&sequence, MASK, &mut stream(1))
+    };
+    let window = |length, ahead| {
+        Some(Window {
+            length,
+            ahead,
+            share: 0.0,
+        })
+    };
+    // The window, the length of the row, and how many targets there are.
+    let cases = [
+        (None, 20, 11),
+        (window(4, None), 20, 4),
+        (window(0, None), 20, 1),
+        (window(30, None), 20, 11),
+        (window(4, Some(3)), 9 + 4 + 3, 4),
+        (window(30, Some(8)), 28, 11),
+    ];
+    for (window, length, targets) in cases {
+        let noised = blank(window);
+        check_targets(&noised, &sequence);
+        assert_eq!(noised.ids.len(), length, "{window:?}");
+        assert!(noised.ids[9..].iter().all(|id| *id == MASK), "{window:?}");
+        assert_eq!(noised.ids[..9], sequence.ids[..9]);
+        let positions: Vec<usize> = noised.targets.iter().map(|t| t.position).collect();
+        assert_eq!(positions, (9..9 + targets).collect::<Vec<_>>());
+        // Everything is masked, so a target weighs its share of the mean and no more.
+        let weights: f32 = noised.targets.iter().map(|t| t.weight).sum();
+        assert!(
+            (weights - 1.0).abs() < 1e-5 && noised.share == 1.0,
+            "{noised:?}"
+        );
+    }
+}
+
 /// Quirk 23: the original learns the frame of a picture too.
 #[test]
 fn pictures_mask_exactly_their_count() {

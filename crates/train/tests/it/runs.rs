@@ -299,32 +299,55 @@ fn pictures_are_reconstructed_better_and_better() {
     );
 }
 
+/// The share of learnable tokens that is masked, step by step, over questions about facts.
+fn masking_rates(world: &World, name: &str, overrides: &[&str]) -> Vec<f64> {
+    let common = [
+        "run.steps=8",
+        "batch={size={sequences=24}, accumulate=1}",
+        "data.1.weight=0",
+        "checkpoint.every=0",
+    ];
+    let config = world.denoise(name, &[overrides, &common].concat());
+    train(&config, Mode::Fresh);
+    let rates: Vec<f64> = metrics(&config.run.out)
+        .iter()
+        .map(|record| record["avg_masking_rate"].as_f64().unwrap())
+        .collect();
+    assert_eq!(rates.len(), 8);
+    rates
+}
+
 #[test]
 fn spread_noise_levels_have_the_same_mean_and_less_noise() {
     let world = World::new();
     let scatter = |levels: &str| {
-        let level = format!("objective.levels=\"{levels}\"");
-        let overrides = [
-            level.as_str(),
-            "run.steps=8",
-            "batch={size={sequences=24}, accumulate=1}",
-            "data.1.weight=0",
-            "checkpoint.every=0",
-        ];
-        let config = world.denoise(levels, &overrides);
-        train(&config, Mode::Fresh);
-        let metrics = std::fs::read_to_string(config.run.out.join("metrics.jsonl")).unwrap();
-        let rates: Vec<f64> = metrics
-            .lines()
-            .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
-            .map(|record| record["avg_masking_rate"].as_f64().unwrap())
-            .collect();
-        assert_eq!(rates.len(), 8);
+        let rates = masking_rates(&world, levels, &[&format!("objective.levels=\"{levels}\"")]);
         (rates.iter().map(|rate| (rate - 0.5).powi(2)).sum::<f64>() / 8.0).sqrt()
     };
     let (independent, spread) = (scatter("independent"), scatter("spread"));
     assert!(
         spread < 0.6 * independent,
         "spread {spread}, independent {independent}"
+    );
+}
+
+#[test]
+fn a_share_of_answers_is_blank() {
+    let world = World::new();
+    let mean = |blank: &str| {
+        let views = format!("data.0.views=[{{task=\"chat\", blank={blank}}}]");
+        masking_rates(&world, blank, &[&views]).iter().sum::<f64>() / 8.0
+    };
+    assert_eq!(mean("1.0"), 1.0);
+    let half = mean("0.5");
+    assert!(
+        (half - 0.75).abs() < 0.05,
+        "half are blank, half as ever: {half}"
+    );
+    let (none, never) = (mean("0.0"), masking_rates(&world, "never", &[]));
+    assert_eq!(
+        none,
+        never.iter().sum::<f64>() / 8.0,
+        "blank = 0 changes nothing"
     );
 }

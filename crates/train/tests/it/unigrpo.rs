@@ -292,6 +292,7 @@ fn example() -> Example {
         answer: "4".to_owned(),
         image: None,
         weight: 1.0,
+        blank: 0.0,
     }
 }
 
