@@ -128,12 +128,8 @@ impl Show<'_> {
     }
 
     fn repaint(&mut self, painted: &Picture) -> Result<Picture> {
-        heading(&format!("repaint its right half: {REPAINTING}"))?;
-        let (width, height) = (painted.width(), painted.height());
-        let is_edited = (0..width * height)
-            .map(|at| at % width >= width / 2)
-            .collect();
-        let mask = Mask::new(width, height, is_edited)?;
+        heading(&format!("repaint where it is: {REPAINTING}"))?;
+        let mask = Mask::new(painted.width(), painted.height(), drawing(painted))?;
         let mut run = self
             .model
             .inpaint(painted, &mask, REPAINTING, &self.painting())?;
@@ -177,4 +173,36 @@ fn decode(bytes: &[u8]) -> Result<Picture> {
 
 fn heading(text: &str) -> Result<()> {
     output::line(format!("\n{}", style(text).bold()))
+}
+
+/// The pixels of the box around what is drawn, and one patch more on each side: what differs
+/// from the ground, whose colour is that of the first pixel. Everything, where nothing is drawn.
+fn drawing(picture: &Picture) -> Vec<bool> {
+    const PATCH: usize = 8;
+    const DIFFERENCE: u32 = 120;
+    let (width, height) = (picture.width(), picture.height());
+    let at = |index: usize| {
+        picture
+            .pixel(index % width, index / width)
+            .unwrap_or_default()
+    };
+    let ground = at(0);
+    let is_drawn = |index: &usize| {
+        let pairs = at(*index).into_iter().zip(ground);
+        pairs.map(|(a, b)| u32::from(a.abs_diff(b))).sum::<u32>() > DIFFERENCE
+    };
+    let drawn: Vec<usize> = (0..width * height).filter(is_drawn).collect();
+    let span = |values: &dyn Fn(usize) -> usize| {
+        let first = drawn.iter().map(|&index| values(index)).min().unwrap_or(0);
+        let last = drawn
+            .iter()
+            .map(|&index| values(index))
+            .max()
+            .unwrap_or(usize::MAX / 2);
+        first.saturating_sub(PATCH)..=last + PATCH
+    };
+    let (columns, rows) = (span(&|index| index % width), span(&|index| index / width));
+    (0..width * height)
+        .map(|index| columns.contains(&(index % width)) && rows.contains(&(index / width)))
+        .collect()
 }
