@@ -195,7 +195,7 @@ impl Corruption {
         let mut work = Work::new(sequence, mask);
         match self.window {
             Some(window) => {
-                work.mask_window(self.answer, 1.0, window, window.length.max(1), stream)
+                work.mask_window(self.answer, 1.0, window, window.length.max(1), stream);
             }
             None => work.mask_text(self.answer, 1.0, stream),
         }
