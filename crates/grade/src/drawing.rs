@@ -38,6 +38,8 @@ pub struct Drawing {
     pub color: Option<&'static str>,
     /// The shape of that colour's pixels; `None` when too few pixels count.
     pub shape: Option<&'static str>,
+    /// The box of that colour's pixels; `None` when too few pixels count.
+    pub bounds: Option<Bounds>,
     /// How well the mask fills each of [`SHAPES`], drawn as large as the mask's box: pixels in both
     /// over pixels in either. What the thresholds of `shape` decide, this tells by degrees.
     pub outlines: [f64; SHAPES.len()],
@@ -88,6 +90,7 @@ impl Drawing {
         Self {
             color: shows.then_some(COLORS[best].0),
             shape: bounds.map(|bounds| shape_of(&mask, width, bounds)),
+            bounds,
             outlines: bounds.map_or([0.0; SHAPES.len()], |bounds| outlines(&mask, width, bounds)),
             counting: counts.iter().sum(),
             mask: counts[best],
@@ -135,13 +138,17 @@ fn nearest_color(pixel: [u8; 3]) -> Option<usize> {
     (distance < NEAR).then_some(index)
 }
 
-/// The box of a mask.
-#[derive(Debug, Clone, Copy)]
-struct Bounds {
-    left: usize,
-    top: usize,
-    width: usize,
-    height: usize,
+/// A box of pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Its first column.
+    pub left: usize,
+    /// Its first row.
+    pub top: usize,
+    /// Its columns.
+    pub width: usize,
+    /// Its rows.
+    pub height: usize,
 }
 
 /// The box around the set pixels; `None` where there are none.

@@ -1,7 +1,7 @@
 //! `mmada try`: everything the model does, in under a minute.
 //!
 //! ```text
-//!   two sums ─ a real picture described, and a question about it ─ a painting ─ half of it anew
+//!   two sums ─ a real picture described, and a question about it ─ a painting ─ its shape anew
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use console::style;
 use mmada_data::picture::{Limits, Mask, Picture};
+use mmada_grade::Drawing;
 use mmada_model::{Message, Mmada, PaintOptions, TextOptions};
 
 use crate::args::TryArgs;
@@ -129,7 +130,11 @@ impl Show<'_> {
 
     fn repaint(&mut self, painted: &Picture) -> Result<Picture> {
         heading(&format!("repaint where it is: {REPAINTING}"))?;
-        let mask = Mask::new(painted.width(), painted.height(), drawing(painted))?;
+        let mask = Mask::new(
+            painted.width(),
+            painted.height(),
+            around_the_drawing(painted, self.model.image_tokenizer()?.factor()),
+        )?;
         let mut run = self
             .model
             .inpaint(painted, &mask, REPAINTING, &self.painting())?;
@@ -175,34 +180,17 @@ fn heading(text: &str) -> Result<()> {
     output::line(format!("\n{}", style(text).bold()))
 }
 
-/// The pixels of the box around what is drawn, and one patch more on each side: what differs
-/// from the ground, whose colour is that of the first pixel. Everything, where nothing is drawn.
-fn drawing(picture: &Picture) -> Vec<bool> {
-    const PATCH: usize = 8;
-    const DIFFERENCE: u32 = 120;
+/// The pixels of the box around the drawing and `margin` more on each side; all of them where the
+/// judge of drawings sees none.
+fn around_the_drawing(picture: &Picture, margin: usize) -> Vec<bool> {
     let (width, height) = (picture.width(), picture.height());
-    let at = |index: usize| {
-        picture
-            .pixel(index % width, index / width)
-            .unwrap_or_default()
+    let Some(bounds) = Drawing::read(picture).bounds else {
+        return vec![true; width * height];
     };
-    let ground = at(0);
-    let is_drawn = |index: &usize| {
-        let pairs = at(*index).into_iter().zip(ground);
-        pairs.map(|(a, b)| u32::from(a.abs_diff(b))).sum::<u32>() > DIFFERENCE
-    };
-    let drawn: Vec<usize> = (0..width * height).filter(is_drawn).collect();
-    let span = |values: &dyn Fn(usize) -> usize| {
-        let first = drawn.iter().map(|&index| values(index)).min().unwrap_or(0);
-        let last = drawn
-            .iter()
-            .map(|&index| values(index))
-            .max()
-            .unwrap_or(usize::MAX / 2);
-        first.saturating_sub(PATCH)..=last + PATCH
-    };
-    let (columns, rows) = (span(&|index| index % width), span(&|index| index / width));
+    let span = |first: usize, length: usize| first.saturating_sub(margin)..first + length + margin;
+    let columns = span(bounds.left, bounds.width);
+    let rows = span(bounds.top, bounds.height);
     (0..width * height)
-        .map(|index| columns.contains(&(index % width)) && rows.contains(&(index / width)))
+        .map(|at| columns.contains(&(at % width)) && rows.contains(&(at / width)))
         .collect()
 }

@@ -2,7 +2,7 @@
 
 use mmada_data::Pack;
 use mmada_data::picture::Picture;
-use mmada_grade::drawing::{COLORS, Drawing, SHAPES};
+use mmada_grade::drawing::{Bounds, COLORS, Drawing, SHAPES};
 use mmada_grade::grader::{Grader, Psnr, Reply, Shows, Truth, psnr};
 
 /// A shape of this colour on a pale ground.
@@ -27,6 +27,18 @@ fn drawn_shapes_are_read() {
             let drawing = Drawing::read(&picture);
             assert_eq!((drawing.color, drawing.shape), (Some(color), Some(shape)));
             assert!(drawing.is_connected() && drawing.is_one_color());
+            let (left, top, width, height) = match shape {
+                "circle" => (17, 15, 31, 31),
+                "rectangle" => (20, 10, 30, 25),
+                _ => (11, 10, 39, 40),
+            };
+            let bounds = Bounds {
+                left,
+                top,
+                width,
+                height,
+            };
+            assert_eq!(drawing.bounds, Some(bounds), "{shape}");
             let truth = Truth::Drawing { color, shape };
             assert_eq!(Shows::Both.grade(Reply::Picture(&picture), truth), 1.0);
             let truth = Truth::Drawing {
@@ -47,7 +59,7 @@ fn empty_and_broken_pictures_show_nothing_whole() {
         (drawing.color, drawing.shape, drawing.counting),
         (None, None, 0)
     );
-    assert!(!drawing.is_connected());
+    assert!(!drawing.is_connected() && drawing.bounds.is_none());
     // Two blue blocks, and some red.
     let pixels = (0..16 * 16).flat_map(|i| match (i % 16, i / 16) {
         (0..4 | 10..14, 0..4) => [0, 0, 255],
