@@ -68,7 +68,8 @@ pub struct SourceConfig {
     /// How often the mixture chooses this source, relative to the others.
     #[serde(default = "one")]
     pub weight: f64,
-    /// Records held in the shuffle buffer; 1 keeps the order of the files.
+    /// Records held in the shuffle buffer, each with all its variants and views, so that those
+    /// of one record lie as far apart as the records do; 1 keeps the order of the files.
     #[serde(default = "shuffle")]
     pub shuffle: usize,
     /// Largest member, line, row or picture, in bytes.

@@ -43,9 +43,13 @@ impl Pass {
 
     pub(super) fn pop(&mut self, source: &Source) -> Result<Option<Candidate>, DataError> {
         let views = source.views.len();
+        let variants = source
+            .augment
+            .as_ref()
+            .map_or(1, |augment| augment.variants);
         let capacity = match self.order {
             Order::AsRead => 1,
-            Order::Shuffled(_, records) => records.saturating_mul(views),
+            Order::Shuffled(_, records) => records.saturating_mul(variants).saturating_mul(views),
         };
         while self.buffer.len() < capacity {
             let Some(record) = self.record(source)? else {

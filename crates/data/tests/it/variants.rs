@@ -74,6 +74,24 @@ fn once(dir: &Path, more: &str) -> Vec<Example> {
     examples
 }
 
+/// A buffer that counted variants would hold three records of the two hundred here, whose variants
+/// would follow each other.
+#[test]
+fn variants_of_a_record_lie_apart() {
+    let dir = bars();
+    let toml = "name = 'bars'\nkind = 'webdataset'\npaths = ['bars.tar']\nshuffle = 25\n\
+                augment = { variants = 8, shift = 1 }\nviews = [{ task = 'paint', prompt = 'a bar' }]";
+    let cfg: SourceConfig = toml::from_str(toml).unwrap();
+    let mut source = Source::open(&cfg, dir.path(), 1, &mut Stores::default()).unwrap();
+    let records: BTreeSet<String> = (0..50)
+        .map(|_| {
+            let name = source.next_example().unwrap().name;
+            name.split('~').next().unwrap().to_owned()
+        })
+        .collect();
+    assert!(records.len() > 20, "{records:?}");
+}
+
 #[test]
 fn train_and_validation_are_all_and_share_nothing() {
     let dir = bars();
