@@ -74,6 +74,23 @@ pub struct Sizes {
     pub weight_tying: bool,
 }
 
+/// What of a network grows, see [`Transformer::grown`](crate::Transformer::grown); what is not
+/// named stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Growth {
+    /// Width of the residual stream: a multiple of the width of its heads, which stays, so that
+    /// there are more of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub d_model: Option<usize>,
+    /// Number of blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n_layers: Option<usize>,
+    /// Hidden width of the feed-forward part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mlp_hidden_size: Option<usize>,
+}
+
 /// Keys whose other values would change the mathematics. Absent or null counts as the value here.
 const FIXED: [(&str, Value); 12] = [
     ("alibi", Value::Bool(false)),
@@ -152,6 +169,32 @@ impl Config {
             keys.extend(sizes);
         }
         Self::try_from(keys)
+    }
+
+    /// The same network with larger sizes.
+    ///
+    /// # Errors
+    /// A size below the one there is; a width that leaves heads, or groups of heads that share
+    /// keys, incomplete.
+    pub fn grown(&self, to: &Growth) -> Result<Self> {
+        let grow = |key: &str, from: usize, to: Option<usize>, step: usize| match to {
+            Some(to) if to < from || to % step != 0 => {
+                let expected = format!("a multiple of {step}, at least the {from} there are");
+                Err(Error::config(key, expected, to))
+            }
+            to => Ok(to.unwrap_or(from)),
+        };
+        let heads_per_key = self.n_heads / self.n_kv_heads;
+        let group = heads_per_key * self.head_width();
+        let mut larger = self.clone();
+        larger.d_model = grow("d_model", self.d_model, to.d_model, group)?;
+        larger.n_layers = grow("n_layers", self.n_layers, to.n_layers, 1)?;
+        let hidden = to.mlp_hidden_size;
+        larger.mlp_hidden_size = grow("mlp_hidden_size", self.mlp_hidden_size, hidden, 1)?;
+        larger.n_heads = larger.d_model / self.head_width();
+        larger.n_kv_heads = larger.n_heads / heads_per_key;
+        // Once more through the file's own bounds.
+        Self::try_from(Map::from(larger))
     }
 
     /// Any key of the file, used here or not.

@@ -28,7 +28,7 @@ mod weight_files;
 
 pub use cache::Cache;
 pub use clip::{Clip, ClipConfig};
-pub use config::{Config, Sizes};
+pub use config::{Config, Growth, Sizes};
 pub use error::{Error, Result};
 pub use image_reward::ImageReward;
 pub use layers::Activation;

@@ -15,6 +15,7 @@
 //! the feed-forward part, v vocabulary.
 
 mod build;
+mod grow;
 pub use build::table_names;
 mod layers;
 mod pass;

@@ -6,6 +6,8 @@
 //!
 //! Unknown keys are refused. Paths are relative to the working directory.
 
+mod init;
+
 use std::path::{Path, PathBuf};
 
 use mmada_data::SourceConfig;
@@ -15,6 +17,7 @@ use mmada_nn::LoraConfig;
 use mmada_tensor::Precision;
 use serde::{Deserialize, Serialize};
 
+pub use self::init::{CodeRows, GrowFrom, Init};
 use crate::checkpoint::CheckpointConfig;
 use crate::lr::LrConfig;
 use crate::optimizer::{EmaConfig, OptimizerConfig};
@@ -117,30 +120,6 @@ pub struct ModelSection {
     /// absent those of the folder, or the published ones at the image tokenizer's size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<Defaults>,
-}
-
-/// First rows of image codes: `keep` times the row there is, plus one random vector for each bit of
-/// the code, added or taken away as the bit says. Codes that differ in one bit look alike (the
-/// quantiser is lookup-free), and then begin alike; training may move each row as it likes.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct CodeRows {
-    /// Factor of the row there is.
-    pub keep: f32,
-    /// Length of the bits' sum, as a share of the mean length of the rows there are.
-    pub bits: f32,
-}
-
-/// The first weights of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Init {
-    /// Those of a model folder.
-    From(PathBuf),
-    /// Random ones, sizes as in a `config.json`.
-    Config(PathBuf),
-    /// Random ones, sizes as written here.
-    Sizes(toml::Table),
 }
 
 /// What a batch is and what its loss is.
@@ -389,9 +368,10 @@ impl RunConfig {
     }
 
     fn check(&self) -> Result<()> {
-        let is_fresh = !matches!(self.model.init, Init::From(_));
         let is_denoise = matches!(self.objective, ObjectiveConfig::Denoise(_));
         let is_reconstruct = matches!(self.objective, ObjectiveConfig::Reconstruct(_));
+        let is_from = matches!(self.model.init, Init::From(_));
+        let is_fresh = matches!(self.model.init, Init::Config(_) | Init::Sizes(_));
         let lacks_tokenizer = is_fresh && is_denoise && self.model.tokenizer.is_none();
         let share = |value: f32| (0.0..=1.0).contains(&value);
         let denoise = match &self.objective {
@@ -436,7 +416,7 @@ impl RunConfig {
                  without model.lora; remove it",
             ),
             (
-                self.model.lora.is_some() && (is_fresh || is_reconstruct),
+                self.model.lora.is_some() && (!is_from || is_reconstruct),
                 "model.lora needs the transformer of a folder: model.init = { from = \"DIR\" }",
             ),
             (

@@ -57,6 +57,11 @@ impl Reconstruct {
     pub fn open(config: &RunConfig, terms: &ReconstructConfig, device: &Device) -> Result<Self> {
         let (params, tokenizer) = match &config.model.init {
             Init::From(folder) => ImageTokenizer::open(folder, device, Mode::Trainable)?,
+            Init::Grow(_) => {
+                let what = "model.init.grow is for transformers; an image tokenizer begins as \
+                            model.init = { from = \"DIR\" }";
+                return Err(Error::Config(what.to_owned()));
+            }
             Init::Config(file) => {
                 let sizes = Config::parse(&weights::read_text(file)?)?;
                 ImageTokenizer::init(&sizes, config.run.seed, device)?

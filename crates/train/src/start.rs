@@ -11,7 +11,7 @@ use mmada_tensor::{DType, Device, Tensor};
 use mmada_tokens::Codec;
 use serde_json::Value;
 
-use crate::config::{CodeRows, Init, RunConfig};
+use crate::config::{CodeRows, GrowFrom, Init, RunConfig};
 use crate::optimizer::{CodeTables, bits_of, sign};
 use crate::{Error, Result, weights};
 
@@ -33,6 +33,7 @@ pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
             let model = Mmada::open(folder, &options).map_err(Error::model)?;
             adapted(run, &with_parts(run, model, device)?, folder)?
         }
+        Init::Grow(growth) => grown(run, growth, device)?,
         Init::Config(file) => fresh(run, &weights::read_text(file)?, device)?,
         Init::Sizes(table) => {
             let text = weights::to_json(table)?;
@@ -135,6 +136,29 @@ fn with_parts(run: &RunConfig, model: Mmada, device: &Device) -> Result<Mmada> {
         None => Ok(other),
     });
     other.map_err(Error::model)
+}
+
+/// A model of a folder in a larger network that computes the same.
+fn grown(run: &RunConfig, growth: &GrowFrom, device: &Device) -> Result<Mmada> {
+    let options = LoadOptions {
+        device: device.clone(),
+        mode: Mode::Frozen,
+        ..LoadOptions::default()
+    };
+    let model = Mmada::open(&growth.from, &options).map_err(Error::model)?;
+    if model.adapter().is_some() {
+        let what = format!(
+            "model.init.grow: expected a whole model in {}, got an adapter; \
+             run `mmada merge` on it first",
+            growth.from.display()
+        );
+        return Err(Error::Config(what));
+    }
+    let seed = run.run.seed;
+    let (config, params) = Transformer::grown(model.config(), model.params(), &growth.to, seed)?;
+    let (codec, image) = (model.codec().clone(), model.image_parts().cloned());
+    let larger = Mmada::new(&config, params, codec, image, model.defaults().clone());
+    with_parts(run, larger.map_err(Error::model)?, device)
 }
 
 /// Random weights. `text` is a `config.json`, or only the sizes of one.

@@ -98,37 +98,77 @@ impl Transformer {
     /// back into the residual stream smaller by 1/√(2·layers) so that its variance does not grow
     /// with depth (Radford et al. 2019, GPT-2), gains of one.
     pub fn init(cfg: &Config, seed: u64, device: &Device) -> Result<(Params, Self)> {
-        let (d, m, v) = (cfg.d_model, cfg.mlp_hidden_size, cfg.embedding_size);
-        let (q, kv) = (cfg.query_width(), cfg.key_value_width());
         let normal = Init::Normal { std: 0.02 };
         let residual = Init::Normal {
             std: 0.02 / (2.0 * cfg.n_layers as f32).sqrt(),
         };
         let key = Key::new(seed, Purpose::Weights);
         let mut params = Params::new(device, Mode::Trainable);
-        params.fresh(&name("wte"), &[v, d], normal, key)?;
-        params.fresh(&name("ln_f"), &[d], Init::Ones, key)?;
-        if !cfg.weight_tying {
-            params.fresh(&name("ff_out"), &[v, d], normal, key)?;
-        }
-        for index in 0..cfg.n_layers {
-            for (part, shape, init) in [
-                ("attn_norm", &[d][..], Init::Ones),
-                ("q_proj", &[q, d], normal),
-                ("k_proj", &[kv, d], normal),
-                ("v_proj", &[kv, d], normal),
-                ("attn_out", &[d, q], residual),
-                ("ff_norm", &[d], Init::Ones),
-                ("ff_proj", &[m, d], normal),
-                ("up_proj", &[m, d], normal),
-                ("ff_out", &[d, m], residual),
-            ] {
-                params.fresh(&block_name(index, part), shape, init, key)?;
-            }
+        for Part { name, shape, role } in parts(cfg) {
+            let init = match role {
+                Role::Gain => Init::Ones,
+                Role::Embeds | Role::Reads => normal,
+                Role::Writes => residual,
+            };
+            params.fresh(&name, &shape, init, key)?;
         }
         let model = Self::load(cfg, &params)?;
         Ok((params, model))
     }
+}
+
+/// What a tensor has to do with the residual stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// Scales what is read from it.
+    Gain,
+    /// Begins it: the embedding.
+    Embeds,
+    /// Its inputs come from it, through a norm.
+    Reads,
+    /// Its outputs are added to it.
+    Writes,
+}
+
+/// One tensor of a network of given sizes.
+pub(super) struct Part {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) role: Role,
+}
+
+/// Every tensor of a network.
+pub(super) fn parts(cfg: &Config) -> Vec<Part> {
+    let (d, m, v) = (cfg.d_model, cfg.mlp_hidden_size, cfg.embedding_size);
+    let (q, kv) = (cfg.query_width(), cfg.key_value_width());
+    let part = |name: String, shape: &[usize], role: Role| Part {
+        name,
+        shape: shape.to_vec(),
+        role,
+    };
+    let mut parts = vec![
+        part(name("wte"), &[v, d], Role::Embeds),
+        part(name("ln_f"), &[d], Role::Gain),
+    ];
+    if !cfg.weight_tying {
+        parts.push(part(name("ff_out"), &[v, d], Role::Reads));
+    }
+    for index in 0..cfg.n_layers {
+        for (module, shape, role) in [
+            ("attn_norm", &[d][..], Role::Gain),
+            ("q_proj", &[q, d], Role::Reads),
+            ("k_proj", &[kv, d], Role::Reads),
+            ("v_proj", &[kv, d], Role::Reads),
+            ("attn_out", &[d, q], Role::Writes),
+            ("ff_norm", &[d], Role::Gain),
+            ("ff_proj", &[m, d], Role::Reads),
+            ("up_proj", &[m, d], Role::Reads),
+            ("ff_out", &[d, m], Role::Writes),
+        ] {
+            parts.push(part(block_name(index, module), shape, role));
+        }
+    }
+    parts
 }
 
 /// A config with fewer layers than the weights would load, and answer nonsense.

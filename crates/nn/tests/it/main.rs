@@ -6,6 +6,7 @@ mod cache;
 mod clip;
 mod common;
 mod config;
+mod grow;
 mod image_reward;
 mod lora;
 mod losses;

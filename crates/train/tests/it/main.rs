@@ -8,6 +8,7 @@ mod code_rows;
 mod config;
 mod curves;
 mod golden;
+mod grow;
 mod kill;
 mod lora;
 mod metrics;
