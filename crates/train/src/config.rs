@@ -102,11 +102,12 @@ pub enum Backward {
 pub struct ModelSection {
     /// Where the trained weights begin.
     pub init: Init,
-    /// Folder of the text tokenizer and chat template (`mmada train-tokenizer`). With `from`, the
-    /// model's own is meant when this is absent.
+    /// Folder of the text tokenizer and chat template (`mmada train-tokenizer`). With `from`
+    /// or `grow`, the model's own is meant when this is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
-    /// Folder of the trained image tokenizer. With `from`, the model's own is meant when absent.
+    /// Folder of the trained image tokenizer. With `from` or `grow`, the model's own is meant when
+    /// absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_tokenizer: Option<PathBuf>,
     /// Train low-rank changes beside the model of `init.from`, and nothing else. What is saved is

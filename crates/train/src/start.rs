@@ -22,15 +22,11 @@ const ROWS: u32 = 16;
 pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
     let model = match &run.model.init {
         Init::From(folder) => {
-            let options = LoadOptions {
-                device: device.clone(),
-                mode: match run.model.lora {
-                    Some(_) => Mode::Frozen,
-                    None => Mode::Trainable,
-                },
-                ..LoadOptions::default()
+            let mode = match run.model.lora {
+                Some(_) => Mode::Frozen,
+                None => Mode::Trainable,
             };
-            let model = Mmada::open(folder, &options).map_err(Error::model)?;
+            let model = open(folder, mode, device)?;
             adapted(run, &with_parts(run, model, device)?, folder)?
         }
         Init::Grow(growth) => grown(run, growth, device)?,
@@ -47,6 +43,15 @@ pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
         Some(defaults) => Ok(model.with_defaults(defaults.clone())),
         None => Ok(model),
     }
+}
+
+fn open(folder: &Path, mode: Mode, device: &Device) -> Result<Mmada> {
+    let options = LoadOptions {
+        device: device.clone(),
+        mode,
+        ..LoadOptions::default()
+    };
+    Mmada::open(folder, &options).map_err(Error::model)
 }
 
 /// Where the rows of image codes are, in a model that has codes.
@@ -140,12 +145,7 @@ fn with_parts(run: &RunConfig, model: Mmada, device: &Device) -> Result<Mmada> {
 
 /// A model of a folder in a larger network that computes the same.
 fn grown(run: &RunConfig, growth: &GrowFrom, device: &Device) -> Result<Mmada> {
-    let options = LoadOptions {
-        device: device.clone(),
-        mode: Mode::Frozen,
-        ..LoadOptions::default()
-    };
-    let model = Mmada::open(&growth.from, &options).map_err(Error::model)?;
+    let model = open(&growth.from, Mode::Frozen, device)?;
     if model.adapter().is_some() {
         let what = format!(
             "model.init.grow: expected a whole model in {}, got an adapter; \

@@ -2,10 +2,11 @@
 
 use mmada_model::{LoadOptions, Mmada};
 use mmada_nn::Growth;
-use mmada_train::Mode;
 use mmada_train::config::{GrowFrom, Init, RunConfig};
+use mmada_train::{Mode, Silent, run};
 
-use crate::runs::{stopped_at, train};
+use crate::lora::adapted;
+use crate::runs::{options, stopped_at, train};
 use crate::world::{World, metrics};
 
 fn grown(mut config: RunConfig, world: &World) -> RunConfig {
@@ -55,4 +56,29 @@ fn grown_runs_resume_to_the_same_bits() {
     assert!(stopped_at(&parts, 3).is_early);
     train(&parts, Mode::Resume);
     assert_eq!(metrics(&whole.run.out), metrics(&parts.run.out));
+}
+
+#[test]
+fn what_cannot_grow_is_refused() {
+    let world = World::new();
+    train(&world.denoise("base", &["run.steps=1"]), Mode::Fresh);
+    let refusal = |config: &RunConfig| {
+        let error = run(config, options(Mode::Fresh), &Silent).err();
+        error.map(|error| error.to_string()).unwrap()
+    };
+    let tokenizer = grown(world.reconstruct("tokenizer", &[]), &world);
+    assert!(refusal(&tokenizer).contains("is for transformers"));
+
+    let adapter = world.denoise("first", &["run.steps=1"]);
+    train(&adapted(adapter, &world.path("base/model")), Mode::Fresh);
+    let whole = grown(world.denoise("larger", &[]), &world);
+    assert!(refusal(&whole).contains("mmada merge"));
+
+    let mut beside = whole;
+    beside.model.lora = adapted(world.denoise("beside", &[]), &world.path("base"))
+        .model
+        .lora;
+    let text = beside.resolved().unwrap();
+    let error = RunConfig::parse(&text, &[]).unwrap_err().to_string();
+    assert!(error.contains("model.lora needs"), "{error}");
 }

@@ -14,7 +14,7 @@ use crate::runs::{options, stopped_at, train};
 use crate::world::{World, metrics};
 
 /// The run with an adapter beside the model of a folder.
-fn adapted(mut config: RunConfig, from: &Path) -> RunConfig {
+pub(crate) fn adapted(mut config: RunConfig, from: &Path) -> RunConfig {
     config.model.init = Init::From(from.to_path_buf());
     config.model.lora = Some(LoraConfig {
         r: 4,
