@@ -1,7 +1,9 @@
-//! More pictures of the same things: each record several times, moved, mirrored or repainted.
+//! More pictures of the same things: each record several times, made smaller, turned, moved, mirrored
+//! or repainted.
 //!
 //! ```toml
 //! augment = { variants = 4, shift = 6, mirror = true }
+//! augment = { variants = 16, shift = 6, shrink = 0.25, turn = 8.0 }
 //! augment = { variants = 4, mirror = true, figures = { teal = [0, 128, 128], red = [255, 0, 0] } }
 //! ```
 //!
@@ -11,7 +13,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use mmada_tensor::random::{Key, Purpose, Stream};
+use mmada_tensor::random::{Key, Purpose};
 use serde::{Deserialize, Serialize};
 
 use crate::picture::{Picture, PictureError};
@@ -21,11 +23,13 @@ use crate::record::{Record, hash64};
 const MOST: usize = 64;
 /// Largest move: more than any picture is wide.
 const FURTHEST: usize = 1 << 16;
+/// Largest share of its size that a picture may lose.
+const SMALLEST: f32 = 0.9;
 /// Grounds of repainted silhouettes have no channel below this.
 const PALE: usize = 230;
 
 /// How records are multiplied.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Augment {
     /// Pictures made of each.
@@ -34,6 +38,13 @@ pub struct Augment {
     /// move that would push something out at the other side is halved until it does not.
     #[serde(default)]
     pub shift: usize,
+    /// Largest share by which a picture is made smaller, about its middle: 0.25 is three quarters to
+    /// all of its size. What comes in has the colour of the top left corner.
+    #[serde(default)]
+    pub shrink: f32,
+    /// Furthest turn about the middle either way, in degrees.
+    #[serde(default)]
+    pub turn: f32,
     /// Whether half of the variants are mirrored left to right.
     #[serde(default)]
     pub mirror: bool,
@@ -43,9 +54,13 @@ pub struct Augment {
     pub figures: BTreeMap<String, [u8; 3]>,
 }
 
-/// What is done to the picture of a variant.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What is done to the picture of a variant, in this order but for the paint, which is laid on last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Alteration {
+    /// Thousandths of its size that a picture loses.
+    pub shrink: u16,
+    /// Tenths of a degree, clockwise.
+    pub turn: i16,
     /// Pixels to the right and down.
     pub shift: (isize, isize),
     /// Mirrored left to right, after it was moved.
@@ -60,6 +75,18 @@ impl Augment {
     /// # Errors
     /// In words.
     pub fn check(&self) -> Result<(), String> {
+        if !(0.0..=SMALLEST).contains(&self.shrink) {
+            return Err(format!(
+                "augment.shrink is {}, expected a share of 0 to {SMALLEST}",
+                self.shrink
+            ));
+        }
+        if !(0.0..=180.0).contains(&self.turn) {
+            return Err(format!(
+                "augment.turn is {}, expected 0 to 180 degrees",
+                self.turn
+            ));
+        }
         match self.variants {
             0 => Err("augment.variants is 0, expected 1 or more".into()),
             1..=MOST if self.shift > FURTHEST => Err(format!(
@@ -78,11 +105,8 @@ impl Augment {
         let id = hash64(&[crate::part::identity(&record).as_bytes()]);
         (0..self.variants).map(move |number| {
             let mut record = record.clone();
-            let mut stream = Key::new(id, Purpose::Augment)
-                .example(number as u64)
-                .stream();
             if number > 0 || !self.figures.is_empty() {
-                let (alteration, color) = self.draw(&mut stream);
+                let (alteration, color) = self.draw(id, number);
                 record.image = record.image.map(|image| image.altered(alteration));
                 record.key = format!("{}~{number}", record.key);
                 if let Some(color) = color {
@@ -93,7 +117,16 @@ impl Augment {
         })
     }
 
-    fn draw(&self, stream: &mut Stream) -> (Alteration, Option<&str>) {
+    /// The ways in which one picture is looked at several times: `variants` of them, the first as it
+    /// is. They are the same for every picture.
+    pub fn looks(&self) -> impl Iterator<Item = Alteration> {
+        let altered = (1..self.variants).map(|number| self.draw(0, number).0);
+        std::iter::once(Alteration::default()).chain(altered)
+    }
+
+    fn draw(&self, id: u64, number: usize) -> (Alteration, Option<&str>) {
+        let key = Key::new(id, Purpose::Augment).example(number as u64);
+        let stream = &mut key.stream();
         let mut along = || stream.below(2 * self.shift + 1) as isize - self.shift as isize;
         let shift = (along(), along());
         let is_mirrored = stream.below(2) == 1 && self.mirror;
@@ -103,7 +136,11 @@ impl Augment {
         };
         let mut pale = || (PALE + stream.below(256 - PALE)) as u8;
         let ground = [pale(), pale(), pale()];
+        let shrink = (stream.uniform() * self.shrink * 1000.0) as u16;
+        let turn = ((2.0 * stream.uniform() - 1.0) * self.turn * 10.0) as i16;
         let alteration = Alteration {
+            shrink,
+            turn,
             shift,
             is_mirrored,
             paint: figure.map(|(_, &color)| (color, ground)),
@@ -118,6 +155,44 @@ impl Alteration {
     /// # Errors
     /// None in practice: those of [`Picture::new`].
     pub fn apply(&self, picture: &Picture) -> Result<Picture, PictureError> {
+        match (self.shrink, self.turn) {
+            (0, 0) => self.place(picture),
+            _ => self.place(&self.warp(picture)?),
+        }
+    }
+
+    /// Smaller and turned: every pixel is looked up, between four, where it came from.
+    fn warp(&self, picture: &Picture) -> Result<Picture, PictureError> {
+        let (w, h) = (picture.width(), picture.height());
+        let size = 1.0 - f32::from(self.shrink) / 1000.0;
+        let (sin, cos) = (f32::from(self.turn) / 10.0).to_radians().sin_cos();
+        let middle = [(w - 1) as f32 / 2.0, (h - 1) as f32 / 2.0];
+        let ground = picture.pixel(0, 0).unwrap_or_default();
+        let seen = |x: f32, y: f32| match x < 0.0 || y < 0.0 {
+            true => ground,
+            false => picture.pixel(x as usize, y as usize).unwrap_or(ground),
+        };
+        let mut pixels = Vec::with_capacity(w * h * 3);
+        for y in 0..h {
+            for x in 0..w {
+                let (x, y) = (x as f32 - middle[0], y as f32 - middle[1]);
+                let x_from = (cos * x + sin * y) / size + middle[0];
+                let y_from = (cos * y - sin * x) / size + middle[1];
+                let (left, top) = (x_from.floor(), y_from.floor());
+                let (right, down) = (x_from - left, y_from - top);
+                let mix = |a: [u8; 3], b: [u8; 3], share: f32| {
+                    [0, 1, 2].map(|c| blend(b[c], a[c], (share * 255.0).round() as u8))
+                };
+                let upper = mix(seen(left, top), seen(left + 1.0, top), right);
+                let lower = mix(seen(left, top + 1.0), seen(left + 1.0, top + 1.0), right);
+                pixels.extend(mix(upper, lower, down));
+            }
+        }
+        Picture::new(w, h, pixels)
+    }
+
+    /// Moved, mirrored and painted.
+    fn place(&self, picture: &Picture) -> Result<Picture, PictureError> {
         let (w, h) = (picture.width(), picture.height());
         let is_even = |xs: Range<usize>, ys: Range<usize>| {
             let first = picture.pixel(xs.start, ys.start);
@@ -156,6 +231,10 @@ impl Alteration {
                 .flat_map(|(figure, ground)| [figure, ground])
                 .flatten(),
         );
+        if (self.shrink, self.turn) != (0, 0) {
+            bytes.extend(self.shrink.to_le_bytes());
+            bytes.extend(self.turn.to_le_bytes());
+        }
         bytes
     }
 }

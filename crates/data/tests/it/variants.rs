@@ -170,7 +170,7 @@ fn a_move_stops_before_the_edge_and_comes_before_the_mirror() {
         let alteration = Alteration {
             shift,
             is_mirrored,
-            paint: None,
+            ..Alteration::default()
         };
         alteration.apply(&bar(3, 5)).unwrap()
     };
@@ -191,18 +191,75 @@ fn a_move_stops_before_the_edge_and_comes_before_the_mirror() {
 }
 
 #[test]
+fn pictures_are_made_smaller_and_turned_about_their_middle() {
+    let warped = |shrink: u16, turn: i16| {
+        let alteration = Alteration {
+            shrink,
+            turn,
+            ..Alteration::default()
+        };
+        alteration.apply(&bar(4, 8)).unwrap()
+    };
+    // Half a turn takes each pixel to the opposite one.
+    assert!(warped(0, 1800) == bar(4, 8));
+    let alteration = Alteration {
+        turn: 1800,
+        ..Alteration::default()
+    };
+    assert!(alteration.apply(&bar(0, 3)).unwrap() == bar(9, 12));
+    // Clockwise, so what was above the middle is to its right.
+    let mut pixels = vec![0; 9 * 9 * 3];
+    pixels[(9 + 4) * 3..][..3].fill(255);
+    let above = Picture::new(9, 9, pixels).unwrap();
+    let alteration = Alteration {
+        turn: 900,
+        ..Alteration::default()
+    };
+    let turned = alteration.apply(&above).unwrap();
+    assert_eq!(turned.pixel(7, 4), Some([255; 3]));
+    assert_eq!(turned.pixel(4, 1), Some([0; 3]));
+    // Half the size is a quarter of the light.
+    let light = |picture: &Picture| picture.pixels().iter().map(|&v| u64::from(v)).sum::<u64>();
+    let (whole, half) = (light(&bar(4, 8)), light(&warped(500, 0)));
+    assert!((whole / 5..whole / 3).contains(&half), "{half} of {whole}");
+    assert_eq!(warped(500, 0).pixel(4, 2), Some([0; 3]));
+}
+
+#[test]
+fn smaller_and_turned_variants_are_all_different() {
+    let dir = bars();
+    let more = "part = 'validation'\naugment = { variants = 8, shrink = 0.5, turn = 30.0 }";
+    let examples = once(dir.path(), more);
+    let images = examples.iter().map(|example| example.image.as_ref());
+    let images: Vec<_> = images.map(Option::unwrap).collect();
+    let ids: BTreeSet<u64> = images.iter().map(|image| image.id()).collect();
+    let pictures: BTreeSet<Vec<u8>> = images
+        .iter()
+        .map(|image| image.picture().unwrap().pixels().to_vec())
+        .collect();
+    let altered = examples.len() / 8 * 7;
+    assert!(ids.len() > altered, "{} of {}", ids.len(), examples.len());
+    assert!(pictures.len() > altered, "{}", pictures.len());
+}
+
+#[test]
 fn senseless_numbers_are_refused() {
-    for (variants, shift, named) in [
-        (0, 0, "augment.variants"),
-        (65, 0, "augment.variants"),
-        (usize::MAX, 0, "augment.variants"),
-        (1, usize::MAX, "augment.shift"),
+    for (variants, shift, shrink, turn, named) in [
+        (0, 0, 0.0, 0.0, "augment.variants"),
+        (65, 0, 0.0, 0.0, "augment.variants"),
+        (usize::MAX, 0, 0.0, 0.0, "augment.variants"),
+        (1, usize::MAX, 0.0, 0.0, "augment.shift"),
+        (1, 0, 1.0, 0.0, "augment.shrink"),
+        (1, 0, f32::NAN, 0.0, "augment.shrink"),
+        (1, 0, 0.0, -1.0, "augment.turn"),
+        (1, 0, 0.0, f32::INFINITY, "augment.turn"),
     ] {
         let augment = Augment {
             variants,
             shift,
-            mirror: false,
-            figures: Default::default(),
+            shrink,
+            turn,
+            ..Augment::default()
         };
         let error = augment.check().unwrap_err();
         assert!(error.contains(named), "{error}");
