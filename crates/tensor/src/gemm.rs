@@ -17,10 +17,12 @@ pub(crate) mod packed;
 mod panels;
 
 use gemmkit::Parallelism;
-use half::bf16;
+use rayon::prelude::*;
 
 pub(crate) use columns::{Columns, Factor};
 
+use crate::kernels::PIECE;
+use crate::kernels::math::multiversion;
 use crate::precision::Precision;
 
 /// A matrix within a slice: any two strides, so a transpose costs nothing.
@@ -112,11 +114,48 @@ impl<'a> Matrix<'a> {
         Self::strided(data, rows, self.cols, self.row_stride)
     }
 
-    /// Its elements rounded to bf16, row after row.
-    fn rounded(self) -> Vec<f32> {
-        let at = |r: usize, c: usize| self.data[r * self.row_stride + c * self.col_stride];
-        let rows = (0..self.rows).flat_map(|r| (0..self.cols).map(move |c| at(r, c)));
-        rows.map(|x| bf16::from_f32(x).to_f32()).collect()
+    /// Lends `work` a copy without gaps, its elements rounded to bf16. What lies side by side stays so.
+    fn rounded<T>(self, workers: Workers, work: impl FnOnce(Matrix<'_>) -> T) -> T {
+        let is_turned = self.col_stride != 1;
+        let stored = if is_turned { self.t() } else { self };
+        crate::scratch::with(stored.rows * stored.cols, |copy| {
+            stored.round_into(workers, copy);
+            let copy = Matrix::new(copy, stored.rows, stored.cols);
+            work(if is_turned { copy.t() } else { copy })
+        })
+    }
+
+    /// Its elements rounded to bf16, row after row; those of a row lie side by side.
+    fn round_into(self, workers: Workers, copy: &mut [f32]) {
+        let width = self.cols.max(1);
+        match workers {
+            Workers::Pool if copy.len() > PIECE => {
+                let rows = PIECE.div_ceil(width);
+                let tasks = copy.par_chunks_mut(rows * width).enumerate();
+                tasks.for_each(|(task, copy)| round_rows(self, task * rows, copy));
+            }
+            _ => round_rows(self, 0, copy),
+        }
+    }
+}
+
+/// Rows from `first` on, rounded to bf16, as many as there is room for.
+fn round_rows(of: Matrix<'_>, first: usize, copy: &mut [f32]) {
+    for (row, copy) in copy.chunks_exact_mut(of.cols.max(1)).enumerate() {
+        round_row(of.row(first + row), copy);
+    }
+}
+
+multiversion! {
+    /// To the nearest bf16, of two the even one; what is no number stays none.
+    fn round_row(row: &[f32], copy: &mut [f32]) {
+        for (x, copy) in row.iter().zip(copy) {
+            let bits = x.to_bits();
+            let even = (bits >> 16) & 1;
+            let nearest = bits.wrapping_add(0x7fff + even) & 0xffff_0000;
+            let none = (bits & 0xffff_0000) | 0x40_0000;
+            *copy = f32::from_bits(if x.is_nan() { none } else { nearest });
+        }
     }
 }
 
@@ -203,13 +242,12 @@ pub(crate) unsafe fn product_at<'a>(
     b.written(|b| match precision {
         // SAFETY: the caller's promise.
         Precision::F32 => unsafe { product_f32(alpha, (a, b), into, out, workers) },
-        Precision::Bf16 => {
-            let (left, right) = (a.rounded(), b.rounded());
-            let left = Matrix::new(&left, a.rows, a.cols);
-            let right = Matrix::new(&right, b.rows, b.cols);
-            // SAFETY: the caller's promise.
-            unsafe { product_f32(alpha, (left, right), into, out, workers) };
-        }
+        Precision::Bf16 => a.rounded(workers, |a| {
+            b.rounded(workers, |b| {
+                // SAFETY: the caller's promise.
+                unsafe { product_f32(alpha, (a, b), into, out, workers) };
+            });
+        }),
     });
 }
 

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(target_arch = "x86_64")]
 use super::panels;
-use super::{Matrix, product};
+use super::{Matrix, Workers, product};
 use crate::Precision;
 use crate::kernels::math::{largest_magnitude, sigmoid};
 use crate::kernels::norm::rms_row;
@@ -120,10 +120,11 @@ impl Weights {
     pub(crate) fn portable(packing: Packing, weight: Matrix<'_>) -> Self {
         let depth = weight.cols;
         match packing {
-            Packing::Bf16 => Self::Rounded {
-                values: weight.rounded(),
-                depth,
-            },
+            Packing::Bf16 => {
+                let mut values = vec![0f32; weight.rows * depth];
+                weight.round_into(Workers::Pool, &mut values);
+                Self::Rounded { values, depth }
+            }
             Packing::Int8 => {
                 let (values, steps) = quantised(weight);
                 Self::Steps {
@@ -172,15 +173,13 @@ impl Weights {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Panels(_) => Vec::new(),
-            Self::Rounded { values, depth } => {
-                let rounded = x.rounded();
-                let x = Matrix::new(&rounded, x.rows, x.cols);
+            Self::Rounded { values, depth } => x.rounded(Workers::Pool, |x| {
                 multiply_each(parts, |columns| {
                     let weight = &values[columns.start * depth..];
                     let weight = Matrix::new(weight, columns.len(), *depth);
                     product(Precision::F32, x, weight.t())
                 })
-            }
+            }),
             Self::Steps {
                 values,
                 steps,

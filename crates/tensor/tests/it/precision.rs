@@ -2,7 +2,7 @@
 
 use half::bf16;
 use mmada_tensor::ops;
-use mmada_tensor::{Precision, Tensor};
+use mmada_tensor::{Device, Precision, Tensor};
 
 use crate::support::{assert_close, normal, numbers, run};
 
@@ -48,6 +48,41 @@ fn products_are_those_of_rounded_factors() {
             .collect();
         assert_close(&what, 1e-5, &numbers(&got), &sum);
     }
+}
+
+/// Transposed factors too, whose elements lie apart, and enough rows for several threads.
+#[test]
+fn gradients_are_products_of_rounded_factors() {
+    let (x, weight) = (normal(1, &[300, 70]), normal(2, &[90, 70]));
+    let inputs = [x.clone(), weight.clone()];
+    let passes = Precision::Bf16.scope(|| run(&inputs, &|t| ops::linear(&t[0], &t[1])));
+    // What `run` pulls at the outputs with.
+    let pull = normal(99, &[300, 90]);
+    let turned = |t: &Tensor| t.t().unwrap().contiguous().unwrap();
+    let expected = [
+        naive(&x, &weight),
+        naive(&pull, &turned(&weight)),
+        naive(&turned(&pull), &turned(&x)),
+    ];
+    for (got, expected) in passes.iter().zip(&expected) {
+        assert_close("pass", 1e-5, got, expected);
+    }
+}
+
+#[test]
+fn what_is_no_number_stays_none() {
+    let x = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -0.0];
+    let x = Tensor::new(&x, &Device::Cpu)
+        .unwrap()
+        .reshape((5, 1))
+        .unwrap();
+    let one = Tensor::new(&[[1f32]], &Device::Cpu).unwrap();
+    let got = numbers(&Precision::Bf16.scope(|| ops::linear(&x, &one).unwrap()));
+    assert!(got[0].is_nan());
+    assert_eq!(
+        got[1..],
+        [f32::INFINITY, f32::NEG_INFINITY, f32::INFINITY, 0.0]
+    );
 }
 
 #[test]
