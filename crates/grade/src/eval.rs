@@ -69,6 +69,8 @@ pub struct EvalOptions {
     pub commit: Option<Commit>,
     /// Masks that text looks ahead; `None` is the model's own, or the sampler's.
     pub ahead: Option<usize>,
+    /// How often a picture is looked at; `None` is the model's own.
+    pub looks: Option<usize>,
     /// Examples kept in the report.
     pub examples: usize,
 }
@@ -89,6 +91,7 @@ impl Default for EvalOptions {
             sampler: None,
             commit: None,
             ahead: None,
+            looks: None,
             examples: 8,
         }
     }
@@ -314,7 +317,7 @@ fn spread<T>(items: Vec<T>, limit: usize) -> Vec<T> {
 }
 
 /// The pixels of an item.
-fn decode(item: &str, bytes: &mmada_data::ImageBytes) -> Result<Picture> {
+pub(crate) fn decode(item: &str, bytes: &mmada_data::ImageBytes) -> Result<Picture> {
     bytes.picture().map_err(|source| Error::Picture {
         item: item.to_owned(),
         source,

@@ -4,6 +4,7 @@
 //!   answer, drawing    what a text answers, what a picture shows
 //!   equality           whether two answers mean the same in mathematics
 //!   grader             judges: one trait for rewards and benchmarks alike
+//!   nearest            what a painting shows, told by the training picture nearest to it
 //!   judge              many replies at once: graders, networks, endpoints
 //!   clip               how well text and picture fit
 //!   image_reward       how much people would like the picture
@@ -35,3 +36,4 @@ pub use grader::{Grader, Reply, Truth};
 pub use image_reward::ImageRewardScore;
 pub use interval::{Interval, Score};
 pub use judge::{Case, Each, Judge};
+pub use nearest::Likeness;

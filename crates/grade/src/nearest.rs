@@ -4,7 +4,15 @@
 //! A painting nearer to a training picture, pixel by pixel, than two drawings of one thing ever
 //! are is a copy of it.
 
+use std::collections::BTreeMap;
+
 use mmada_data::picture::{Fit, Picture};
+use mmada_data::{Pack, part};
+
+use crate::error::Result;
+use crate::eval::decode;
+use crate::grader::Reply;
+use crate::judge::{Case, Judge};
 
 /// Side of the reduced pictures.
 const SIDE: usize = 16;
@@ -44,6 +52,25 @@ impl Gallery {
         });
     }
 
+    /// The captioned training pictures of a pack, by caption: those that `is_wanted`, as `fitted`.
+    ///
+    /// # Errors
+    /// Files and pictures that cannot be read.
+    pub fn of(
+        pack: &Pack,
+        is_wanted: impl Fn(&str) -> bool,
+        fitted: impl Fn(Picture) -> Picture,
+    ) -> Result<Self> {
+        let mut gallery = Self::default();
+        for item in pack.captions(part::TRAIN)? {
+            let item = item?;
+            if is_wanted(&item.caption) {
+                gallery.add(&item.caption, fitted(decode(&item.id, &item.image)?));
+            }
+        }
+        Ok(gallery)
+    }
+
     /// Whether there is nothing to compare with.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
@@ -62,6 +89,62 @@ impl Gallery {
             name: &entry.name,
             is_copy: is_alike && apart < SAME,
         })
+    }
+}
+
+/// Judges by how much nearer a painting is to the nearest training picture of its caption than to that
+/// of any other: `other / (own + other)` of the two distances, from 0 to 1 and above ½ where the
+/// painting is recognised. A copy has 0, and so has what no caption was known for.
+#[derive(Debug, Default)]
+pub struct Likeness {
+    gallery: Gallery,
+    /// The caption behind each prompt that asks for it.
+    captions: BTreeMap<String, String>,
+}
+
+impl Likeness {
+    /// Of the training pictures of packs.
+    ///
+    /// # Errors
+    /// As [`Gallery::of`].
+    pub fn of(packs: &[Pack]) -> Result<Self> {
+        let mut likeness = Self::default();
+        for pack in packs {
+            let gallery = Gallery::of(pack, |_| true, |picture| picture)?;
+            likeness.gallery.entries.extend(gallery.entries);
+            for item in pack.paint(part::TRAIN)? {
+                let item = item?;
+                likeness.captions.insert(item.prompt, item.caption);
+            }
+        }
+        Ok(likeness)
+    }
+
+    fn grade(&self, picture: &Picture, caption: &str) -> f64 {
+        let seen = small(picture);
+        let (mut own, mut other) = (f32::INFINITY, f32::INFINITY);
+        for entry in &self.gallery.entries {
+            let nearest = match entry.name == caption {
+                true => &mut own,
+                false => &mut other,
+            };
+            *nearest = nearest.min(distance(&seen, &entry.small));
+        }
+        let is_copy = self.gallery.nearest(picture).is_some_and(|it| it.is_copy);
+        match is_copy || own.is_infinite() || other.is_infinite() {
+            true => 0.0,
+            false => f64::from(other / (own + other).max(f32::MIN_POSITIVE)),
+        }
+    }
+}
+
+impl Judge for Likeness {
+    fn judge(&self, cases: &[Case<'_>]) -> Vec<Option<f64>> {
+        let grade = |case: &Case<'_>| match (case.reply, self.captions.get(case.prompt.trim())) {
+            (Reply::Picture(picture), Some(caption)) => self.grade(picture, caption),
+            _ => 0.0,
+        };
+        cases.iter().map(|case| Some(grade(case))).collect()
     }
 }
 

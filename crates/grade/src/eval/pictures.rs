@@ -132,15 +132,15 @@ fn concepts(context: &Context, on_progress: OnProgress) -> Result<Report> {
     let limit = context.options.limit.unwrap_or(usize::MAX);
     let prompts = spread(prompts.into_iter().collect(), limit);
     let names: BTreeSet<&str> = prompts.iter().map(|(name, _)| name.as_str()).collect();
-    let mut gallery = Gallery::default();
     // A pack without training pictures is one with nothing to compare with.
-    for item in context.pack.captions(part::TRAIN).into_iter().flatten() {
-        let item = item?;
-        if names.contains(item.caption.as_str()) {
-            let picture = decode(&item.id, &item.image)?;
-            gallery.add(&item.caption, context.model.fitted(&picture));
-        }
-    }
+    let gallery = match context.pack.captions(part::TRAIN) {
+        Ok(_) => Gallery::of(
+            context.pack,
+            |caption| names.contains(caption),
+            |picture| context.model.fitted(&picture),
+        )?,
+        Err(_) => Gallery::default(),
+    };
     if gallery.is_empty() {
         let expected = "captions that training pictures have, to recognise paintings by";
         return Err(context.nothing(Benchmark::Paint, expected));

@@ -1,7 +1,11 @@
 //! The nearest training picture as a judge.
 
+use std::path::Path;
+
+use mmada_data::Pack;
 use mmada_data::picture::Picture;
-use mmada_grade::nearest::Gallery;
+use mmada_grade::nearest::{Gallery, Likeness};
+use mmada_grade::{Case, Judge, Reply, Truth};
 
 fn flat(value: u8) -> Picture {
     Picture::new(32, 32, vec![value; 32 * 32 * 3]).unwrap()
@@ -25,4 +29,74 @@ fn the_nearest_picture_names_what_is_painted() {
     let small = Picture::new(16, 16, vec![20; 16 * 16 * 3]).unwrap();
     let nearest = gallery.nearest(&small).unwrap();
     assert_eq!((nearest.name, nearest.is_copy), ("dark", false));
+}
+
+/// A pack of `caption, style, value` for each flat training picture.
+fn pack(dir: &Path, drawings: &[(&str, Option<&str>, u8)]) -> Pack {
+    let mut tar = tar::Builder::new(Vec::new());
+    let mut add = |name: String, content: &[u8]| {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        tar.append_data(&mut header, name, content).unwrap();
+    };
+    for (number, (caption, style, value)) in drawings.iter().enumerate() {
+        add(format!("{number}.png"), &flat(*value).encode_png().unwrap());
+        let mut fields = serde_json::json!({ "caption": caption });
+        if let Some(style) = style {
+            fields["style"] = (*style).into();
+        }
+        add(format!("{number}.json"), fields.to_string().as_bytes());
+    }
+    std::fs::write(dir.join("train-0.tar"), tar.into_inner().unwrap()).unwrap();
+    Pack::open(dir).unwrap()
+}
+
+#[test]
+fn likeness_grows_towards_the_own_and_away_from_the_other() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let packs = [
+        pack(dirs[0].path(), &[("night", None, 0), ("dusk", None, 90)]),
+        pack(
+            dirs[1].path(),
+            &[("snow", Some("flat"), 255), ("snow", Some("3d"), 170)],
+        ),
+    ];
+    let judge = Likeness::of(&packs).unwrap();
+    let grade = |prompt: &str, value: u8| {
+        let picture = flat(value);
+        let case = Case {
+            prompt,
+            shown: None,
+            reply: Reply::Picture(&picture),
+            truth: Truth::Unknown,
+        };
+        judge.judge(&[case])[0].unwrap()
+    };
+    // 40 from night and 50 from dusk: 50² / (40² + 50²).
+    let expected = 2500.0 / (1600.0 + 2500.0);
+    assert!((grade("night", 40) - expected).abs() < 1e-5);
+    assert!((grade(" dusk ", 40) - (1.0 - expected)).abs() < 1e-5);
+    let rising = [70, 60, 50, 40, 30].map(|value| grade("night", value));
+    assert!(rising.is_sorted(), "{rising:?}");
+    // Any drawing of the caption counts, in whichever style it was asked for.
+    assert_eq!(grade("flat style: snow", 200), grade("3d style: snow", 200));
+    assert!(grade("flat style: snow", 200) > 0.5);
+    // Copies, own or not, and what nobody knows.
+    assert_eq!(grade("night", 5), 0.0);
+    assert_eq!(grade("dusk", 5), 0.0);
+    assert_eq!(grade("noon", 40), 0.0);
+    let text = Case {
+        prompt: "night",
+        shown: None,
+        reply: Reply::Text("night"),
+        truth: Truth::Text("night"),
+    };
+    assert_eq!(judge.judge(&[text]), [Some(0.0)]);
+    let alone = Likeness::of(&[pack(dirs[0].path(), &[("night", None, 0)])]).unwrap();
+    let picture = flat(40);
+    let case = Case {
+        reply: Reply::Picture(&picture),
+        ..text
+    };
+    assert_eq!(alone.judge(&[case]), [Some(0.0)], "nothing to be told from");
 }

@@ -11,12 +11,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mmada_data::Example;
 use mmada_data::picture::Picture;
+use mmada_data::{Example, Pack};
 use mmada_grade::drawing::Drawing;
 use mmada_grade::grader::{ExactAnswer, ExactText, PlainText, Shows, Steps, ThinkFormat};
 use mmada_grade::{
-    Case, ClipScore, Each, Endpoint, EndpointOptions, ImageRewardScore, Judge, Reply, Truth,
+    Case, ClipScore, Each, Endpoint, EndpointOptions, ImageRewardScore, Judge, Likeness, Reply,
+    Truth,
 };
 use mmada_tensor::Device;
 use mmada_tokens::Task;
@@ -36,6 +37,9 @@ pub struct JudgesConfig {
     /// safetensors, the `tokenizer.json` of bert-base-uncased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_reward: Option<PathBuf>,
+    /// Packs with the training pictures behind `grader = "likeness"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub likeness: Vec<PathBuf>,
     /// How endpoints are asked.
     pub endpoint: EndpointOptions,
 }
@@ -172,6 +176,17 @@ fn open(name: &GraderName, config: &JudgesConfig, device: &Device) -> Result<Arc
         GraderName::Shape => Arc::new(Each(Shows::Shape)),
         GraderName::Drawing => Arc::new(Each(Shows::Both)),
         GraderName::Outline => Arc::new(Each(Shows::Outline)),
+        GraderName::Likeness => {
+            let packs = config.likeness.iter().map(Pack::open);
+            let packs = packs.collect::<std::result::Result<Vec<_>, _>>();
+            let packs = packs.map_err(Error::data)?;
+            if packs.is_empty() {
+                let what = "objective.judges.likeness: expected packs with training pictures, got none; \
+                            try [\"assets/data/animals\"]";
+                return Err(Error::Config(what.to_owned()));
+            }
+            Arc::new(Likeness::of(&packs).map_err(Error::data)?)
+        }
         GraderName::Clip => {
             let dir = folder(name, config.clip.as_ref(), "openai/clip-vit-large-patch14")?;
             Arc::new(ClipScore::open(dir, device).map_err(Error::data)?)

@@ -36,7 +36,11 @@ pub(super) fn draw(
                 let grid = model.grid(shown.width, shown.height);
                 let grid = grid.map_err(Error::model)?;
                 let codes = stock.codes(image, model)?.map(<[u32]>::to_vec);
-                codes.map(|codes| Seen { codes, grid })
+                codes.map(|codes| Seen {
+                    codes,
+                    grid,
+                    again: Vec::new(),
+                })
             }
             _ => None,
         };

@@ -42,6 +42,9 @@ pub enum GraderName {
     Drawing,
     /// `outline`: how nearly the picture is the shape that the prompt names, in its colour, from 0 to 1.
     Outline,
+    /// `likeness`: how much nearer the picture is to a training picture of what the prompt names than
+    /// to any other, from 0 to 1; a copy has 0.
+    Likeness,
     /// `clip`: how well the painted picture fits its prompt, or a caption the picture it is about;
     /// 100 · cosine.
     Clip,
@@ -52,7 +55,7 @@ pub enum GraderName {
 }
 
 /// Names in run files, with those of their means in the metrics.
-const NAMES: [(GraderName, &str, &str); 11] = [
+const NAMES: [(GraderName, &str, &str); 12] = [
     (GraderName::Answer, "answer", "reward/answer"),
     (GraderName::Steps, "steps", "reward/steps"),
     (GraderName::Format, "format", "reward/format"),
@@ -62,6 +65,7 @@ const NAMES: [(GraderName, &str, &str); 11] = [
     (GraderName::Shape, "shape", "reward/shape"),
     (GraderName::Drawing, "drawing", "reward/drawing"),
     (GraderName::Outline, "outline", "reward/outline"),
+    (GraderName::Likeness, "likeness", "reward/likeness"),
     (GraderName::Clip, "clip", "reward/clip"),
     (
         GraderName::ImageReward,

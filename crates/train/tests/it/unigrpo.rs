@@ -362,6 +362,10 @@ fn graders_have_names_in_run_files() {
         ("chat = [{ grader = \"clip\" }]", "objective.rewards.chat"),
         ("paint = [{ grader = \"clip\" }]", "objective.judges.clip"),
         (
+            "paint = [{ grader = \"likeness\" }]",
+            "objective.judges.likeness",
+        ),
+        (
             "paint = [{ grader = \"image_reward\" }]",
             "objective.judges.image_reward",
         ),
