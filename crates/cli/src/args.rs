@@ -234,6 +234,10 @@ pub(crate) struct DescribeArgs {
     /// A half-given answer with gaps (`___`) to complete.
     #[arg(long, conflicts_with_all = ["length", "block", "ahead", "sampler", "show_thought"])]
     pub(crate) answer: Option<String>,
+    /// Look at the picture so often, a little moved and smaller each time; the answer rests on all
+    /// looks [default: the model's].
+    #[arg(long, value_name = "N")]
+    pub(crate) looks: Option<usize>,
     /// Write the answer to this file instead.
     #[arg(long, short)]
     pub(crate) output: Option<PathBuf>,

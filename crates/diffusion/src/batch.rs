@@ -1,8 +1,8 @@
 //! The canvases of a step as one forward: packed rows, and what is wanted of them.
 //!
 //! ```text
-//!   all rows     [ canvas 0 │ its twin │ canvas 1 ]                every sequence whole
-//!   with memory  [ active rows of canvas 0, stand-ins │ … ]        against what is remembered
+//!   all rows     [ canvas 0 │ its conditions │ its twin │ canvas 1 ]   every sequence whole
+//!   with memory  [ active rows of canvas 0, stand-ins │ … ]            against what is remembered
 //! ```
 //!
 //! A memory is used as soon as one canvas of the batch needs it; canvases without a cache rule then
@@ -29,6 +29,8 @@ pub(crate) struct Memory {
 #[derive(Debug, Clone)]
 struct Lane {
     own: Kept,
+    /// Under its other conditions.
+    also: Vec<Kept>,
     twin: Option<Kept>,
     logits: Option<Remembered>,
 }
@@ -51,6 +53,9 @@ impl Memory {
             let logits = canvas.remembers_logits();
             Lane {
                 own: room(length, stand_ins),
+                also: (0..canvas.conditions())
+                    .map(|_| room(length, stand_ins))
+                    .collect(),
                 twin: twin.map(|length| room(length, stand_ins)),
                 logits: logits.map(|(positions, codes)| Remembered::new(&positions, codes)),
             }
@@ -68,6 +73,8 @@ pub(crate) struct Seat {
     fresh: Vec<usize>,
     /// Wanted row of the first of them.
     first: usize,
+    /// The same under each of its other conditions.
+    also: Vec<usize>,
     /// The same in its unconditional sequence, and the scale.
     guided: Option<(usize, f32)>,
 }
@@ -83,6 +90,7 @@ impl Seat {
         let mut scores = Scores {
             logits,
             first: self.first,
+            also: &self.also,
             guided: self.guided,
             ids: canvas.vocab(),
             remembered: None,
@@ -148,13 +156,14 @@ impl Batch {
         self.rows.len()
     }
 
-    /// Packs a canvas, and its twin where the step is guided.
+    /// Packs a canvas, what else it is given, and its twin where the step is guided.
     fn seat(&mut self, index: usize, canvas: &Canvas, lane: Option<&mut Lane>) {
         let asked = canvas.asks();
-        let (mut own, mut twin, mut scope) = (None, None, Scope::All);
+        let (mut own, mut others, mut twin, mut scope) = (None, None, None, Scope::All);
         if let Some(lane) = lane {
             scope = canvas.scope(&asked, lane.logits.as_ref());
-            (own, twin) = (Some(&mut lane.own), lane.twin.as_mut());
+            (own, others) = (Some(&mut lane.own), Some(lane.also.iter_mut()));
+            twin = lane.twin.as_mut();
         }
         let in_scope = |position| scope.contains(position);
         let part = Part {
@@ -168,6 +177,16 @@ impl Batch {
         let fresh = asked.candidates.iter().filter(is_active);
         let fresh = fresh.chain(&asked.committed).copied().collect();
         let first = self.push(&part, own.as_deref());
+        let also = canvas.visible_also().map(|ids| {
+            let mut kept = others.as_mut().and_then(Iterator::next);
+            let part = Part {
+                active: active(&ids, kept.as_deref_mut(), in_scope),
+                ids: &ids,
+                ..part
+            };
+            self.push(&part, kept.as_deref())
+        });
+        let also = also.collect();
         let guided = canvas.guidance().map(|guidance| {
             let unconditional = &guidance.unconditional;
             let ids = unconditional.twin(canvas.ids(), canvas.mask());
@@ -192,6 +211,7 @@ impl Batch {
             asked,
             fresh,
             first,
+            also,
             guided,
         });
     }

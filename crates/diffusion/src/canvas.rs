@@ -36,6 +36,8 @@ pub struct Canvas {
     /// Index into the agenda: blocks that are decided early leave steps out.
     cursor: usize,
     guidance: Option<Guidance>,
+    /// What else stands before the region: first position and ids.
+    also: Vec<(usize, Vec<u32>)>,
     example: Option<u64>,
     /// The last draw at positions that stayed masked.
     held: Vec<Decision>,
@@ -146,6 +148,7 @@ impl Canvas {
             steps_taken: 0,
             cursor: 0,
             guidance: None,
+            also: Vec::new(),
             example: None,
             held: Vec::new(),
             is_finished: steps == 0,
@@ -178,6 +181,26 @@ impl Canvas {
         if let Some(guidance) = &mut self.guidance {
             guidance.share = share;
         }
+        Ok(self)
+    }
+
+    /// Lets the same answer be asked of other conditions too: each is the canvas with these ids from
+    /// that position on. Logits are the mean over the canvas and all of them, which is the geometric
+    /// mean of the distributions. Each costs one more sequence a step.
+    pub fn given_also(mut self, conditions: Vec<(usize, Vec<u32>)>) -> Result<Self> {
+        let first = self.region.first().copied().unwrap_or(self.ids.len());
+        for (start, ids) in &conditions {
+            let end = start.saturating_add(ids.len());
+            if end > first {
+                return Err(Error::setting(
+                    "positions of another condition",
+                    format!("before {first}, the first masked position"),
+                    format!("{start}..{end}"),
+                    "replace what is given only",
+                ));
+            }
+        }
+        self.also = conditions;
         Ok(self)
     }
 

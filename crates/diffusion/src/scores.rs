@@ -1,4 +1,4 @@
-//! The logits of one canvas at one step, row by row, guidance applied; and what is read off a row.
+//! The logits of one canvas at one step, row by row, conditions averaged and guidance applied; and what is read off a row.
 
 use std::ops::Range;
 
@@ -19,6 +19,8 @@ pub(crate) struct Scores<'a> {
     pub(crate) logits: &'a Logits,
     /// Wanted row of the first position that the canvas asked for.
     pub(crate) first: usize,
+    /// The same under each of its other conditions.
+    pub(crate) also: &'a [usize],
     /// The same in the unconditional sequence, and the scale.
     pub(crate) guided: Option<(usize, f32)>,
     /// The ids that the canvas asked for, within `logits.vocab`.
@@ -36,6 +38,14 @@ impl Scores<'_> {
             return;
         }
         row.extend_from_slice(self.slice(self.first + n));
+        if !self.also.is_empty() {
+            for first in self.also {
+                let other = self.slice(first + n);
+                row.iter_mut().zip(other).for_each(|(sum, it)| *sum += it);
+            }
+            let count = (1 + self.also.len()) as f32;
+            row.iter_mut().for_each(|sum| *sum /= count);
+        }
         if let Some((first, scale)) = self.guided {
             combine(row, self.slice(first + n), scale);
         }

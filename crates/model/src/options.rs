@@ -11,6 +11,7 @@
 //! Tables and keys that are left out have the paper's values (§5); other top-level keys are other
 //! software's and are ignored.
 
+use mmada_data::augment::Augment;
 use mmada_data::picture::Fit;
 use mmada_diffusion::{Anneal, CacheRule, Commit, Order, Schedule};
 use serde::{Deserialize, Serialize};
@@ -136,6 +137,9 @@ pub struct ImageOptions {
     pub height: usize,
     /// Cropped or squashed.
     pub fit: Fit,
+    /// How often a picture is looked at when something is asked about it, and how it is moved, made
+    /// smaller or turned meanwhile. The answer is what all looks together say.
+    pub looks: Augment,
 }
 
 /// A model's own sampling settings: `generation_config.json`.
@@ -176,12 +180,34 @@ impl Defaults {
     /// Reads the content of a `generation_config.json`.
     ///
     /// # Errors
-    /// [`Error::Settings`] for what is no JSON, and for unknown keys inside the tables.
+    /// [`Error::Settings`] for what is no JSON, for unknown keys inside the tables, and for
+    /// [`ImageOptions::check`].
     pub fn parse(bytes: &[u8]) -> Result<Self> {
-        serde_json::from_slice(bytes).map_err(|error| Error::Settings {
+        let refused = |problem| Error::Settings {
             file: "generation_config.json",
-            problem: error.to_string(),
-        })
+            problem,
+        };
+        let defaults: Self =
+            serde_json::from_slice(bytes).map_err(|error| refused(error.to_string()))?;
+        defaults.image.check().map_err(refused)?;
+        Ok(defaults)
+    }
+}
+
+impl ImageOptions {
+    /// Whether pictures can be looked at so.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn check(&self) -> std::result::Result<(), String> {
+        let looks = &self.looks;
+        looks
+            .check()
+            .map_err(|problem| problem.replace("augment.", "image.looks."))?;
+        match looks.figures.is_empty() {
+            true => Ok(()),
+            false => Err("image.looks.figures is set, but looks do not repaint a picture".into()),
+        }
     }
 }
 
@@ -307,6 +333,11 @@ impl Default for ImageOptions {
             width: 512,
             height: 512,
             fit: Fit::default(),
+            looks: Augment {
+                variants: 1,
+                shift: 16,
+                ..Augment::default()
+            },
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Pictures as codes and back: everything the model does with its image tokenizer.
 
+use mmada_data::augment::Augment;
 use mmada_data::picture::Picture;
 use mmada_nn::magvit::ImageTokenizer;
 use mmada_tensor::Tensor;
@@ -36,6 +37,8 @@ pub struct Seen {
     pub codes: Vec<u32>,
     /// Their arrangement.
     pub grid: Grid,
+    /// Codes of the same picture at further looks; see [`Mmada::look_often`].
+    pub again: Vec<Vec<u32>>,
 }
 
 impl Seen {
@@ -47,6 +50,7 @@ impl Seen {
                 width: 0,
                 height: 0,
             },
+            again: Vec::new(),
         }
     }
 }
@@ -120,6 +124,37 @@ impl Mmada {
         Ok(seen)
     }
 
+    /// Looks at pictures so often, each time moved, made smaller or turned a little as `image.looks`
+    /// of [`crate::Defaults`] says, which also says how often where the caller does not: answers then
+    /// rest on all looks.
+    ///
+    /// # Errors
+    /// As [`Mmada::look`], and [`Error::Request`] for a number of looks that is out of range.
+    pub fn look_often(&self, pictures: &[&Picture], looks: Option<usize>) -> Result<Vec<Seen>> {
+        let own = &self.defaults().image.looks;
+        let augment = Augment {
+            variants: looks.unwrap_or(own.variants),
+            ..own.clone()
+        };
+        augment.check().map_err(|problem| {
+            let hint = "ask for fewer looks";
+            Error::request("looks at a picture", "1 to 64", problem, hint)
+        })?;
+        let mut seen = self.look(pictures)?;
+        for alteration in augment.looks().skip(1) {
+            for (seen, pictures) in seen.chunks_mut(BATCH).zip(pictures.chunks(BATCH)) {
+                let altered = pictures
+                    .iter()
+                    .map(|picture| alteration.apply(&self.fitted(picture)));
+                let altered = altered.collect::<std::result::Result<Vec<_>, _>>()?;
+                for (seen, again) in seen.iter_mut().zip(self.encode(&altered)?) {
+                    seen.again.push(again.codes);
+                }
+            }
+        }
+        Ok(seen)
+    }
+
     /// Encodes pictures of one size as they are.
     ///
     /// # Errors
@@ -138,7 +173,11 @@ impl Mmada {
         let codes = tokenizer.encode_codes(&images)?;
         Ok(codes
             .into_iter()
-            .map(|codes| Seen { codes, grid })
+            .map(|codes| Seen {
+                codes,
+                grid,
+                again: Vec::new(),
+            })
             .collect())
     }
 

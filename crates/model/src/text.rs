@@ -32,7 +32,7 @@ pub struct ChatRequest<'a> {
 /// A question about a picture.
 #[derive(Debug, Clone, Copy)]
 pub struct DescribeRequest<'a> {
-    /// The picture; see [`Mmada::look`].
+    /// The picture; see [`Mmada::look`] and [`Mmada::look_often`].
     pub seen: &'a Seen,
     /// The question; empty asks what [`crate::Defaults::question`] says.
     pub question: &'a str,
@@ -101,7 +101,8 @@ impl Mmada {
         Ok(Run::new(self, options.seed, jobs))
     }
 
-    /// Answers a question about a picture, or describes it where the question is empty.
+    /// Answers a question about a picture, or describes it where the question is empty. It is looked
+    /// at as often as the model's own settings say.
     ///
     /// # Errors
     /// [`Error::NoImageTokenizer`]; too long a question.
@@ -111,7 +112,7 @@ impl Mmada {
         question: &str,
         options: &TextOptions,
     ) -> Result<Run<'_, Text>> {
-        let seen = self.look(&[picture])?;
+        let seen = self.look_often(&[picture], None)?;
         let request = |seen| DescribeRequest {
             seen,
             question,
@@ -136,7 +137,9 @@ impl Mmada {
             let sequence = self
                 .layout()
                 .describe_prompt(&image, &prompt, options.length)?;
-            self.answer_job(sequence, options, request.example)
+            let shown = sequence.span(SpanKind::Image);
+            let job = self.answer_job(sequence, options, request.example)?;
+            self.looked_at_again(job, shown, request.seen)
         };
         let jobs = requests.iter().map(job).collect::<Result<_>>()?;
         Ok(Run::new(self, options.seed, jobs))
@@ -166,7 +169,7 @@ impl Mmada {
         answer_so_far: &str,
         options: &FillOptions,
     ) -> Result<Run<'_, Text>> {
-        let seen = self.look(&[picture])?;
+        let seen = self.look_often(&[picture], None)?;
         let request = |seen| FillRequest {
             text: answer_so_far,
             within: Within::Picture { seen, question },
@@ -215,7 +218,7 @@ impl Mmada {
                 layout.describe(&self.image_ids(&seen.codes), &prompt, &ids, tail)?
             }
         };
-        let span = answer_span(&sequence);
+        let (span, shown) = (answer_span(&sequence), sequence.span(SpanKind::Image));
         let mut allowed = Allowed::text(self.vocab());
         let ends = [special.eos, special.pad, special.eot];
         match gaps.last() {
@@ -235,13 +238,34 @@ impl Mmada {
             gaps,
             ends_open,
         };
-        self.text_job(
+        let job = self.text_job(
             sequence.ids,
             outcome,
             plan,
             options.guidance,
             request.example,
-        )
+        )?;
+        match request.within {
+            Within::Picture { seen, .. } => self.looked_at_again(job, shown, seen),
+            Within::Nothing | Within::Chat(_) => Ok(job),
+        }
+    }
+
+    /// The same answer, asked of every further look at the picture too.
+    fn looked_at_again(
+        &self,
+        job: Job<Text>,
+        shown: Option<Range<usize>>,
+        seen: &Seen,
+    ) -> Result<Job<Text>> {
+        let start = shown.map_or(0, |span| span.start);
+        let looks = seen.again.iter();
+        let looks: Vec<_> = looks.map(|codes| (start, self.image_ids(codes))).collect();
+        Ok(Job {
+            rows: job.rows + job.canvas.ids().len() * looks.len(),
+            canvas: job.canvas.given_also(looks)?,
+            outcome: job.outcome,
+        })
     }
 
     /// A job that fills the answer of a sequence; whatever else is masked stays so.

@@ -52,6 +52,10 @@ pub(crate) struct EvalArgs {
     /// Masks after the block that a forward of text sees [default: the model's].
     #[arg(long)]
     pub(crate) ahead: Option<usize>,
+    /// Look at each picture so often, a little moved and smaller each time; answers rest on all looks
+    /// [default: the model's].
+    #[arg(long, value_name = "N")]
+    pub(crate) looks: Option<usize>,
     /// Write a sheet of pictures here.
     #[arg(long, short)]
     pub(crate) output: Option<PathBuf>,

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
+use mmada_model::{DescribeRequest, FillRequest, Within};
 use serde_json::json;
 
 use crate::args::DescribeArgs;
@@ -16,17 +17,29 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
     let seed = args.model.seed;
     let question = args.question.as_deref().unwrap_or_default();
     let started = Instant::now();
+    let seen = model.look_often(&[&picture], args.looks)?;
+    let seen = seen.first().context("describe: nothing was seen")?;
     let mut run = match &args.answer {
         Some(answer) => {
             let mut options =
                 session::fill_options(&model.defaults().fill, None, &args.sample, seed);
             options.commit = args.text.commit.unwrap_or(options.commit);
-            model.complete(&picture, question, answer, &options)?
+            let request = FillRequest {
+                text: answer,
+                within: Within::Picture { seen, question },
+                example: 0,
+            };
+            model.fill_many(&[request], &options)?
         }
         None => {
             let defaults = &model.defaults().describe;
             let options = session::text_options(defaults, &args.text, &args.sample, seed);
-            model.describe(&picture, question, &options)?
+            let request = DescribeRequest {
+                seen,
+                question,
+                example: 0,
+            };
+            model.describe_many(&[request], &options)?
         }
     };
     let sight = Sight::new(args.sample.watch);

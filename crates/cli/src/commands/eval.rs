@@ -150,6 +150,7 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
         sampler: args.sampler.map(|sampler| sampler.0),
         commit: args.commit,
         ahead: args.ahead,
+        looks: args.looks,
         ..EvalOptions::default()
     };
     let bar = terminal::bar(0, "items");

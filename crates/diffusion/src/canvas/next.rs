@@ -32,6 +32,20 @@ impl Canvas {
         (step < self.guided_steps(guidance)).then_some(guidance)
     }
 
+    /// How many other conditions there are.
+    pub(crate) fn conditions(&self) -> usize {
+        self.also.len()
+    }
+
+    /// What a forward sees under each of the other conditions.
+    pub(crate) fn visible_also(&self) -> impl Iterator<Item = Vec<u32>> {
+        self.also.iter().map(|(start, given)| {
+            let mut ids = self.visible().to_vec();
+            ids[*start..][..given.len()].copy_from_slice(given);
+            ids
+        })
+    }
+
     /// Guidance of any step.
     pub(crate) fn unconditional(&self) -> Option<&Unconditional> {
         Some(&self.guidance.as_ref()?.unconditional)

@@ -4,6 +4,7 @@
 
 mod caches;
 mod commits;
+mod conditions;
 mod corruption;
 mod fake;
 mod golden;

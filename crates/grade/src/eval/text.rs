@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use mmada_data::ImageBytes;
 use mmada_data::packs::{AnswerKind, CAPTION_PROMPT, KIND_PROMPT};
-use mmada_model::{ChatRequest, DescribeRequest, Effort, Message, Mmada, Seen, TextOptions};
+use mmada_model::{ChatRequest, DescribeRequest, Effort, Message, Seen, TextOptions};
 
 use super::{Benchmark, Context, Example, OnProgress, Report, decode, finish};
 use crate::error::Result;
@@ -119,10 +119,7 @@ fn ask(
     let (mut sight, mut effort) = (Sight::default(), Effort::default());
     let mut said = Vec::new();
     context.groups(asked, on_progress, |first, group, told| {
-        sight.look(
-            context.model,
-            group.iter().map(|&(id, image, _)| (id, image)),
-        )?;
+        sight.look(context, group.iter().map(|&(id, image, _)| (id, image)))?;
         let requests = group.iter().zip(first..);
         let requests = requests.filter_map(|(&(_, image, question), example)| {
             Some(DescribeRequest {
@@ -216,7 +213,7 @@ impl Sight {
     /// Encodes what is new.
     fn look<'a>(
         &mut self,
-        model: &Mmada,
+        context: &Context,
         pictures: impl Iterator<Item = (&'a str, &'a ImageBytes)>,
     ) -> Result<()> {
         let (mut ids, mut new) = (Vec::new(), Vec::new());
@@ -226,7 +223,8 @@ impl Sight {
                 new.push(decode(item, image)?);
             }
         }
-        let seen = model.look(&new.iter().collect::<Vec<_>>())?;
+        let new: Vec<_> = new.iter().collect();
+        let seen = context.model.look_often(&new, context.options.looks)?;
         self.0.extend(ids.into_iter().zip(seen));
         Ok(())
     }

@@ -90,6 +90,18 @@ fn missing_and_malformed_files_are_named() {
             Some("{"),
             "generation_config.json",
         ),
+        (
+            "generation_config.json",
+            Some("{\"image\": {\"looks\": {\"variants\": 0}}}"),
+            "image.looks.variants is 0",
+        ),
+        (
+            "generation_config.json",
+            Some(
+                "{\"image\": {\"looks\": {\"variants\": 2, \"figures\": {\"red\": [255, 0, 0]}}}}",
+            ),
+            "image.looks.figures",
+        ),
         ("config.json", Some("[]"), "config.json"),
         ("image_tokenizer/config.json", Some("{\"chh\": 1}"), "chh"),
         ("model.safetensors", Some("no weights"), "model.safetensors"),

@@ -1,9 +1,12 @@
 //! Chat, description and gaps, end to end.
 
+use mmada_data::augment::Augment;
 use mmada_data::picture::Picture;
+use mmada_model::reply::Text;
 use mmada_model::text::Within;
 use mmada_model::{
-    ChatRequest, DescribeRequest, Error, FillOptions, FillRequest, MASK_GLYPH, Message, TextOptions,
+    ChatRequest, DescribeRequest, Error, FillOptions, FillRequest, MASK_GLYPH, Message, Run, Seen,
+    TextOptions,
 };
 
 use crate::tiny;
@@ -157,6 +160,83 @@ fn pictures_are_described() {
             .finish()
             .unwrap()
     );
+}
+
+#[test]
+fn an_answer_rests_on_all_looks_at_a_picture() {
+    let model = tiny::model();
+    let picture = noise(16, 16);
+    let seen = |looks| model.look_often(&[&picture], looks).unwrap().remove(0);
+    assert_eq!(
+        seen(None),
+        model.look(&[&picture]).unwrap()[0],
+        "one, by default"
+    );
+    // Nothing can be moved in a picture that is noise to its border; it can be made smaller.
+    let model = tiny::looking(Augment {
+        variants: 3,
+        shrink: 0.5,
+        ..Augment::default()
+    });
+    let seen = |looks| model.look_often(&[&picture], looks).unwrap().remove(0);
+    let (once, often) = (seen(Some(1)), seen(None));
+    assert_eq!(once.again.len(), 0);
+    assert_eq!(often.again.len(), 2);
+    assert_eq!((&once.codes, once.grid), (&often.codes, often.grid));
+    assert!(often.again.iter().all(|codes| *codes != often.codes));
+    let ask = |seen, guidance| {
+        let request = DescribeRequest {
+            seen,
+            question: "what is it?",
+            example: 0,
+        };
+        let options = TextOptions {
+            guidance,
+            ..random()
+        };
+        model.describe_many(&[request], &options).unwrap()
+    };
+    let fill = |seen| {
+        let request = FillRequest {
+            text: "a ___ thing",
+            within: Within::Picture {
+                seen,
+                question: "what is it?",
+            },
+            example: 0,
+        };
+        model
+            .fill_many(&[request], &FillOptions::default())
+            .unwrap()
+    };
+    // An untrained model says the same of whatever it is shown, but not as surely.
+    let surely = |mut run: Run<Text>| -> Vec<f32> {
+        let moves = run.by_ref().flat_map(|view| view.unwrap().moves);
+        let committed = moves.flat_map(|moved| moved.committed);
+        committed.map(|decision| decision.confidence).collect()
+    };
+    let thrice = Seen {
+        again: vec![once.codes.clone(); 2],
+        ..once.clone()
+    };
+    for guidance in [0.0, 2.0] {
+        let [one, all, same] = [&once, &often, &thrice].map(|seen| surely(ask(seen, guidance)));
+        assert_ne!(one, all);
+        let is_near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+        assert!(one.iter().zip(&same).all(is_near), "{one:?} {same:?}");
+        // The sequence itself and, where it is guided, its twin; two looks are two sequences more.
+        let rows = |seen| {
+            let (_, effort) = ask(seen, guidance).finish_told(&mut |_| {}).unwrap();
+            effort.rows / effort.forwards
+        };
+        let sequences = if guidance == 0.0 { 1 } else { 2 };
+        assert_eq!(rows(&often) * sequences, rows(&once) * (sequences + 2));
+    }
+    assert_ne!(surely(fill(&once)), surely(fill(&often)));
+    let own = model.describe(&picture, "what is it?", &random()).unwrap();
+    assert_eq!(surely(own), surely(ask(&often, 0.0)), "as often as it says");
+    let error = model.look_often(&[&picture], Some(65)).unwrap_err();
+    assert!(error.to_string().contains("65"), "{error}");
 }
 
 #[test]

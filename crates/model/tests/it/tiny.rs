@@ -1,5 +1,6 @@
 //! A tiny random model, built in code: 16 x 16 pixels are 4 x 4 tokens of 64 codes.
 
+use mmada_data::augment::Augment;
 use mmada_model::{Defaults, ImageOptions, ImageParts, Mmada, PaintOptions, TextOptions};
 use mmada_nn::magvit::{self, ImageTokenizer};
 use mmada_nn::transformer::Transformer;
@@ -92,6 +93,13 @@ pub(crate) fn defaults() -> Defaults {
 
 /// The model.
 pub(crate) fn model() -> Mmada {
+    looking(ImageOptions::default().looks)
+}
+
+/// The model, with its own way of looking at pictures more than once.
+pub(crate) fn looking(looks: Augment) -> Mmada {
+    let mut defaults = defaults();
+    defaults.image.looks = looks;
     let codec = codec(64);
     let (params, _) = Transformer::init(&config(&codec), 7, &Device::Cpu).unwrap();
     let (image, _) = ImageTokenizer::init(&image_config(6), 7, &Device::Cpu).unwrap();
@@ -101,7 +109,7 @@ pub(crate) fn model() -> Mmada {
         params.frozen(),
         codec,
         Some(image),
-        defaults(),
+        defaults,
     )
     .unwrap()
 }
