@@ -83,6 +83,53 @@ fn derived_steps_are_those_of_the_training_thoughts() {
     assert_eq!(derived.into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
+/// The same thoughts and answers behind other words; nothing that a test or validation problem asks.
+#[test]
+fn sums_asked_in_other_words_are_those_of_training() {
+    let folder = data("arithmetic");
+    let about = |question: &str| -> String {
+        let spoken = [
+            ("divided by", "/"),
+            ("times", "*"),
+            ("plus", "+"),
+            ("minus", "-"),
+            ("x", "*"),
+        ];
+        let words = spoken
+            .into_iter()
+            .fold(question.to_owned(), |text, (word, sign)| {
+                text.replace(word, sign)
+            });
+        let is_sum = |c: &char| c.is_ascii_digit() || "+-*/()".contains(*c);
+        words.chars().filter(is_sum).collect()
+    };
+    let read = |file: &str| texts(&folder.join(file), View::new(Task::Chat));
+    let key = |sum: &Example| (sum.thought.clone().unwrap(), sum.answer.clone());
+    let train = read("train.jsonl.zst");
+    let thoughts: BTreeSet<_> = train.iter().map(key).collect();
+    let known: BTreeSet<&str> = train.iter().map(|sum| sum.prompt.as_str()).collect();
+    let asked = read("derived/asked.jsonl.zst");
+    assert_eq!(asked.len(), 19_362);
+    assert!(asked.iter().all(|sum| thoughts.contains(&key(sum))));
+    let news = asked.iter().filter(|sum| !known.contains(&*sum.prompt));
+    assert!(news.count() > 19_000, "in other words");
+    let pack = pack("arithmetic");
+    let mut apart = BTreeSet::new();
+    for split in ["test", "validation"] {
+        for item in pack.reasoning(split).unwrap() {
+            let item = item.unwrap();
+            if item.template.as_deref() != Some("leg_counting") {
+                apart.insert(about(&item.question));
+            }
+        }
+    }
+    assert!(apart.len() > 500, "{}", apart.len());
+    let is_sum = |sum: &&Example| !sum.prompt.contains("legs");
+    for sum in asked.iter().filter(is_sum) {
+        assert!(!apart.contains(&about(&sum.prompt)), "{}", sum.prompt);
+    }
+}
+
 #[test]
 fn derived_questions_are_those_of_the_training_pictures_and_balanced() {
     let folder = data("shapes");

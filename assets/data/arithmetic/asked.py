@@ -1,0 +1,110 @@
+"""The training sums asked in other words: writes derived/asked.jsonl.zst beside this file.
+
+    python3 assets/data/arithmetic/asked.py
+
+Each problem of train.jsonl.zst that is not held out for validation once, in a wording drawn by its number;
+thought and answer stay. What a test or validation problem asks, in whichever words, is left out.
+Needs the `zstd` command.
+"""
+
+import hashlib
+import json
+import pathlib
+import random
+import re
+import subprocess
+
+HERE = pathlib.Path(__file__).parent
+SEED = 20261127
+# As data/src/part.rs: a problem is held out when the first byte of the hash of its question is below this.
+HELD_OUT = 8
+
+SUMS = [
+    "{e}",
+    "{e} =",
+    "{e} = ?",
+    "{t}",
+    "{t}=",
+    "{t}=?",
+    "How much is {e}?",
+    "how much is {e}",
+    "what is {e}",
+    "What's {e}?",
+    "what's {e}",
+    "Compute {e}.",
+    "calculate {e}",
+    "Solve {e}.",
+    "What does {e} make?",
+    "Please calculate {e}.",
+]
+SPOKEN = ["{w}", "What is {w}?", "what is {w}", "what's {w}", "How much is {w}?", "Calculate {w}."]
+# How often an expression is spoken, and how often its products are written with a cross.
+SHARE_SPOKEN, SHARE_CROSSED = 0.3, 0.2
+WORDS = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
+LEGS = [
+    "How many legs do {a} have?",
+    "how many legs do {a} have",
+    "How many legs have {a}?",
+    "How many legs are there on {a}?",
+    "Count the legs of {a}.",
+    "Number of legs of {a}?",
+    "{a}: how many legs?",
+    "I see {a}. How many legs do I see?",
+]
+
+
+def lines(name):
+    """The problems of a file: question, record."""
+    path = HERE / name
+    if path.suffix == ".zst":
+        text = subprocess.run(["zstd", "-dcq", path], check=True, capture_output=True).stdout.decode()
+    else:
+        text = path.read_text()
+    for record in map(json.loads, text.splitlines()):
+        yield record["messages"][0]["content"], record
+
+
+def asked(question):
+    """What a question is about: an expression, or animals."""
+    for pattern in [r"What is (.*)\?", r"Calculate (.*)\.", r"How many legs do (.*) have in total\?"]:
+        found = re.fullmatch(pattern, question)
+        if found:
+            return found[1]
+    raise SystemExit(f"unknown wording: {question!r}")
+
+
+def is_held_out(question):
+    return hashlib.sha256(question.encode()).digest()[0] < HELD_OUT
+
+
+def worded(about, is_sum, draw):
+    if not is_sum:
+        return draw.choice(LEGS).format(a=about)
+    if draw.random() < SHARE_SPOKEN:
+        # A sign before a number belongs to it; between two it is an operator.
+        spoken = re.sub(r" ([-+*/]) ", lambda found: f" {WORDS[found[1]]} ", about)
+        return draw.choice(SPOKEN).format(w=spoken)
+    if draw.random() < SHARE_CROSSED:
+        about = about.replace(" * ", " x ")
+    return draw.choice(SUMS).format(e=about, t=about.replace(" ", ""))
+
+
+def main():
+    train = list(lines("train.jsonl.zst"))
+    kept_apart = {asked(question) for question, _ in lines("test.jsonl")}
+    kept_apart |= {asked(question) for question, _ in train if is_held_out(question)}
+    out = []
+    for number, (question, record) in enumerate(train):
+        about = asked(question)
+        if about in kept_apart:
+            continue
+        draw = random.Random(f"{SEED}/{number}")
+        turn = {"role": "user", "content": worded(about, record["template"] != "leg_counting", draw)}
+        out.append({**record, "messages": [turn, *record["messages"][1:]]})
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in out)
+    target = HERE / "derived" / "asked.jsonl.zst"
+    subprocess.run(["zstd", "-19q", "-f", "-o", target], input=text.encode(), check=True)
+    print(f"{len(out)} problems, {target.stat().st_size} bytes")
+
+
+main()
