@@ -39,8 +39,9 @@ embedded:
     cargo run --release -- train runs/stage3b.toml --resume model.init.from=out/stage2n/model run.name=stage3c run.out=out/stage3c run.seed=2 'objective.masks="window"'
     cargo run --release -- train runs/stage2o.toml --resume
     cargo run --release -- train runs/stage2o.toml --resume model.init.from=out/stage2o/model run.name=stage2p run.out=out/stage2p run.seed=61 run.steps=1600 lr.peak=4e-4 data.0.weight=0.20 data.4.weight=0.22 data.6.weight=0.24 data.7.weight=0.04
-    for part in q r; do cargo run --release -- train runs/stage2$part.toml --resume; done
-    cp -r out/stage2r/model/. assets/model/
+    for part in q r s t; do cargo run --release -- train runs/stage2$part.toml --resume; done
+    cargo run --release -- train runs/stage3d.toml --resume
+    cp -r out/stage3d/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.
