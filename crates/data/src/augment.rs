@@ -19,8 +19,6 @@ use serde::{Deserialize, Serialize};
 use crate::picture::{Picture, PictureError};
 use crate::record::{Record, hash64};
 
-/// Most variants of a record: all of them are in the shuffle buffer.
-const MOST: usize = 64;
 /// Largest move: more than any picture is wide.
 const FURTHEST: usize = 1 << 16;
 /// Largest share of its size that a picture may lose.
@@ -70,6 +68,9 @@ pub struct Alteration {
 }
 
 impl Augment {
+    /// Most variants of a record: all of them are in the shuffle buffer.
+    pub const MOST: usize = 64;
+
     /// Whether the table makes sense.
     ///
     /// # Errors
@@ -89,13 +90,14 @@ impl Augment {
         }
         match self.variants {
             0 => Err("augment.variants is 0, expected 1 or more".into()),
-            1..=MOST if self.shift > FURTHEST => Err(format!(
+            1..=Self::MOST if self.shift > FURTHEST => Err(format!(
                 "augment.shift is {}, expected at most {FURTHEST} pixels",
                 self.shift
             )),
-            1..=MOST => Ok(()),
+            1..=Self::MOST => Ok(()),
             more => Err(format!(
-                "augment.variants is {more}, expected at most {MOST}"
+                "augment.variants is {more}, expected at most {}",
+                Self::MOST
             )),
         }
     }

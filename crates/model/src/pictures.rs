@@ -132,14 +132,22 @@ impl Mmada {
     /// As [`Mmada::look`], and [`Error::Request`] for a number of looks that is out of range.
     pub fn look_often(&self, pictures: &[&Picture], looks: Option<usize>) -> Result<Vec<Seen>> {
         let own = &self.defaults().image.looks;
+        let variants = looks.unwrap_or(own.variants);
+        let most = Augment::MOST;
+        if !(1..=most).contains(&variants) {
+            let hint = "four are usual";
+            let expected = format!("1 to {most}");
+            return Err(Error::request(
+                "looks at a picture",
+                expected,
+                variants,
+                hint,
+            ));
+        }
         let augment = Augment {
-            variants: looks.unwrap_or(own.variants),
+            variants,
             ..own.clone()
         };
-        augment.check().map_err(|problem| {
-            let hint = "ask for fewer looks";
-            Error::request("looks at a picture", "1 to 64", problem, hint)
-        })?;
         let mut seen = self.look(pictures)?;
         for alteration in augment.looks().skip(1) {
             for (seen, pictures) in seen.chunks_mut(BATCH).zip(pictures.chunks(BATCH)) {
