@@ -107,4 +107,5 @@ def main():
     print(f"{len(out)} problems, {target.stat().st_size} bytes")
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -3,7 +3,7 @@
 //! ```text
 //!            ┌────────────────────────────────────────────────┐
 //!   plan ────┤ candidates of every unfinished canvas           │
-//!   pack ────┤ canvases and their unconditional twins, packed; │  one forward
+//!   pack ────┤ canvases, their conditions and twins, packed;   │  one forward
 //!            │ with a cache rule the rows that it renews       │
 //!   denoise ─┤ logits of the candidate rows only               │
 //!   commit ──┤ keep the surest                                 │──► Step

@@ -78,17 +78,25 @@ impl Gallery {
 
     /// The nearest entry, the first of equals; `None` of an empty gallery.
     pub fn nearest(&self, picture: &Picture) -> Option<Nearest<'_>> {
-        let seen = small(picture);
-        let distances = self.entries.iter().enumerate();
-        let distances = distances.map(|(index, entry)| (distance(&seen, &entry.small), index));
-        let (_, index) = distances.min_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)))?;
-        let entry = &self.entries[index];
-        let is_alike = entry.picture.pixels().len() == picture.pixels().len();
-        let apart = distance(entry.picture.pixels(), picture.pixels());
+        let (_, entry) = self.nearest_of(&small(picture), |_| true)?;
         Some(Nearest {
             name: &entry.name,
-            is_copy: is_alike && apart < SAME,
+            is_copy: entry.is_copied_by(picture),
         })
+    }
+
+    /// The nearest of the entries whose name is wanted, the first of equals, and how far it is.
+    fn nearest_of(&self, seen: &[u8], is_wanted: impl Fn(&str) -> bool) -> Option<(f32, &Entry)> {
+        let wanted = self.entries.iter().filter(|entry| is_wanted(&entry.name));
+        let distances = wanted.map(|entry| (distance(seen, &entry.small), entry));
+        distances.min_by(|a, b| a.0.total_cmp(&b.0))
+    }
+}
+
+impl Entry {
+    fn is_copied_by(&self, picture: &Picture) -> bool {
+        let (own, seen) = (self.picture.pixels(), picture.pixels());
+        own.len() == seen.len() && distance(own, seen) < SAME
     }
 }
 
@@ -122,16 +130,13 @@ impl Likeness {
 
     fn grade(&self, picture: &Picture, caption: &str) -> f64 {
         let seen = small(picture);
-        let (mut own, mut other) = (f32::INFINITY, f32::INFINITY);
-        for entry in &self.gallery.entries {
-            let nearest = match entry.name == caption {
-                true => &mut own,
-                false => &mut other,
-            };
-            *nearest = nearest.min(distance(&seen, &entry.small));
-        }
-        let is_copy = self.gallery.nearest(picture).is_some_and(|it| it.is_copy);
-        match is_copy || own.is_infinite() || other.is_infinite() {
+        let own = self.gallery.nearest_of(&seen, |name| name == caption);
+        let other = self.gallery.nearest_of(&seen, |name| name != caption);
+        let (Some((own, like)), Some((other, unlike))) = (own, other) else {
+            return 0.0;
+        };
+        let nearest = if own <= other { like } else { unlike };
+        match nearest.is_copied_by(picture) {
             true => 0.0,
             false => f64::from(other / (own + other).max(f32::MIN_POSITIVE)),
         }

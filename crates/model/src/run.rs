@@ -45,7 +45,8 @@ pub trait Outcome {
 #[derive(Debug, Clone)]
 pub(crate) struct Job<O> {
     pub(crate) canvas: Canvas,
-    /// Rows of a forward: the canvas, and its unconditional twin where it is guided.
+    /// Rows of a forward: the canvas, further looks at its picture, and its unconditional twin where it
+    /// is guided.
     pub(crate) rows: usize,
     pub(crate) outcome: O,
 }

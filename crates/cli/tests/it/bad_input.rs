@@ -122,6 +122,13 @@ fn files_that_are_no_pictures() {
     fs::write(dir.path().join("half.png"), &whole[..whole.len() / 2]).unwrap();
     fails(&mut describe("half.png"), 1, &["half.png", "truncated"]);
     fails(&mut describe("missing.png"), 1, &["missing.png"]);
+    let seen = support::picture_file(dir.path(), 16, 16);
+    let looked = &mut describe(seen.to_str().unwrap());
+    fails(
+        looked.args(["--looks", "65"]),
+        2,
+        &["looks", "1 to 64", "65"],
+    );
     fails(
         &mut describe("."),
         2,

@@ -83,7 +83,7 @@ fn derived_steps_are_those_of_the_training_thoughts() {
     assert_eq!(derived.into_iter().collect::<BTreeSet<_>>(), expected);
 }
 
-/// The same thoughts and answers behind other words; nothing that a test or validation problem asks.
+/// The same thoughts and answers behind other words; no sum that a test or validation problem asks.
 #[test]
 fn sums_asked_in_other_words_are_those_of_training() {
     let folder = data("arithmetic");

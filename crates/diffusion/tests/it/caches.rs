@@ -1,31 +1,20 @@
 //! Cache rules: which rows are computed, and what may not change by it.
 
 use mmada_diffusion::{
-    Allowed, CacheRule, Canvas, Denoiser, ImagePlan, Order, Refresh, Sampler, TextPlan,
-    Unconditional,
+    CacheRule, Canvas, Denoiser, ImagePlan, Order, Refresh, Sampler, TextPlan, Unconditional,
 };
 use mmada_nn::{Cache, Config, Sizes, Transformer};
 use mmada_tensor::{Device, Recall, Result, Rows, Tensor, Want, candle};
 
-use crate::fake::{Fake, Rule, seeded, tangled};
+use crate::fake::{Fake, Rule, seeded, tangled, text_plan};
 
 const MASK: u32 = 30;
 
 fn text(cache: CacheRule, ahead: Option<usize>) -> Canvas {
     let plan = TextPlan {
-        steps: 8,
-        block_length: 4,
         ahead,
-        temperature: 0.0,
-        commit: mmada_diffusion::Commit::LowConfidence,
         cache,
-        allowed: Allowed {
-            range: 0..10,
-            banned: Vec::new(),
-            banned_at: Vec::new(),
-        },
-        stop: mmada_diffusion::Stop::Never,
-        rest: mmada_diffusion::Rest::Masked,
+        ..text_plan(8, 4)
     };
     Canvas::text([vec![5, 6], vec![MASK; 8]].concat(), MASK, plan).unwrap()
 }

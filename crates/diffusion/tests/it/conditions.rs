@@ -1,28 +1,16 @@
 //! One answer under several conditions.
 
-use mmada_diffusion::{
-    Allowed, CacheRule, Canvas, Commit, Refresh, Rest, Sampler, Stop, TextPlan, Unconditional,
-};
+use mmada_diffusion::{CacheRule, Canvas, Commit, Refresh, Sampler, TextPlan, Unconditional};
 
-use crate::fake::{Fake, Rule, seeded, tangled};
+use crate::fake::{Fake, Rule, seeded, tangled, text_plan};
 
 const MASK: u32 = 99;
 
 fn canvas(cache: CacheRule, commit: Commit) -> Canvas {
     let plan = TextPlan {
-        block_length: 4,
-        steps: 8,
-        ahead: None,
-        temperature: 0.0,
         commit,
         cache,
-        allowed: Allowed {
-            range: 0..10,
-            banned: Vec::new(),
-            banned_at: Vec::new(),
-        },
-        stop: Stop::Never,
-        rest: Rest::Masked,
+        ..text_plan(8, 4)
     };
     Canvas::text([vec![5, 6, 7], vec![MASK; 8]].concat(), MASK, plan).unwrap()
 }
@@ -92,13 +80,19 @@ fn caches_hold_each_condition_apart() {
         let canvas = canvas(cache, commit).given_also(conditions.clone());
         run(tangled, canvas.unwrap())
     };
-    let off = with(CacheRule::Off, Commit::LowConfidence);
-    assert_ne!(off, run(tangled, plain()));
-    for cache in [
-        CacheRule::Prefix(Refresh::Steps(1)),
-        CacheRule::Dual(Refresh::Steps(1)),
-    ] {
-        assert_eq!(with(cache, Commit::LowConfidence), off);
+    let verify = Commit::Verify {
+        draft: 0.1,
+        keep: 0.3,
+    };
+    for commit in [Commit::LowConfidence, verify] {
+        let off = with(CacheRule::Off, commit);
+        assert_ne!(off, run(tangled, canvas(CacheRule::Off, commit)));
+        for cache in [
+            CacheRule::Prefix(Refresh::Steps(1)),
+            CacheRule::Dual(Refresh::Steps(1)),
+        ] {
+            assert_eq!(with(cache, commit), off, "{cache:?} {commit:?}");
+        }
     }
 }
 

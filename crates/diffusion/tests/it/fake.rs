@@ -1,6 +1,8 @@
 //! A denoiser without a network: logits are a function of the sequence, the position and the id.
 
-use mmada_diffusion::{Canvas, Denoiser, Draw, Noise, SeededNoise};
+use mmada_diffusion::{
+    Allowed, CacheRule, Canvas, Commit, Denoiser, Draw, Noise, Rest, SeededNoise, Stop, TextPlan,
+};
 use mmada_tensor::{Device, Recall, Result, Rows, Segment, Tensor, Want};
 
 pub(crate) type Rule = fn(sequence: &[u32], position: usize, id: u32) -> f32;
@@ -83,6 +85,25 @@ pub(crate) fn tangled(sequence: &[u32], position: usize, id: u32) -> f32 {
         hash ^= hash >> 29;
     }
     (hash % 10_007) as f32 / 2_000.0
+}
+
+/// Greedy text of ten ids, the surest first, to the end of the canvas.
+pub(crate) fn text_plan(steps: usize, block_length: usize) -> TextPlan {
+    TextPlan {
+        steps,
+        block_length,
+        ahead: None,
+        temperature: 0.0,
+        commit: Commit::LowConfidence,
+        cache: CacheRule::Off,
+        allowed: Allowed {
+            range: 0..10,
+            banned: Vec::new(),
+            banned_at: Vec::new(),
+        },
+        stop: Stop::Never,
+        rest: Rest::Masked,
+    }
 }
 
 /// Every id is as likely as any other.

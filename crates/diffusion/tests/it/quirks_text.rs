@@ -1,33 +1,14 @@
 //! Quirks 16–21 of the original's text sampler, each decided and tested; and early stops.
 
 use mmada_diffusion::{
-    Allowed, CacheRule, Canvas, Commit, Error, Noise, Rest, Sampler, Step, Stop, TextPlan,
-    Unconditional,
+    Allowed, Canvas, Commit, Error, Noise, Rest, Sampler, Step, Stop, TextPlan, Unconditional,
 };
 use mmada_tensor::random::Purpose;
 use mmada_tokens::Vocab;
 
-use crate::fake::{Constant, Fake, Rule, seeded, tangled};
+use crate::fake::{Constant, Fake, Rule, seeded, tangled, text_plan as plan};
 
 const MASK: u32 = 99;
-
-fn plan(steps: usize, block_length: usize) -> TextPlan {
-    TextPlan {
-        steps,
-        block_length,
-        ahead: None,
-        temperature: 0.0,
-        commit: Commit::LowConfidence,
-        cache: CacheRule::Off,
-        allowed: Allowed {
-            range: 0..10,
-            banned: Vec::new(),
-            banned_at: Vec::new(),
-        },
-        stop: Stop::Never,
-        rest: Rest::Masked,
-    }
-}
 
 fn run(rule: Rule, canvas: Canvas) -> (Vec<Step>, Vec<u32>, Fake) {
     run_with(rule, canvas, seeded(3))
