@@ -26,21 +26,16 @@ lint:
 # Retrain the embedded model from an empty folder, as LOG.md tells.
 embedded:
     cargo run --release -- train-tokenizer --data assets/data --size 1024 -o out/tokenizer
-    cargo run --release -- train runs/tokenizer-image.toml --resume
-    cargo run --release -- train runs/stage1.toml --resume
-    cargo run --release -- train runs/stage2.toml --resume
-    cargo run --release -- train runs/stage2b.toml --resume
-    cargo run --release -- train runs/stage2c.toml --resume
-    cargo run --release -- train runs/tokenizer-image-decoder.toml --resume
-    cargo run --release -- train runs/tokenizer-image-2.toml --resume
-    for part in d e f g h i j k; do cargo run --release -- train runs/stage2$part.toml --resume; done
-    for part in decoder corners edges; do cargo run --release -- train runs/tokenizer-image-2-$part.toml --resume; done
-    for stage in stage3 stage2l stage2m stage3b stage2n; do cargo run --release -- train runs/$stage.toml --resume; done
-    cargo run --release -- train runs/stage3b.toml --resume model.init.from=out/stage2n/model run.name=stage3c run.out=out/stage3c run.seed=2 'objective.masks="window"'
-    cargo run --release -- train runs/stage2o.toml --resume
-    cargo run --release -- train runs/stage2o.toml --resume model.init.from=out/stage2o/model run.name=stage2p run.out=out/stage2p run.seed=61 run.steps=1600 lr.peak=4e-4 data.0.weight=0.20 data.4.weight=0.22 data.6.weight=0.24 data.7.weight=0.04
-    for part in q r s t; do cargo run --release -- train runs/stage2$part.toml --resume; done
-    cargo run --release -- train runs/stage3d.toml --resume
+    for run in tokenizer-image stage1 stage2; do cargo run --release -- train runs/$run.toml --resume; done
+    for part in stage2b stage2c tokenizer-image-decoder tokenizer-image-2; do cargo run --release -- train runs/embedded/$part.toml --resume; done
+    for part in d e f g h i j k; do cargo run --release -- train runs/embedded/stage2$part.toml --resume; done
+    for part in decoder corners edges; do cargo run --release -- train runs/embedded/tokenizer-image-2-$part.toml --resume; done
+    cargo run --release -- train runs/stage3.toml --resume
+    for part in stage2l stage2m stage3b stage2n; do cargo run --release -- train runs/embedded/$part.toml --resume; done
+    cargo run --release -- train runs/embedded/stage3b.toml --resume model.init.from=out/stage2n/model run.name=stage3c run.out=out/stage3c run.seed=2 'objective.masks="window"'
+    cargo run --release -- train runs/embedded/stage2o.toml --resume
+    cargo run --release -- train runs/embedded/stage2o.toml --resume model.init.from=out/stage2o/model run.name=stage2p run.out=out/stage2p run.seed=61 run.steps=1600 lr.peak=4e-4 data.0.weight=0.20 data.4.weight=0.22 data.6.weight=0.24 data.7.weight=0.04
+    for part in stage2q stage2r stage2s stage2t stage3d; do cargo run --release -- train runs/embedded/$part.toml --resume; done
     cp -r out/stage3d/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
