@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use hf_hub::api::sync::ApiBuilder;
 use hf_hub::{Cache, Repo};
+use mmada_nn::atomic;
 
 use crate::usage;
 
@@ -36,6 +37,8 @@ pub(crate) fn locate(name: Option<&str>) -> Result<Source> {
         return Ok(Source::Embedded);
     };
     let path = Path::new(name);
+    // A model that a killed run was just replacing; a name that is none is refused below.
+    let _ = atomic::recover_dir(path);
     if path.is_dir() {
         return Ok(Source::Directory(path.to_path_buf()));
     }
@@ -79,13 +82,20 @@ fn download(id: &str) -> Result<PathBuf> {
         };
         return Ok(folder.to_path_buf());
     }
-    let api = ApiBuilder::from_env()
-        .with_progress(crate::terminal::is_interactive())
+    let builder = ApiBuilder::from_env().with_progress(crate::terminal::is_interactive());
+    // The client itself reads only the file `token` below `HF_HOME`.
+    let token = std::env::var("HF_TOKEN").ok().filter(|it| !it.is_empty());
+    let builder = match token {
+        Some(token) => builder.with_token(Some(token)),
+        None => builder,
+    };
+    let api = builder
         .build()
         .context("model: cannot set up the hub client")?;
     let repo = api.repo(repo);
     let info = repo.info().with_context(|| {
-        format!("model: cannot reach {id} on the hub; check the name and the network, or give a local folder")
+        format!("model: cannot reach {id} on the hub; check the name and the network, give a local folder, or set \
+             HF_HUB_OFFLINE=1 to use what is already downloaded")
     })?;
     let mut folder = None;
     for file in info

@@ -19,6 +19,11 @@ pub(crate) fn line(text: impl AsRef<str>) -> Result<()> {
     Ok(out.flush()?)
 }
 
+/// A path as JSON; what is not UTF-8 in it is replaced, as on the screen.
+pub(crate) fn shown(path: impl AsRef<Path>) -> String {
+    path.as_ref().to_string_lossy().into_owned()
+}
+
 /// Writes a JSON value to standard output, on one line.
 pub(crate) fn json(value: &serde_json::Value) -> Result<()> {
     line(value.to_string())
@@ -35,13 +40,28 @@ pub(crate) fn answer(path: Option<&Path>, text: &str) -> Result<()> {
 /// Looks at where an answer is to go before any work is done for it.
 pub(crate) fn prepare_answer(path: Option<&Path>) -> Result<()> {
     match path {
-        Some(path) if path.is_dir() => Err(usage(format!(
-            "output {}: expected a file, got a folder; add a name",
-            path.display()
-        ))),
-        Some(path) => create_parent(path),
+        Some(path) => {
+            check_name(path, "")?;
+            create_parent(path)
+        }
         None => Ok(()),
     }
+}
+
+/// Refuses a folder, and what would have to be one.
+fn check_name(path: &Path, example: &str) -> Result<()> {
+    let is_named = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if !is_named && !path.is_dir() {
+        return Ok(());
+    }
+    let better = match example {
+        "" => String::new(),
+        example => format!(", such as {}", path.join(example).display()),
+    };
+    Err(usage(format!(
+        "output {}: expected a file, got a folder; add a name{better}",
+        path.display()
+    )))
 }
 
 /// Writes a line of talk to standard error.
@@ -54,13 +74,7 @@ pub(crate) fn note(text: impl AsRef<str>) {
 /// refuses what could not be written later.
 pub(crate) fn prepare(path: &Path) -> Result<()> {
     let show = path.display();
-    if path.is_dir() {
-        let better = path.join("painting.png");
-        return Err(usage(format!(
-            "output {show}: expected a file, got a folder; add a name, such as {}",
-            better.display()
-        )));
-    }
+    check_name(path, "painting.png")?;
     let extension = path
         .extension()
         .map(|extension| extension.to_ascii_lowercase());
@@ -73,12 +87,14 @@ pub(crate) fn prepare(path: &Path) -> Result<()> {
 }
 
 /// Writes a file under a temporary name and renames it; creates its folder. Devices and pipes,
-/// which cannot be replaced, are written to directly.
+/// which cannot be replaced, are written to directly, and so are names of files that are open already.
+/// Of a link the file that it leads to is replaced.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let show = path.display();
-    let is_device = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    let is_special = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    let is_device = is_special || OPEN_FILES.iter().any(|place| path.starts_with(place));
     if is_device {
-        let opened = fs::OpenOptions::new().write(true).open(path);
+        let opened = fs::OpenOptions::new().append(true).open(path);
         return opened
             .and_then(|mut device| device.write_all(bytes))
             .with_context(|| {
@@ -86,9 +102,13 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
             });
     }
     create_parent(path)?;
-    atomic::write_atomic(path, |file| file.write_all(bytes))
+    let place = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    atomic::write_atomic(&place, |file| file.write_all(bytes))
         .context("output: nothing was written; name another place with -o")
 }
+
+/// Where names stand for files that are open.
+const OPEN_FILES: [&str; 4] = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];
 
 /// Creates the folder that a file is to be in.
 pub(crate) fn create_parent(path: &Path) -> Result<()> {

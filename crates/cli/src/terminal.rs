@@ -163,7 +163,7 @@ pub(crate) fn size() -> (usize, usize) {
     (columns.max(20), usize::from(lines).max(10))
 }
 
-/// A line cut into rows of at most `columns` characters; colour codes take no room.
+/// A line cut into rows of at most `columns` columns; colour codes take no room, wide characters two.
 fn wrapped(line: &str, columns: usize) -> Vec<String> {
     let mut rows = vec![String::new()];
     let (mut width, mut is_escape) = (0, false);
@@ -173,11 +173,12 @@ fn wrapped(line: &str, columns: usize) -> Vec<String> {
         } else if is_escape {
             is_escape = !c.is_ascii_alphabetic();
         } else {
-            if width == columns {
+            let own = console::measure_text_width(c.encode_utf8(&mut [0; 4]));
+            if width + own > columns {
                 rows.push(String::new());
                 width = 0;
             }
-            width += 1;
+            width += own;
         }
         if let Some(row) = rows.last_mut() {
             row.push(c);

@@ -53,9 +53,9 @@ pub(crate) enum Sight {
 }
 
 impl Sight {
-    /// As the flag says.
+    /// As the flag says; without colours, as `NO_COLOR` asks for, there is nothing to watch.
     pub(crate) fn new(is_watched: bool) -> Self {
-        match is_watched && terminal::is_interactive() {
+        match is_watched && terminal::is_interactive() && console::colors_enabled_stderr() {
             true => Self::Steps,
             false => Self::Bar,
         }
@@ -182,7 +182,7 @@ impl Screen<'_> {
         text
     }
 
-    /// Pictures stay on the screen, text makes room for the result.
+    /// Makes room for the result.
     fn close(&mut self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -218,8 +218,18 @@ pub(crate) fn file_name(path: &Path) -> String {
     )
 }
 
-/// Whether a name, lower-cased, ends like a picture we can decode.
+/// Whether the last part of a name begins with a dot, as what some archivers put beside each file does.
+pub(crate) fn is_hidden(name: &str) -> bool {
+    name.rsplit('/')
+        .next()
+        .is_some_and(|last| last.starts_with('.'))
+}
+
+/// Whether a name, lower-cased, ends like a picture we can decode; hidden files are none.
 pub(crate) fn is_image_name(name: &str) -> bool {
+    if is_hidden(name) {
+        return false;
+    }
     let name = name.to_ascii_lowercase();
     [".png", ".jpg", ".jpeg", ".webp"]
         .iter()

@@ -143,19 +143,23 @@ impl Pack {
     }
 
     /// What the split can be used to measure.
-    pub fn tasks(&self, split: &str) -> Vec<PackTask> {
-        let has = |is_there: bool, task| is_there.then_some(task);
-        [
-            has(self.reconstruction(split).is_ok(), PackTask::Reconstruction),
-            has(self.captions(split).is_ok(), PackTask::Captions),
-            has(self.kinds(split).is_ok(), PackTask::Kinds),
-            has(self.questions(split).is_ok(), PackTask::Questions),
-            has(self.paint(split).is_ok(), PackTask::Paint),
-            has(self.reasoning(split).is_ok(), PackTask::Reasoning),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+    ///
+    /// # Errors
+    /// When a file that is there cannot be read.
+    pub fn tasks(&self, split: &str) -> Result<Vec<PackTask>, DataError> {
+        let all = [
+            (
+                is_there(self.reconstruction(split))?,
+                PackTask::Reconstruction,
+            ),
+            (is_there(self.captions(split))?, PackTask::Captions),
+            (is_there(self.kinds(split))?, PackTask::Kinds),
+            (is_there(self.questions(split))?, PackTask::Questions),
+            (is_there(self.paint(split))?, PackTask::Paint),
+            (is_there(self.reasoning(split))?, PackTask::Reasoning),
+        ];
+        let there = all.into_iter().filter(|(is_there, _)| *is_there);
+        Ok(there.map(|(_, task)| task).collect())
     }
 
     /// Ready-made training sources: painting and captions, questions, reasoning, whichever the
@@ -337,6 +341,15 @@ fn classify(path: PathBuf) -> Option<PackFile> {
         (stem, Role::Conversations)
     };
     Some(PackFile { path, stem, role })
+}
+
+/// Whether a task's files are there; what cannot be read is an error.
+fn is_there<T>(read: Result<T, DataError>) -> Result<bool, DataError> {
+    match read {
+        Ok(_) => Ok(true),
+        Err(DataError::Pack { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// `train-0003` is a shard of `train`.

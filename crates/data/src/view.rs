@@ -63,6 +63,9 @@ pub struct View {
     /// from prompt and picture; for chat and describe.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub blank: f32,
+    /// What a painted picture shows, in the words that judges know, where the prompt says it in others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shows: Option<Template>,
 }
 
 fn is_zero(share: &f32) -> bool {
@@ -106,6 +109,7 @@ impl View {
             exclude: Vec::new(),
             loss_weight: 1.0,
             blank: 0.0,
+            shows: None,
         }
     }
 
@@ -132,6 +136,9 @@ impl View {
                 "blank is {}, expected a share from 0 to 1",
                 self.blank
             ));
+        }
+        if self.shows.is_some() && !matches!(self.task, Task::Paint | Task::ThinkPaint) {
+            return Err("only paint and think-paint views have 'shows'".into());
         }
         if self.blank > 0.0 && !matches!(self.task, Task::Chat | Task::Describe) {
             return Err("only chat and describe views have 'blank'".into());
@@ -183,6 +190,7 @@ impl View {
                 Some(image.load()?)
             }
         };
+        let shows = self.shows.as_ref().map(|shows| shows.fill(&record.fields));
         Ok(Some(Example {
             name: record.key.clone(),
             key: hash64(&[
@@ -200,6 +208,7 @@ impl View {
             image,
             weight: self.loss_weight,
             blank: self.blank,
+            shows: shows.transpose()?,
         }))
     }
 

@@ -16,7 +16,7 @@ use mmada_nn::clip::cosines;
 use mmada_tensor::Device;
 use mmada_tokens::CaptionTokenizer;
 
-use crate::judge::{Case, Judge};
+use crate::judge::{Case, Judge, Judged};
 use crate::pairs::{self, judge_pairs};
 use crate::{Error, Result};
 
@@ -71,7 +71,7 @@ impl ClipScore {
 }
 
 impl Judge for ClipScore {
-    fn judge(&self, cases: &[Case<'_>]) -> Vec<Option<f64>> {
+    fn judge(&self, cases: &[Case<'_>]) -> Vec<Judged> {
         judge_pairs(cases, |pairs| self.scores(pairs))
     }
 

@@ -68,8 +68,8 @@ impl Drawing {
         ))
     }
 
-    /// Reads interleaved 8-bit RGB, row by row; missing bytes count as no pixels.
-    pub fn read_rgb(width: usize, height: usize, rgb: &[u8]) -> Self {
+    /// Reads interleaved 8-bit RGB, row by row.
+    fn read_rgb(width: usize, height: usize, rgb: &[u8]) -> Self {
         let nearest: Vec<Option<usize>> = rgb
             .chunks_exact(3)
             .take(width * height)

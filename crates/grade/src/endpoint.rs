@@ -22,7 +22,7 @@ use mmada_data::picture::Picture;
 use serde::{Deserialize, Serialize};
 
 use crate::grader::Reply;
-use crate::judge::{Case, Judge};
+use crate::judge::{Case, Judge, Judged};
 
 /// How an endpoint is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -102,12 +102,12 @@ struct Answer {
     rewards: Vec<Option<f64>>,
 }
 
-/// Why an attempt brought no rewards.
+/// Why an attempt brought no rewards, in words.
 enum Failure {
     /// It may go better the next time.
-    Passing,
+    Passing(String),
     /// It will not.
-    Lasting,
+    Lasting(String),
 }
 
 impl Endpoint {
@@ -124,44 +124,59 @@ impl Endpoint {
         }
     }
 
-    fn ask(&self, cases: &[Case<'_>]) -> Vec<Option<f64>> {
+    fn ask(&self, cases: &[Case<'_>]) -> Vec<Judged> {
         let samples = cases.iter().map(Sample::of).collect();
         let Ok(body) = serde_json::to_vec(&Request { samples }) else {
-            return vec![None; cases.len()];
+            return vec![Err("the cases cannot be written as JSON".to_owned()); cases.len()];
         };
         let mut pause = self.options.pause;
+        let mut reason = String::new();
         for attempt in 1..=self.options.attempts {
             match self.attempt(&body, cases.len()) {
-                Ok(rewards) => return rewards,
-                Err(Failure::Lasting) => break,
-                Err(Failure::Passing) if attempt < self.options.attempts => {
-                    std::thread::sleep(Duration::from_secs_f64(pause.min(MOST_SECONDS)));
-                    pause *= 2.0;
+                Ok(rewards) => {
+                    let judged = |reward: Option<f64>| reward.ok_or("it gave no number".to_owned());
+                    return rewards.into_iter().map(judged).collect();
                 }
-                Err(Failure::Passing) => {}
+                Err(Failure::Lasting(why)) => {
+                    reason = why;
+                    break;
+                }
+                Err(Failure::Passing(why)) => reason = why,
+            }
+            if attempt < self.options.attempts {
+                std::thread::sleep(Duration::from_secs_f64(pause.min(MOST_SECONDS)));
+                pause *= 2.0;
             }
         }
-        vec![None; cases.len()]
+        vec![Err(reason); cases.len()]
     }
 
     fn attempt(&self, body: &[u8], count: usize) -> Result<Vec<Option<f64>>, Failure> {
         let request = self.agent.post(&self.url);
         let request = request.header("content-type", "application/json");
-        let mut response = request.send(body).map_err(|_| Failure::Passing)?;
-        if response.status().is_client_error() {
-            return Err(Failure::Lasting);
+        let passing = |what: &dyn std::fmt::Display| Failure::Passing(what.to_string());
+        let mut response = request.send(body).map_err(|error| passing(&error))?;
+        let status = response.status();
+        let is_busy = matches!(status.as_u16(), 408 | 425 | 429);
+        if status.is_client_error() && !is_busy {
+            return Err(Failure::Lasting(format!("it answered {status}")));
         }
-        if !response.status().is_success() {
-            return Err(Failure::Passing);
+        if !status.is_success() {
+            return Err(passing(&format!("it answered {status}")));
         }
         let reader = response.body_mut().with_config().limit(LONGEST_ANSWER);
-        let text = reader.read_to_string().map_err(|_| Failure::Passing)?;
+        let text = reader.read_to_string().map_err(|error| passing(&error))?;
         // Some libraries write NaN and infinities into JSON, where none are.
         let text = text.replace("-Infinity", "null");
         let text = text.replace("Infinity", "null").replace("NaN", "null");
-        let answer: Answer = serde_json::from_str(&text).map_err(|_| Failure::Passing)?;
+        let answer: Answer = serde_json::from_str(&text).map_err(|error| {
+            passing(&format!(
+                "expected {{\"rewards\": [numbers]}}, got other text: {error}"
+            ))
+        })?;
         if answer.rewards.len() != count {
-            return Err(Failure::Passing);
+            let got = answer.rewards.len();
+            return Err(passing(&format!("expected {count} rewards, got {got}")));
         }
         Ok(answer.rewards)
     }
@@ -189,7 +204,7 @@ fn png(picture: &Picture) -> Option<String> {
 }
 
 impl Judge for Endpoint {
-    fn judge(&self, cases: &[Case<'_>]) -> Vec<Option<f64>> {
+    fn judge(&self, cases: &[Case<'_>]) -> Vec<Judged> {
         let batches = cases.chunks(self.options.batch.max(1));
         batches.flat_map(|batch| self.ask(batch)).collect()
     }

@@ -1,7 +1,7 @@
 //! Judges: one trait for rewards and benchmarks alike.
 //!
 //! A [`Grader`] turns a reply and what is known about the right one into a number. Benchmarks
-//! average it; reinforcement learning uses it, or a [`Sum`] of several, as the reward.
+//! average it; reinforcement learning takes a weighted sum of several as the reward.
 
 use mmada_data::picture::Picture;
 use mmada_tokens::Thought;
@@ -62,10 +62,6 @@ pub trait Grader {
     fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64;
 }
 
-/// Judges nothing: always 0.
-#[derive(Debug, Clone, Copy)]
-pub struct NoGrade;
-
 /// The final answer is right: numbers as exact fractions, other text in plain form.
 #[derive(Debug, Clone, Copy)]
 pub struct ExactAnswer;
@@ -106,20 +102,6 @@ pub enum Shows {
 /// Peak signal-to-noise ratio in dB against the true picture; 0 for a picture of another size.
 #[derive(Debug, Clone, Copy)]
 pub struct Psnr;
-
-/// A weighted sum of graders, such as `2 · ExactAnswer + 0.5 · ThinkFormat` (the paper's reward of
-/// text reasoning, §3.3).
-pub struct Sum(pub Vec<(f64, Box<dyn Grader>)>);
-
-impl Grader for NoGrade {
-    fn name(&self) -> &str {
-        "none"
-    }
-
-    fn grade(&self, _: Reply<'_>, _: Truth<'_>) -> f64 {
-        0.0
-    }
-}
 
 impl Grader for ExactAnswer {
     fn name(&self) -> &str {
@@ -244,20 +226,6 @@ impl Grader for Psnr {
             (Reply::Picture(reply), Truth::Picture(truth)) => psnr(reply, truth).unwrap_or(0.0),
             _ => 0.0,
         }
-    }
-}
-
-impl Grader for Sum {
-    fn name(&self) -> &str {
-        "sum"
-    }
-
-    fn grade(&self, reply: Reply<'_>, truth: Truth<'_>) -> f64 {
-        let graded = self
-            .0
-            .iter()
-            .map(|(weight, grader)| weight * grader.grade(reply, truth));
-        graded.sum()
     }
 }
 

@@ -10,7 +10,7 @@ use mmada_nn::ImageReward;
 use mmada_tensor::Device;
 use mmada_tokens::CaptionTokenizer;
 
-use crate::judge::{Case, Judge};
+use crate::judge::{Case, Judge, Judged};
 use crate::pairs::{self, judge_pairs};
 use crate::{Error, Result};
 
@@ -61,7 +61,7 @@ impl ImageRewardScore {
 }
 
 impl Judge for ImageRewardScore {
-    fn judge(&self, cases: &[Case<'_>]) -> Vec<Option<f64>> {
+    fn judge(&self, cases: &[Case<'_>]) -> Vec<Judged> {
         judge_pairs(cases, |pairs| self.scores(pairs))
     }
 

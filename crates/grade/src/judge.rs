@@ -25,14 +25,31 @@ pub struct Case<'a> {
     pub truth: Truth<'a>,
 }
 
+/// A number, or in words why there is none.
+pub type Judged = std::result::Result<f64, String>;
+
 /// Judges replies in batches.
 pub trait Judge: Send + Sync {
-    /// One verdict for each case, in their order; `None` where there is none.
-    fn judge(&self, cases: &[Case<'_>]) -> Vec<Option<f64>>;
+    /// One verdict for each case, in their order.
+    fn judge(&self, cases: &[Case<'_>]) -> Vec<Judged>;
 
     /// Whether it needs [`Case::shown`], which costs a decoding.
     fn looks_at_pictures(&self) -> bool {
         false
+    }
+}
+
+/// What is said of a judge that panicked.
+pub const PANICKED: &str = "it panicked";
+
+/// A number that can be counted.
+///
+/// # Errors
+/// For NaN and infinities, in words.
+pub fn finite(value: f64) -> Judged {
+    match value.is_finite() {
+        true => Ok(value),
+        false => Err(format!("it gave {value}")),
     }
 }
 
@@ -41,10 +58,10 @@ pub trait Judge: Send + Sync {
 pub struct Each<G>(pub G);
 
 impl<G: Grader + Send + Sync> Judge for Each<G> {
-    fn judge(&self, cases: &[Case<'_>]) -> Vec<Option<f64>> {
+    fn judge(&self, cases: &[Case<'_>]) -> Vec<Judged> {
         let verdict = |case: &Case<'_>| {
             let graded = catch_unwind(AssertUnwindSafe(|| self.0.grade(case.reply, case.truth)));
-            graded.ok().filter(|value| value.is_finite())
+            graded.map_err(|_| PANICKED.to_owned()).and_then(finite)
         };
         cases.iter().map(verdict).collect()
     }

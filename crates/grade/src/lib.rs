@@ -35,5 +35,5 @@ pub use eval::{Benchmark, Cost, EvalOptions, Report, evaluate};
 pub use grader::{Grader, Reply, Truth};
 pub use image_reward::ImageRewardScore;
 pub use interval::{Interval, Score};
-pub use judge::{Case, Each, Judge};
+pub use judge::{Case, Each, Judge, Judged};
 pub use nearest::Likeness;

@@ -12,7 +12,7 @@ use mmada_data::{Pack, part};
 use crate::error::Result;
 use crate::eval::decode;
 use crate::grader::Reply;
-use crate::judge::{Case, Judge};
+use crate::judge::{Case, Judge, Judged};
 
 /// Side of the reduced pictures.
 const SIDE: usize = 16;
@@ -94,15 +94,18 @@ impl Gallery {
 }
 
 impl Entry {
+    /// A picture of another size is compared at the entry's.
     fn is_copied_by(&self, picture: &Picture) -> bool {
-        let (own, seen) = (self.picture.pixels(), picture.pixels());
-        own.len() == seen.len() && distance(own, seen) < SAME
+        let (width, height) = (self.picture.width(), self.picture.height());
+        let seen = picture.fit(width, height, Fit::default());
+        distance(self.picture.pixels(), seen.pixels()) < SAME
     }
 }
 
 /// Judges by how much nearer a painting is to the nearest training picture of its caption than to that
 /// of any other: `other / (own + other)` of the two distances, from 0 to 1 and above ½ where the
-/// painting is recognised. A copy has 0, and so has what no caption was known for.
+/// painting is recognised. The caption is that of the prompt, or the truth where the prompt is none of
+/// the packs'. A copy has 0, and so has what no caption was known for.
 #[derive(Debug, Default)]
 pub struct Likeness {
     gallery: Gallery,
@@ -144,12 +147,15 @@ impl Likeness {
 }
 
 impl Judge for Likeness {
-    fn judge(&self, cases: &[Case<'_>]) -> Vec<Option<f64>> {
-        let grade = |case: &Case<'_>| match (case.reply, self.captions.get(case.prompt.trim())) {
-            (Reply::Picture(picture), Some(caption)) => self.grade(picture, caption),
-            _ => 0.0,
+    fn judge(&self, cases: &[Case<'_>]) -> Vec<Judged> {
+        let grade = |case: &Case<'_>| {
+            let asked = self.captions.get(case.prompt.trim());
+            match (case.reply, asked.map(String::as_str).or(case.truth.text())) {
+                (Reply::Picture(picture), Some(caption)) => self.grade(picture, caption),
+                _ => 0.0,
+            }
         };
-        cases.iter().map(|case| Some(grade(case))).collect()
+        cases.iter().map(|case| Ok(grade(case))).collect()
     }
 }
 

@@ -5,7 +5,7 @@ use mmada_tensor::{DType, Device, Tensor};
 
 use crate::answer::final_answer;
 use crate::grader::Reply;
-use crate::judge::Case;
+use crate::judge::{Case, Judged, finite};
 use crate::{Error, Result};
 
 /// Mean of the channels of CLIP's training pictures.
@@ -48,14 +48,20 @@ fn pair<'a>(case: &Case<'a>) -> Option<(&'a Picture, &'a str)> {
     }
 }
 
-/// Scores the cases that make a pair; where the scoring fails, no case has a verdict.
+/// Scores the cases that make a pair; where the scoring fails, no case has a number.
 pub(crate) fn judge_pairs(
     cases: &[Case<'_>],
     scores: impl FnOnce(&[(&Picture, &str)]) -> Result<Vec<f64>>,
-) -> Vec<Option<f64>> {
+) -> Vec<Judged> {
     let pairs: Vec<_> = cases.iter().map(pair).collect();
     let present: Vec<_> = pairs.iter().flatten().copied().collect();
-    let mut scores = scores(&present).unwrap_or_default().into_iter();
-    let verdict = |pair: Option<_>| pair.and_then(|_| scores.next().filter(|s| s.is_finite()));
+    let mut scores = match scores(&present) {
+        Ok(scores) => scores.into_iter(),
+        Err(error) => return vec![Err(error.to_string()); cases.len()],
+    };
+    let verdict = |pair: Option<_>| match pair.and_then(|_| scores.next()) {
+        Some(score) => finite(score),
+        None => Err("there is no picture to go with the words".to_owned()),
+    };
     pairs.into_iter().map(verdict).collect()
 }

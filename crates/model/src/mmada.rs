@@ -9,6 +9,7 @@
 //! ```
 
 use std::borrow::Cow;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use mmada_nn::lora::{ADAPTER_CONFIG, Lora};
@@ -193,17 +194,15 @@ impl Mmada {
     /// Saves the model as a directory, whole or not at all, in the place of an earlier one.
     ///
     /// # Errors
-    /// [`Error::Request`] when the folder holds something else than a model; what the file system
-    /// refuses.
+    /// [`Error::Request`] when the folder holds something else than a model, or more; what the file
+    /// system refuses.
     pub fn save(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
         let dir = dir.as_ref();
-        let is_used = std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some());
-        let is_model = ["config.json", ADAPTER_CONFIG].map(|file| dir.join(file).is_file());
-        if is_used && is_model == [false, false] {
+        if let Some(name) = foreign_entry(dir) {
             return Err(Error::request(
                 "folder to save into",
-                "a new or empty folder, or an earlier model",
-                dir.display(),
+                "a new or empty folder, or one with an earlier model and nothing else",
+                dir.join(name).display(),
                 "name another folder; saving replaces a folder as a whole",
             ));
         }
@@ -394,6 +393,19 @@ fn image_codes(config: &Config, image: Option<&ImageParts>) -> Result<u32> {
         }),
         _ => Ok(codes as u32),
     }
+}
+
+/// An entry of a folder that no saved model has; any entry where there is no model.
+fn foreign_entry(dir: &Path) -> Option<OsString> {
+    let is_model = ["config.json", ADAPTER_CONFIG].map(|file| dir.join(file).is_file());
+    let is_of_a_model = |name: &OsString| {
+        let name = name.to_string_lossy();
+        let endings = [".json", ".safetensors", ".jinja"];
+        name == IMAGE_TOKENIZER || endings.iter().any(|ending| name.ends_with(ending))
+    };
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let mut names = entries.map(|entry| entry.file_name());
+    names.find(|name| is_model == [false, false] || !is_of_a_model(name))
 }
 
 /// The config bounds the table far below 2^32 rows.

@@ -79,6 +79,7 @@ pub fn replace_dir<E: From<Error>>(
     recover_dir(dir)?;
     let partial = sibling(dir, ".partial")?;
     remove_dir(&partial)?;
+    remove_dir(&sibling(dir, ".old")?)?;
     if let Some(parent) = dir.parent() {
         fs::create_dir_all(parent).map_err(Error::io(parent, "create"))?;
     }
@@ -94,10 +95,10 @@ pub fn replace_dir<E: From<Error>>(
 /// Undoes a [`replace_dir`] that was killed between its two renames: if `dir` is missing and its
 /// predecessor lies beside it, the predecessor gets its name back. Otherwise does nothing.
 pub fn recover_dir(dir: &Path) -> Result<()> {
-    let old = sibling(dir, ".old")?;
     if dir.exists() {
-        return remove_dir(&old);
+        return Ok(());
     }
+    let old = sibling(dir, ".old")?;
     match fs::rename(&old, dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound && old.exists() => {
             Err(Error::io(dir, "restore")(error))

@@ -118,7 +118,7 @@ const FIXED_WORDS: [(&str, &str); 3] = [
 const MAX_BYTES: u64 = 1_000_000;
 
 /// The text of a config file, which is bounded before it is read.
-fn read_text(path: &Path) -> Result<String> {
+pub(crate) fn read_text(path: &Path) -> Result<String> {
     let mut text = String::new();
     let file = File::open(path).map_err(Error::io(path, "open"))?;
     let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);

@@ -18,7 +18,7 @@ use mmada_tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::{Error, Init, Mode, Params, Result, SaveOptions, atomic, weight_files};
 
 /// File of the settings in an adapter folder.
@@ -220,8 +220,7 @@ impl Lora {
     /// As [`LoraConfig::parse`].
     pub fn settings(dir: &Path) -> Result<(LoraConfig, Option<String>)> {
         let path = dir.join(ADAPTER_CONFIG);
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?;
-        LoraConfig::parse(&text)
+        LoraConfig::parse(&config::read_text(&path)?)
     }
 
     /// Writes `adapter_config.json` and `adapter_model.safetensors` into a folder.

@@ -156,55 +156,62 @@ fn check_bits(bits: usize) -> Result<()> {
 const EMBEDDING: &str = "quantize.embedding";
 const POWERS: &str = "quantize.power_vals";
 
-/// The implied codebook as published files hold it: the latent of every code, and the value of
-/// every bit.
+/// The implied codebook as published files hold it: the latent of every code.
 ///
 /// # Shapes
-/// `[2^bits, bits]` f32 and `[bits]` i64
-fn buffers(bits: usize, device: &Device) -> Result<(Tensor, Tensor)> {
-    check_bits(bits)?;
+/// `[2^bits, bits]`, f32
+fn embedding(bits: usize, device: &Device) -> Result<Tensor> {
     let row = |code: u32| (0..bits).rev().map(move |bit| sign_of(code >> bit));
     let values: Vec<f32> = (0..1u32 << bits).flat_map(row).collect();
+    Ok(Tensor::from_vec(values, (1 << bits, bits), device)?)
+}
+
+/// The value of every bit, beside it in published files.
+///
+/// # Shapes
+/// `[bits]`, i64
+fn powers(bits: usize, device: &Device) -> Result<Tensor> {
     let powers: Vec<i64> = (0..bits).rev().map(|bit| 1 << bit).collect();
-    Ok((
-        Tensor::from_vec(values, (1 << bits, bits), device)?,
-        Tensor::from_vec(powers, bits, device)?,
-    ))
+    Ok(Tensor::from_vec(powers, bits, device)?)
 }
 
 /// Adds the buffers to the parameters of a new model, for the original to read.
 pub(crate) fn insert_buffers(params: &mut Params, bits: usize) -> Result<()> {
-    let (embedding, powers) = buffers(bits, &params.device().clone())?;
-    params.insert(EMBEDDING, embedding)?;
-    params.insert(POWERS, powers)
+    check_bits(bits)?;
+    let device = params.device().clone();
+    params.insert(EMBEDDING, embedding(bits, &device)?)?;
+    params.insert(POWERS, powers(bits, &device)?)
 }
 
 /// The buffers are not needed, but where present they must say what the code assumes.
 pub(crate) fn check_buffers(params: &Params, bits: usize) -> Result<()> {
-    if !params.contains(EMBEDDING) && !params.contains(POWERS) {
-        return Ok(());
+    check_bits(bits)?;
+    let (device, codes) = (params.device(), 1 << bits);
+    if params.contains(EMBEDDING) {
+        // The shape first: a small file may say that it has many bits.
+        let got = params.get(EMBEDDING, &[codes, bits])?;
+        check_buffer(EMBEDDING, &got, &embedding(bits, device)?)?;
     }
-    let (embedding, powers) = buffers(bits, params.device())?;
-    for (name, expected) in [(EMBEDDING, embedding), (POWERS, powers)] {
-        if !params.contains(name) {
-            continue;
-        }
-        let got = params
-            .get(name, expected.dims())?
-            .detach()
-            .to_dtype(expected.dtype())?;
-        let wrong = got
-            .ne(&expected)?
-            .to_dtype(DType::F32)?
-            .sum_all()?
-            .to_scalar::<f32>()?;
-        if wrong > 0.0 {
-            return Err(Error::input(
-                format!("tensor {name:?}"),
-                "signs and powers of two, most significant bit first",
-                format!("{wrong} other numbers; these codes belong to another quantiser"),
-            ));
-        }
+    if params.contains(POWERS) {
+        let got = params.get(POWERS, &[bits])?;
+        check_buffer(POWERS, &got, &powers(bits, device)?)?;
+    }
+    Ok(())
+}
+
+fn check_buffer(name: &str, got: &Tensor, expected: &Tensor) -> Result<()> {
+    let got = got.detach().to_dtype(expected.dtype())?;
+    let wrong = got
+        .ne(expected)?
+        .to_dtype(DType::F32)?
+        .sum_all()?
+        .to_scalar::<f32>()?;
+    if wrong > 0.0 {
+        return Err(Error::input(
+            format!("tensor {name:?}"),
+            "signs and powers of two, most significant bit first",
+            format!("{wrong} other numbers; these codes belong to another quantiser"),
+        ));
     }
     Ok(())
 }

@@ -41,7 +41,7 @@ impl CodeCache {
     /// empty cache.
     ///
     /// # Errors
-    /// When the weights of the image tokenizer cannot be read.
+    /// When the weights of the image tokenizer cannot be read, or a file that is there.
     pub fn open(path: &Path, model: &Mmada) -> Result<Self> {
         let fingerprint = match model.image_parts() {
             Some(image) => {
@@ -51,7 +51,12 @@ impl CodeCache {
             }
             None => 0,
         };
-        let bytes = std::fs::read(path).unwrap_or_default();
+        let bytes = match std::fs::read(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::file(path, "read the codes of pictures in")(error));
+            }
+            read => read.unwrap_or_default(),
+        };
         Ok(Self {
             path: path.to_path_buf(),
             fingerprint,

@@ -354,9 +354,13 @@ impl RunConfig {
         let config: Self = match overrides.is_empty() {
             // From the text itself, so that an error points at its line.
             true => toml::from_str(text).map_err(|error| overrides::explain(&error)),
-            false => table.try_into().map_err(|error| overrides::explain(&error)),
+            false => table
+                .clone()
+                .try_into()
+                .map_err(|error| overrides::explain(&error)),
         }?;
         config.check()?;
+        generation_is_known(&table)?;
         Ok(config)
     }
 
@@ -437,6 +441,10 @@ impl RunConfig {
                 "lr.peak must be a finite number, 0 or more",
             ),
         ];
+        if let Some(generation) = &self.model.generation {
+            let refused = |problem| Error::Config(format!("model.generation.{problem}"));
+            generation.image.check().map_err(refused)?;
+        }
         let mut rules = rules.into_iter().chain(self.backward_rules());
         match rules.find(|(is_broken, _)| *is_broken) {
             Some((_, what)) => Err(Error::Config(what.to_owned())),
@@ -465,5 +473,23 @@ impl RunConfig {
                  set optimizer.clip to 0, or take \"recompute\"",
             ),
         ]
+    }
+}
+
+/// Refuses tables of `model.generation` that no model has. A `generation_config.json` may hold what others
+/// put there; a run holds what its author meant.
+fn generation_is_known(run: &toml::Table) -> Result<()> {
+    let written = run.get("model").and_then(|model| model.get("generation"));
+    let Some(written) = written.and_then(toml::Value::as_table) else {
+        return Ok(());
+    };
+    let known = toml::Table::try_from(Defaults::default());
+    let known = known.map_err(|error| Error::Config(error.to_string()))?;
+    match written.keys().find(|key| !known.contains_key(*key)) {
+        None => Ok(()),
+        Some(key) => Err(Error::Config(format!(
+            "model.generation.{key}: expected one of {}",
+            known.keys().cloned().collect::<Vec<_>>().join(", ")
+        ))),
     }
 }

@@ -129,8 +129,15 @@ impl Denoise {
         }
     }
 
-    /// The forward process for the example number `index` of a batch.
-    fn noise(&self, example: &Example, sequence: Sequence, at: Moment, index: usize) -> Noised {
+    /// The forward process for the example number `index` of a batch, and the share of its learnable
+    /// tokens that is masked.
+    fn noise(
+        &self,
+        example: &Example,
+        sequence: Sequence,
+        at: Moment,
+        index: usize,
+    ) -> (Noised, f64) {
         let corruption = &self.config.corruption;
         let draw = |purpose| at.key(index, purpose).stream().uniform();
         let sequence = match corruption.drops_condition(sequence.task, draw(Purpose::Dropout)) {
@@ -149,10 +156,15 @@ impl Denoise {
         for target in &mut noised.targets {
             target.weight *= example.weight;
         }
-        Noised {
-            task: sequence.task,
-            noised,
-        }
+        // Masks ahead of a window have no place beyond the context.
+        let longest = self.network.model.config().max_sequence_length;
+        noised.ids.truncate(longest);
+        let places = learnable(&sequence).filter(|place| *place < noised.ids.len());
+        let places: Vec<usize> = places.collect();
+        let masked = places.iter().filter(|&&place| noised.ids[place] == mask);
+        let rate = masked.count() as f64 / places.len().max(1) as f64;
+        let task = sequence.task;
+        (Noised { task, noised }, rate)
     }
 
     /// The time of the forward process for the example number `index` of a batch.
@@ -169,7 +181,7 @@ impl Denoise {
 const GOLDEN_RATIO: f32 = 0.618_034;
 
 /// Examples skipped in a row before the data is taken to hold nothing usable.
-const MOST_SKIPPED: u64 = 100_000;
+pub(crate) const MOST_SKIPPED: u64 = 100_000;
 
 impl Objective for Denoise {
     type Batch = NoisedBatch;
@@ -200,11 +212,8 @@ impl Objective for Denoise {
                     continue;
                 }
             };
-            let learnable = learnable(&sequence);
-            let mask = self.network.model.vocab().special.mask;
-            let noised = self.noise(&example, sequence, at, examples.len());
-            let masked = noised.noised.ids.iter().filter(|id| **id == mask).count();
-            rates += masked as f64 / learnable.max(1) as f64;
+            let (noised, rate) = self.noise(&example, sequence, at, examples.len());
+            rates += rate;
             tokens += noised.noised.ids.len();
             examples.push(noised);
         }
@@ -272,16 +281,13 @@ impl Network<NoisedBatch> for Denoiser {
     }
 }
 
-fn learnable(sequence: &Sequence) -> usize {
+fn learnable(sequence: &Sequence) -> impl Iterator<Item = usize> {
     let kinds: &[SpanKind] = match sequence.task {
         Task::Text | Task::Chat | Task::Describe => &[SpanKind::Answer, SpanKind::Tail],
         Task::Paint => &[SpanKind::Image],
         Task::ThinkPaint => &[SpanKind::Answer, SpanKind::Tail, SpanKind::Image],
     };
-    kinds
-        .iter()
-        .map(|kind| sequence.positions(*kind).count())
-        .sum()
+    kinds.iter().flat_map(|kind| sequence.positions(*kind))
 }
 
 /// Loss and mean negative log-likelihood of a task, under upstream's names where it has one.

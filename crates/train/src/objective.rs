@@ -50,6 +50,11 @@ pub trait Objective {
     /// names of the latest.
     fn skipped(&self) -> Skipped;
 
+    /// What went wrong since it was last asked and did not stop the run, in words.
+    fn warnings(&mut self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Writes the trained model in the layout that [`mmada_model`] or [`mmada_nn`] reads.
     ///
     /// # Errors

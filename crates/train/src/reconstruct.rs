@@ -22,6 +22,7 @@ use mmada_tensor::{Device, Tensor, Var};
 use serde_json::Value;
 
 use crate::config::{Init, Learnt, ReconstructConfig, RunConfig, SamplesConfig};
+use crate::denoise::MOST_SKIPPED;
 use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
 use crate::samples::{self, COLUMNS};
 use crate::{Error, Result, weights};
@@ -111,7 +112,7 @@ impl Objective for Reconstruct {
     fn batch(&mut self, at: Moment) -> Result<Pictures> {
         let (side, device) = (self.side(), self.network.tokenizer.device().clone());
         let tokens = (side / self.network.tokenizer.factor()).pow(2);
-        let mut images = Vec::new();
+        let (mut images, mut unreadable) = (Vec::new(), 0);
         while !at.is_full(images.len(), images.len() * tokens) {
             let example = self.mixture.next_example().map_err(Error::data)?;
             match picture_of(&example, side) {
@@ -119,6 +120,14 @@ impl Objective for Reconstruct {
                 None => {
                     let reason = "its picture cannot be read".to_owned();
                     self.unreadable.add(example.name.clone(), reason);
+                    unreadable += 1;
+                    if unreadable > MOST_SKIPPED {
+                        return Err(Error::Data(format!(
+                            "no picture in {unreadable} examples, the last of them {}; \
+                             look at the data, and at the tasks of the views",
+                            example.name
+                        )));
+                    }
                 }
             }
         }

@@ -53,6 +53,8 @@ pub enum Event<'a> {
         /// `(name, reason)` of those left out since the last such event; of many, the latest.
         latest: &'a [(String, String)],
     },
+    /// Something went wrong that does not stop the run.
+    Warning(&'a str),
     /// The run reached its last step, or was asked to stop.
     Ended {
         /// Steps done.

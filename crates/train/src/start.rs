@@ -37,6 +37,10 @@ pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
         }
     };
     if let Some(rows) = run.model.code_rows {
+        if model.adapter().is_some() {
+            let what = "model.code_rows changes weights that an adapter leaves alone; remove it";
+            return Err(Error::Config(what.to_owned()));
+        }
         set_code_rows(&model, rows, run.run.seed)?;
     }
     match &run.model.generation {
@@ -121,6 +125,11 @@ fn adapted(run: &RunConfig, model: &Mmada, folder: &Path) -> Result<Mmada> {
 fn with_parts(run: &RunConfig, model: Mmada, device: &Device) -> Result<Mmada> {
     if run.model.tokenizer.is_none() && run.model.image_tokenizer.is_none() {
         return Ok(model);
+    }
+    if model.adapter().is_some() && run.model.tokenizer.is_some() {
+        let what =
+            "model.tokenizer: an adapter is opened with the tokenizer of its base; remove it";
+        return Err(Error::Config(what.to_owned()));
     }
     let image = match image_parts(run, device)? {
         Some(image) => Some(image),

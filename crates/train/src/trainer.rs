@@ -322,6 +322,9 @@ impl<'a, O: Objective> Trainer<'a, O> {
         self.events
             .write(step, Payload::Scalars(scalars.collect()))?;
         self.reporter.report(&Event::Metrics(&record));
+        for warning in self.objective.warnings() {
+            self.reporter.report(&Event::Warning(&warning));
+        }
         self.last = Some(record);
         self.state.meter.clear();
         self.clock.restart();

@@ -22,6 +22,7 @@ pub mod reward;
 pub mod rollout;
 mod sheet;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
@@ -29,6 +30,7 @@ use mmada_data::Skipped;
 use mmada_model::{Mmada, Preset};
 use mmada_nn::SaveOptions;
 use mmada_tensor::{Device, Packing, Precision, Var};
+use mmada_tokens::Task;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -57,6 +59,9 @@ pub struct UniGrpoConfig {
     pub levels_in_all: u32,
     /// How the noise levels of the μ steps are chosen.
     pub levels: Levels,
+    /// How those of painted pictures are chosen; as `levels` when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub picture_levels: Option<Levels>,
     /// Share of the prompt's tokens that is masked in estimates; diffu-GRPO has 0.15.
     pub prompt_rate: f32,
     /// Where completions are masked.
@@ -96,6 +101,7 @@ impl Default for UniGrpoConfig {
             updates: 4,
             levels_in_all: 1000,
             levels: Levels::default(),
+            picture_levels: None,
             prompt_rate: 0.0,
             masks: Masks::default(),
             scale: Scale::default(),
@@ -139,6 +145,8 @@ pub struct UniGrpo {
     stock: Stock,
     /// Some groups of the latest rollout, for the sheets.
     latest: sheet::Groups,
+    /// Why completions had no verdict, and how many, since somebody was told.
+    unjudged: BTreeMap<String, usize>,
     /// What is left of the present rollout, by micro-batch.
     rollouts: Vec<Rollout>,
 }
@@ -188,6 +196,7 @@ impl UniGrpo {
             judges,
             stock,
             latest: sheet::Groups::default(),
+            unjudged: BTreeMap::new(),
             rollouts: Vec::new(),
         })
     }
@@ -243,6 +252,10 @@ impl UniGrpo {
             };
             let groups = rollout::completions(policy, &prompts, &sampling, &self.judges)?;
             metrics.extend(report::metrics_of(&groups));
+            let reasons = groups.iter().flatten();
+            for reason in reasons.filter_map(|completion| completion.verdict.as_ref().err()) {
+                *self.unjudged.entry(reason.clone()).or_default() += 1;
+            }
             let pairs = prompts.into_iter().zip(groups);
             kept.extend(pairs.filter(|(_, group)| keeps_dead || !report::is_dead(group)));
             if kept.0.len() == count {
@@ -310,6 +323,12 @@ impl Objective for UniGrpo {
         self.stock.skipped()
     }
 
+    fn warnings(&mut self) -> Vec<String> {
+        let unjudged = std::mem::take(&mut self.unjudged).into_iter();
+        let told = |(reason, count)| format!("{count} completions were dropped: {reason}");
+        unjudged.map(told).collect()
+    }
+
     fn save(&self, folder: &Path) -> Result<()> {
         let model = &self.network.model;
         model
@@ -346,6 +365,14 @@ fn reference(run: &RunConfig, model: &Mmada, device: &Device) -> Result<Mmada> {
 }
 
 impl UniGrpoConfig {
+    /// How the noise levels of a task's completions are chosen.
+    fn levels_of(&self, task: Task) -> Levels {
+        match (task, self.picture_levels) {
+            (Task::Paint | Task::ThinkPaint, Some(levels)) => levels,
+            _ => self.levels,
+        }
+    }
+
     fn check(&self, run: &RunConfig) -> Result<()> {
         let fault = |key: &str, expected: &str| {
             Err(Error::Config(format!(
@@ -360,6 +387,10 @@ impl UniGrpoConfig {
             _ if self.updates == 0 => fault("updates", "1 or more"),
             _ if self.levels_in_all == 0 => fault("levels_in_all", "1 or more"),
             _ if !(0.0..=1.0).contains(&self.prompt_rate) => fault("prompt_rate", "0 to 1"),
+            _ if !self.surrogate.is_sound() => fault(
+                "surrogate",
+                "finite numbers from 0 for clip_low, clip_high and kl",
+            ),
             _ => Ok(()),
         }
     }

@@ -16,7 +16,7 @@ use mmada_tensor::{Device, Packing, Precision, peak, process};
 use mmada_train::config::Backward;
 use serde_json::{Value, json};
 
-use crate::args::{BackwardArg, BenchArgs, BenchTask};
+use crate::args::{BackwardArg, BenchArgs, BenchTask, DeviceArg};
 use crate::{output, session, terminal, usage};
 use work::{Amount, Subject, Workload};
 
@@ -33,6 +33,19 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         return Err(usage(
             "--backward: expected with train, which alone goes backward",
         ));
+    }
+    if args.guidance.is_some() && args.task != BenchTask::Image {
+        return Err(usage(
+            "--guidance: expected with image, which alone is guided",
+        ));
+    }
+    if args.steps.is_some() && !is_sampled(args.task) {
+        return Err(usage(
+            "--steps: expected with text or image, which are sampled",
+        ));
+    }
+    if args.shape.is_some() && args.model.device != DeviceArg::Cpu {
+        return Err(usage("--device: a --shape is measured on the cpu alone"));
     }
     let packing = session::packing(&args.model);
     let precision = match (packing, args.task) {
@@ -73,9 +86,15 @@ fn subject(args: &BenchArgs) -> Result<Subject> {
         return Ok(Subject::of(&model));
     };
     let sizes = sizes(shape)?;
-    let config = Config::new(&sizes)?;
+    let config = Config::new(&sizes).map_err(|error| usage(format!("--shape {shape}: {error}")))?;
     let (params, _) = Transformer::init(&config, args.model.seed, &Device::Cpu)?;
     if let Some(dir) = &args.save {
+        if dir.join("tokenizer.json").exists() || dir.join("README.md").exists() {
+            return Err(usage(format!(
+                "bench --save {}: expected a new folder, or one of an earlier bench; got one that holds a model",
+                dir.display()
+            )));
+        }
         output::create_dir(dir)?;
         params.save(dir, &SaveOptions::default())?;
         let text = format!("{:#}\n", config.to_json());
@@ -83,6 +102,9 @@ fn subject(args: &BenchArgs) -> Result<Subject> {
     }
     Subject::random(config, params)
 }
+
+/// Half of the ids are text, one of them the mask.
+const FEWEST_IDS: usize = 4;
 
 /// Reads `d=512,layers=8,heads=8,mlp=1536,vocab=8192`.
 fn sizes(shape: &str) -> Result<Sizes> {
@@ -104,6 +126,9 @@ fn sizes(shape: &str) -> Result<Sizes> {
     }
     let get =
         |index: usize| values[index].ok_or_else(|| wrong(format!("{} is missing", KEYS[index])));
+    if get(4)? < FEWEST_IDS {
+        return Err(wrong(format!("vocab is below {FEWEST_IDS}")));
+    }
     Ok(Sizes {
         d_model: get(0)?,
         n_layers: get(1)?,

@@ -85,14 +85,23 @@ fn converse(
             continue;
         }
         messages.push(Message::user(&line));
-        let answer = loop {
+        let asked = loop {
             match answer(model, &messages, options, args) {
                 // The oldest question and its answer go first.
                 Err(error) if is_too_long(&error) && messages.len() >= given + 3 => {
                     messages.drain(given..given + 2);
                 }
-                other => break other?,
+                other => break other,
             }
+        };
+        let answer = match asked {
+            // Who talks can say it in fewer words; a script has to know.
+            Err(error) if is_interactive && is_too_long(&error) => {
+                messages.pop();
+                output::note(format!("{error:#}"));
+                continue;
+            }
+            asked => asked?,
         };
         print(args, &line, &answer)?;
         messages.push(Message::assistant(&answer.reply.text));

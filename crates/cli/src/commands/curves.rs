@@ -42,8 +42,8 @@ pub(crate) fn run(args: &CurvesArgs) -> Result<()> {
     output::json(&json!({
         "task": "curves",
         "metric": args.metric,
-        "output": args.output,
-        "csv": args.csv,
+        "output": output::shown(&args.output),
+        "csv": args.csv.as_ref().map(output::shown),
         "last": last.collect::<Vec<_>>(),
     }))
 }
@@ -69,7 +69,8 @@ fn check(args: &CurvesArgs) -> Result<()> {
 /// The largest width and height, in pixels.
 const LARGEST_SIDE: usize = 8192;
 
-/// The label and the place of `LABEL=FOLDER`, or of a folder or file alone, whose name is the label.
+/// The label and the place of `LABEL=FOLDER`, or of a folder or file alone: its name is the label, and of
+/// a run's `metrics.jsonl` that of its folder.
 fn named(run: &str) -> (String, PathBuf) {
     match run.split_once('=') {
         Some((label, place)) if !Path::new(run).exists() => {
@@ -77,7 +78,13 @@ fn named(run: &str) -> (String, PathBuf) {
         }
         _ => {
             let place = PathBuf::from(run);
-            let name = place.file_stem().map(|name| name.to_string_lossy());
+            let is_metrics = place.ends_with("metrics.jsonl");
+            let name = match (place.is_dir(), place.parent()) {
+                (true, _) => place.file_name(),
+                (false, Some(folder)) if is_metrics => folder.file_name(),
+                (false, _) => place.file_stem(),
+            };
+            let name = name.map(|name| name.to_string_lossy());
             (name.map_or_else(|| run.to_owned(), Into::into), place)
         }
     }

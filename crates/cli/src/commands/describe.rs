@@ -59,7 +59,7 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
     };
     let report = json!({
         "task": "describe",
-        "image": args.image,
+        "image": output::shown(&args.image),
         "prompt": asked,
         "answer": reply.thought.answer,
         "thought": reply.thought.reasoning,

@@ -30,7 +30,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
             "metal": device(Device::new_metal(0)),
         },
         "embedded_model_bytes": embedded::list().map(|(_, bytes)| bytes).sum::<usize>(),
-        "hub_cache": hf_hub::Cache::from_env().path(),
+        "hub_cache": output::shown(hf_hub::Cache::from_env().path()),
         "self_test": match &tested {
             Ok(test) => test.clone(),
             Err(error) => json!({ "passed": false, "problem": format!("{error:#}") }),

@@ -2,6 +2,7 @@
 
 mod table;
 
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -27,7 +28,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         output::prepare(path)?;
     }
     let packs = packs::below(&args.data)?;
-    let entries = entries(args, &packs);
+    let entries = entries(args, &packs)?;
     if entries.is_empty() {
         let known: Vec<String> = packs
             .iter()
@@ -56,24 +57,28 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
             args.task
         );
     }
+    let mut saved = None;
     if let Some(path) = &args.output {
         let sheets: Vec<Picture> = reports
             .iter()
             .filter_map(|report| report.sheet.clone())
             .collect();
-        match sheets.is_empty() {
-            true => output::note("eval: no picture was made, so no sheet is written"),
-            false => super::save(path, &Picture::grid(&sheets, 1, 8)?)?,
+        if sheets.is_empty() {
+            output::note("eval: no picture was made, so no sheet is written");
+        } else {
+            super::save(path, &Picture::grid(&sheets, 1, 8)?)?;
+            saved = Some(path.as_path());
         }
     }
+    let seconds = started.elapsed().as_secs_f64();
     match args.json {
-        true => output::json(&as_json(args, &reports, started.elapsed().as_secs_f64())),
+        true => output::json(&as_json(args, &reports, saved, seconds)),
         false => output::line(table::table(&reports)),
     }
 }
 
 /// What is measured: the task on every pack that allows it, or everything.
-fn entries<'a>(args: &EvalArgs, packs: &'a [Pack]) -> Vec<Entry<'a>> {
+fn entries<'a>(args: &EvalArgs, packs: &'a [Pack]) -> Result<Vec<Entry<'a>>> {
     let mut entries = Vec::new();
     for pack in packs {
         let entry = |split: &str, benchmark| Entry {
@@ -84,13 +89,13 @@ fn entries<'a>(args: &EvalArgs, packs: &'a [Pack]) -> Vec<Entry<'a>> {
         match benchmark(args.task) {
             // A single pack is measured even if it seems unfit: the error then says why.
             Some(wanted) => {
-                if packs.len() == 1 || allowed(pack, &args.split).contains(&wanted) {
+                if packs.len() == 1 || allowed(pack, &args.split)?.contains(&wanted) {
                     entries.push(entry(&args.split, wanted));
                 }
             }
             None => {
                 for split in finer_splits(pack, &args.split) {
-                    let allowed = allowed(pack, &split);
+                    let allowed = allowed(pack, &split)?;
                     entries.extend(
                         allowed
                             .into_iter()
@@ -100,7 +105,7 @@ fn entries<'a>(args: &EvalArgs, packs: &'a [Pack]) -> Vec<Entry<'a>> {
             }
         }
     }
-    entries
+    Ok(entries)
 }
 
 /// The split and those whose names go on from it: `test`, `test_composition`, …
@@ -112,7 +117,7 @@ fn finer_splits(pack: &Pack, split: &str) -> Vec<String> {
     pack.splits().into_iter().filter(belongs).collect()
 }
 
-fn allowed(pack: &Pack, split: &str) -> Vec<Benchmark> {
+fn allowed(pack: &Pack, split: &str) -> Result<Vec<Benchmark>> {
     let benchmark = |task| match task {
         PackTask::Reconstruction => Benchmark::Reconstruction,
         PackTask::Captions => Benchmark::Caption,
@@ -121,7 +126,7 @@ fn allowed(pack: &Pack, split: &str) -> Vec<Benchmark> {
         PackTask::Paint => Benchmark::Paint,
         PackTask::Reasoning => Benchmark::Reasoning,
     };
-    pack.tasks(split).into_iter().map(benchmark).collect()
+    Ok(pack.tasks(split)?.into_iter().map(benchmark).collect())
 }
 
 fn benchmark(task: EvalTask) -> Option<Benchmark> {
@@ -171,15 +176,15 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
     report
 }
 
-fn as_json(args: &EvalArgs, reports: &[Report], seconds: f64) -> Value {
+fn as_json(args: &EvalArgs, reports: &[Report], sheet: Option<&Path>, seconds: f64) -> Value {
     json!({
         "task": "eval",
-        "data": args.data,
+        "data": output::shown(&args.data),
         "split": args.split,
         "model": session::name(&args.model),
         "seed": args.model.seed,
         "seconds": seconds,
-        "output": args.output,
+        "output": sheet.map(output::shown),
         "reports": reports,
     })
 }

@@ -47,16 +47,16 @@ fn sequence(model: &Mmada, args: &ExplainArgs) -> Result<Sequence> {
                 .pop()
                 .context("picture: it became no tokens")?;
             let vocab = model.vocab();
+            let question = match args.prompt.trim() {
+                "" => defaults.question.as_str(),
+                question => question,
+            };
             let image: Vec<u32> = seen
                 .codes
                 .iter()
                 .map(|&code| vocab.image_id(code))
                 .collect();
-            layout.describe_prompt(
-                &image,
-                &codec.prompt(&args.prompt)?,
-                defaults.describe.length,
-            )
+            layout.describe_prompt(&image, &codec.prompt(question)?, defaults.describe.length)
         }
     };
     Ok(laid_out.map_err(mmada_model::Error::from)?)

@@ -44,11 +44,11 @@ pub(crate) fn run(args: &InpaintArgs) -> Result<()> {
     }
     output::json(&json!({
         "task": "inpaint",
-        "image": args.image,
-        "mask": args.mask,
+        "image": output::shown(&args.image),
+        "mask": args.mask.as_ref().map(output::shown),
         "extend": args.extend,
         "prompt": args.prompt,
-        "output": [path],
+        "output": [output::shown(path)],
         "width": painting.picture.width(),
         "height": painting.picture.height(),
         "model": session::name(&args.model),

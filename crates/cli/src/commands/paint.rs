@@ -72,7 +72,7 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
         return output::json(&json!({
             "task": "paint",
             "prompt": args.prompt,
-            "output": paths,
+            "output": paths.iter().map(output::shown).collect::<Vec<_>>(),
             "thoughts": thoughts,
             "width": width,
             "height": height,

@@ -33,7 +33,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
             match args.json {
                 true => output::json(&json!({
                     "task": "train",
-                    "run": args.run,
+                    "run": output::shown(&args.run),
                     "resolved": toml::from_str::<toml::Table>(&text)?,
                 }))?,
                 false => output::line(text.trim_end())?,
@@ -49,12 +49,12 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
             .collect();
         output::json(&json!({
             "task": "train",
-            "run": args.run,
+            "run": output::shown(&args.run),
             "steps": summary.step,
             "stopped_early": summary.is_early,
             "seconds": started.elapsed().as_secs_f64(),
-            "output": summary.model,
-            "checkpoint": summary.checkpoint,
+            "output": summary.model.as_ref().map(output::shown),
+            "checkpoint": output::shown(&summary.checkpoint),
             "metrics": numbers,
         }))?;
     } else if let Some(model) = &summary.model {
@@ -62,13 +62,24 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
     }
     if summary.is_early {
         output::note(format!(
-            "stopped after step {}; go on with: mmada train {} --resume",
+            "stopped after step {}; go on with: mmada train {} --resume{}",
             summary.step,
-            args.run.display()
+            args.run.display(),
+            typed(&args.overrides)
         ));
         return Ok(ExitCode::from(interrupt::EXIT_CODE));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Overrides as they would be typed: quoted where a shell would read more into them.
+fn typed(overrides: &[String]) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-./=+,:".contains(c);
+    let quoted = |text: &String| match text.chars().all(is_plain) {
+        true => format!(" {text}"),
+        false => format!(" '{}'", text.replace('\'', "'\\''")),
+    };
+    overrides.iter().map(quoted).collect()
 }
 
 /// Shows a run: a bar on a terminal, a line now and then elsewhere.
@@ -158,6 +169,7 @@ impl Reporter for Watcher {
             Event::Metrics(_) | Event::Ended { .. } => {}
             Event::Checkpoint(path) => self.say(&format!("checkpoint {}", path.display())),
             Event::Samples(path) => self.say(&format!("samples {}", path.display())),
+            Event::Warning(text) => self.say(&format!("warning: {text}")),
             Event::Skipped { count, latest } => {
                 for (name, reason) in *latest {
                     self.say(&format!("warning: left out {name}: {reason}"));

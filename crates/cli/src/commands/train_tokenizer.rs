@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use mmada_data::{Mixture, Pack, SourceConfig, SourceKind, Template, View};
+use mmada_data::{DataError, Mixture, Pack, SourceConfig, SourceKind, Template, View};
 use mmada_tokens::{ChatTemplate, Codec, Task, Tokenizer, TrainOptions};
 use serde_json::json;
 
@@ -40,7 +40,7 @@ pub(crate) fn run(args: &TrainTokenizerArgs) -> Result<()> {
     if args.json {
         return output::json(&json!({
             "task": "train-tokenizer",
-            "output": args.output,
+            "output": output::shown(&args.output),
             "ids": len,
             "texts": count,
             "bytes": bytes,
@@ -54,8 +54,10 @@ fn texts(args: &TrainTokenizerArgs) -> Result<Vec<String>> {
     let mut texts = Vec::new();
     for folder in &args.data {
         for pack in packs::below(folder)? {
-            if pack.splits().iter().any(|split| split.starts_with(SPLIT)) {
-                collect(&pack, &mut texts)?;
+            match pack.sources(SPLIT) {
+                // It has no texts to train on.
+                Err(DataError::Pack { .. }) => {}
+                sources => collect(&pack, sources?, &mut texts)?,
             }
         }
     }
@@ -65,8 +67,7 @@ fn texts(args: &TrainTokenizerArgs) -> Result<Vec<String>> {
     Ok(texts)
 }
 
-fn collect(pack: &Pack, texts: &mut Vec<String>) -> Result<()> {
-    let mut sources = pack.sources(SPLIT)?;
+fn collect(pack: &Pack, mut sources: Vec<SourceConfig>, texts: &mut Vec<String>) -> Result<()> {
     let shards = sources
         .iter()
         .find(|source| source.kind == SourceKind::WebDataset);

@@ -96,8 +96,24 @@ fn flags_of_other_workloads_are_refused() {
         ("train", "--sampler", "fast", "text or image"),
         ("text", "--backward", "fused", "train"),
         ("text", "--repeat", "0", "1 or more"),
+        ("text", "--guidance", "2", "image"),
+        ("train", "--steps", "2", "text or image"),
+        (
+            "text",
+            "--shape",
+            "d=32,layers=1,heads=2,mlp=32,vocab=2",
+            "vocab",
+        ),
+        (
+            "text",
+            "--shape",
+            "d=32,layers=1,heads=3,mlp=32,vocab=64",
+            "heads",
+        ),
         ("text", "--shape", "d=32,layers=two", "layers=two"),
     ] {
         fails(mmada().args(["bench", task, flag, value]), 2, &[flag, word]);
     }
+    let none = ["bench", "text", "--steps", "0"];
+    fails(mmada().args(none), 2, &["steps", "at least 1"]);
 }

@@ -69,7 +69,13 @@ fn several_runs_become_a_picture_and_numbers() {
     assert!(count(&chart, BLUE, 40) > 300 && count(&chart, RED, 40) > 300);
     let text = fs::read_to_string(&table).unwrap();
     assert_eq!(text.lines().last(), Some("b,5,9,9,9,1"));
-    // Without a label the folder's name is one.
+    // Without a label the folder's name is one, all of it, and that of a file's folder.
+    let dotted = a_run(dir.path(), "lr0.1", 2.0);
+    let file = two.join("metrics.jsonl").display().to_string();
+    works(&mut draw(&[dotted.display().to_string(), file]));
+    let text = fs::read_to_string(&table).unwrap();
+    assert!(text.contains("\nlr0.1,5,"), "{text}");
+    assert!(text.contains("\ntwo,5,"), "{text}");
     works(&mut draw(&[one.display().to_string()]));
     assert!(
         fs::read_to_string(&table)

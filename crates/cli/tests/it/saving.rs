@@ -190,3 +190,80 @@ fn an_adapter_is_merged_into_its_model() {
         &["base_model_name_or_path", "../model"],
     );
 }
+
+/// What only `--save` or a model brings is replaced; anything else in the folder is not lost.
+#[test]
+fn folders_with_more_than_a_model_are_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let config = Config::load(&model).unwrap();
+    let settings = LoraConfig {
+        r: 2,
+        alpha: 4.0,
+        target_modules: vec!["q_proj".to_owned()],
+    };
+    let lora = Lora::init(&settings, &config, "../model", 1, &Device::Cpu).unwrap();
+    let (adapter, kept) = (dir.path().join("adapter"), dir.path().join("kept"));
+    lora.save(&adapter).unwrap();
+    works(mmada().arg("merge").arg(&adapter).arg(&kept));
+    fs::write(kept.join("README.md"), "mine").unwrap();
+    fails(
+        mmada().arg("merge").arg(&adapter).arg(&kept),
+        2,
+        &["README.md", "nothing else"],
+    );
+    let bench = |folder: &Path| {
+        let mut command = mmada();
+        let shape = "d=16,layers=1,heads=1,mlp=16,vocab=32";
+        command.args([
+            "bench", "forward", "--shape", shape, "--tokens", "8", "--save",
+        ]);
+        command.arg(folder);
+        command
+    };
+    fails(&mut bench(&kept), 2, &["--save", "holds a model"]);
+    let saved = dir.path().join("saved");
+    works(&mut bench(&saved));
+    works(&mut bench(&saved));
+    assert_eq!(fs::read_to_string(kept.join("README.md")).unwrap(), "mine");
+}
+
+/// A model that a killed run was just replacing, and one that is named by a dot.
+#[test]
+fn a_model_is_found_under_odd_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let old = model.with_file_name(".model.old");
+    fs::rename(&model, &old).unwrap();
+    works(mmada().arg("inspect").arg(&model));
+    assert!(model.is_dir() && !old.exists());
+    works(mmada().args(["inspect", "."]).current_dir(&model));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_and_odd_names_as_output() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let paint = |out: &Path| {
+        let mut command = mmada();
+        command.args(["paint", "a", "--json", "-o"]).arg(out);
+        command.arg("--model").arg(&model);
+        command
+    };
+    let folder = dir.path().join("new").join("");
+    fails(&mut paint(&folder), 2, &["expected a file, got a folder"]);
+    assert!(!folder.exists());
+    let (link, target) = (dir.path().join("link.png"), dir.path().join("target.png"));
+    fs::write(&target, "old").unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    works(&mut paint(&link));
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_ne!(fs::read(&target).unwrap(), b"old");
+    let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"\xff.png"));
+    let report = support::json(&mut paint(&odd));
+    let name = report["output"][0].as_str().unwrap();
+    assert!(name.ends_with("\u{fffd}.png"), "{name}");
+    assert!(odd.is_file());
+}

@@ -59,6 +59,7 @@ impl Iterator for Samples {
                     return Some(Err(error));
                 }
                 Ok(None) => self.is_done = true,
+                Ok(Some(member)) if files::is_hidden(&member.name) => {}
                 Ok(Some(member)) => {
                     let finished = self.accept(member);
                     if let Some(read) = finished.and_then(|sample| self.finish(sample)) {

@@ -200,7 +200,7 @@ fn emoji_and_animals_tests() {
     );
     use PackTask::{Captions, Kinds, Paint, Reconstruction};
     assert_eq!(
-        emoji.tasks("test"),
+        emoji.tasks("test").unwrap(),
         [Reconstruction, Captions, Kinds, Paint]
     );
 
@@ -259,7 +259,7 @@ fn shapes_tests() {
     }
     use PackTask::{Captions, Paint, Questions, Reconstruction};
     assert_eq!(
-        shapes.tasks("test"),
+        shapes.tasks("test").unwrap(),
         [Reconstruction, Captions, Questions, Paint]
     );
 }
@@ -286,7 +286,7 @@ fn arithmetic_tests() {
     );
     assert!(items.iter().all(|item| item.answer.parse::<i64>().is_ok()));
     assert_eq!(arithmetic.reasoning("train").unwrap().count(), 20000);
-    assert_eq!(arithmetic.tasks("test"), [PackTask::Reasoning]);
+    assert_eq!(arithmetic.tasks("test").unwrap(), [PackTask::Reasoning]);
 }
 
 fn problems(pack_name: &str, split: &str) -> Vec<ReasoningItem> {
@@ -311,7 +311,7 @@ fn reasoning_tests() {
         ["test", "test_unseen_kinds", "train", "validation"]
     );
     for split in reasoning.splits() {
-        assert_eq!(reasoning.tasks(&split), [PackTask::Reasoning]);
+        assert_eq!(reasoning.tasks(&split).unwrap(), [PackTask::Reasoning]);
     }
     let [train, validation, test, unseen] = ["train", "validation", "test", "test_unseen_kinds"]
         .map(|split| problems("reasoning", split));
@@ -446,4 +446,15 @@ fn what_is_missing_is_said() {
     let broken = Pack::open(dir.path()).unwrap();
     let error = broken.captions("test").err().unwrap().to_string();
     assert!(error.contains("test.tar.gz"), "{error}");
+}
+
+/// A file that is there and cannot be read is an error, not an absent task.
+#[test]
+fn broken_files_are_not_absent_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("test.tar.gz"), b"").unwrap();
+    let error = Pack::open(dir.path()).unwrap().tasks("test").unwrap_err();
+    assert!(error.to_string().contains("test.tar.gz"), "{error}");
+    let nothing = Pack::open(dir.path()).unwrap().tasks("train").unwrap();
+    assert_eq!(nothing, []);
 }

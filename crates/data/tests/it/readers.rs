@@ -343,3 +343,25 @@ fn folders_by_class_and_by_metadata() {
         b"r/cat/2.png"
     );
 }
+
+/// Some archivers put a hidden file beside each; those are no samples, and do not part the others.
+#[test]
+fn hidden_members_are_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let bytes = tar(&[
+        ("._a.json", b"{}"),
+        ("a.json", b"{\"caption\": \"one\"}"),
+        ("d/._a.png", b"x"),
+        ("a.png", b"A"),
+        (".hidden.txt", b"x"),
+    ]);
+    let path = write(dir.path(), "s.tar", bytes);
+    let reads = read(&Format::WebDataset, &path).unwrap();
+    assert_eq!(reads.len(), 1, "{reads:?}");
+    let Read::Record(record) = &reads[0] else {
+        panic!("{reads:?}");
+    };
+    assert!(record.image.is_some() && record.fields.contains_key("caption"));
+    let names = ImageStore::open(&path, SMALL).unwrap().names();
+    assert_eq!(names, ["a.png"]);
+}

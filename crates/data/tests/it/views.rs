@@ -66,6 +66,15 @@ fn tasks_take_their_parts() {
     assert_eq!((made.answer.as_str(), made.thought.as_ref()), ("", None));
     assert_eq!(made.image.unwrap().bytes(), b"picture");
 
+    assert_eq!(made.shows, None);
+    let told = view("task = 'paint'\nprompt = 'a pet'\nshows = '{caption}'");
+    let made = apply(&told, fields.clone()).unwrap().unwrap();
+    assert_eq!(
+        (made.prompt.as_str(), made.shows.as_deref()),
+        ("a pet", Some("cat"))
+    );
+    assert_eq!(made.response(), "");
+
     let thinking = view("task = 'think-paint'\nprompt = '{caption}'\nthought = '{why}'");
     let made = apply(&thinking, fields.clone()).unwrap().unwrap();
     assert_eq!(made.response(), "<think>It has whiskers.</think>");
@@ -191,6 +200,10 @@ fn configuration_is_strict_and_returns() {
         good.replace("prompt =", "prompts = ['x'], prompt ="),
         good.replace("where", "answer = 'x', where"),
         good.replace("where", "blank = 0.5, where"),
+        good.replace(
+            "'paint', prompt",
+            "'describe', answer = 'x', shows = 'x', prompt",
+        ),
         good.replace(
             "'paint', prompt",
             "'describe', answer = 'x', blank = 1.5, prompt",

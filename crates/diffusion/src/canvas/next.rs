@@ -185,7 +185,7 @@ impl Canvas {
         let (Some(ahead), None) = (plan.ahead, &self.guidance) else {
             return &self.ids;
         };
-        let last = (step.block.end + ahead).min(self.region.len());
+        let last = step.block.end.saturating_add(ahead).min(self.region.len());
         let end = self.region[last - 1] + 1;
         match self.ids[end..].iter().all(|id| *id == self.mask) {
             true => &self.ids[..end],

@@ -192,9 +192,11 @@ impl Expr {
             Self::Product(parts) => parts.iter().map(at).product(),
             Self::Negative(part) => -at(part),
             Self::PlusMinus(_) => f64::NAN,
-            // A quotient by zero is nothing, not infinity.
-            Self::Quotient(_, b) if at(b) == 0.0 => f64::NAN,
-            Self::Quotient(a, b) => at(a) / at(b),
+            Self::Quotient(a, b) => match at(b) {
+                // A quotient by zero is nothing, not infinity.
+                0.0 => f64::NAN,
+                below => at(a) / below,
+            },
             Self::Power(a, b) => at(a).powf(at(b)),
             Self::Root(degree, of) => root(at(degree), at(of)),
             Self::Log(base, of) => at(of).ln() / at(base).ln(),

@@ -6,7 +6,7 @@ use std::path::Path;
 use mmada_data::Pack;
 use mmada_grade::answer::{final_answer, number, plain_text, same_answer};
 use mmada_grade::grader::{
-    ExactAnswer, ExactText, Grader, PlainText, Reply, Steps, Sum, ThinkFormat, Truth,
+    ExactAnswer, ExactText, Grader, PlainText, Reply, Steps, ThinkFormat, Truth,
 };
 
 #[test]
@@ -120,19 +120,6 @@ fn steps_count_until_the_first_that_differs() {
     }
     assert_eq!(Steps.grade(Reply::Text("2.5"), Truth::Text("2.5")), 1.0);
     assert_eq!(Steps.grade(Reply::Text("2.5"), Truth::Unknown), 0.0);
-}
-
-#[test]
-fn a_sum_of_graders_is_the_papers_reward() {
-    let reward = Sum(vec![
-        (2.0, Box::new(ExactAnswer)),
-        (0.5, Box::new(ThinkFormat)),
-    ]);
-    let grade = |reply| reward.grade(Reply::Text(reply), Truth::Text("42"));
-    assert_eq!(grade("<think>6 * 7 = 42.</think>42"), 2.5);
-    assert_eq!(grade("42"), 2.0);
-    assert_eq!(grade("<think>6 * 7 = 41.</think>41"), 0.5);
-    assert_eq!(grade("?"), 0.0);
 }
 
 /// Graders are generous: "xy" is "yx", a list with commas has no order, 6/8 is 3/4. The answers of

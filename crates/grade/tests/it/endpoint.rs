@@ -94,7 +94,7 @@ fn replies_are_judged_in_batches() {
     ]);
     let judge = Endpoint::new(&url, QUICK);
     let got = judge.judge(&[case("2"), case("3"), case("4")]);
-    assert_eq!(got, [Some(1.0), Some(-0.5), Some(0.25)]);
+    assert_eq!(got, [Ok(1.0), Ok(-0.5), Ok(0.25)]);
     let first: Value = serde_json::from_str(&bodies.recv().unwrap()).unwrap();
     let sample = serde_json::json!({"prompt": "1 + 1?", "truth": "2", "reply": "3"});
     assert_eq!(first["samples"].as_array().unwrap().len(), 2);
@@ -112,7 +112,7 @@ fn pictures_travel_as_png() {
         truth: Truth::Unknown,
         ..case("")
     };
-    assert_eq!(Endpoint::new(&url, QUICK).judge(&[painted]), [Some(3.0)]);
+    assert_eq!(Endpoint::new(&url, QUICK).judge(&[painted]), [Ok(3.0)]);
     let body: Value = serde_json::from_str(&bodies.recv().unwrap()).unwrap();
     let sample = body["samples"][0].as_object().unwrap();
     let mut names: Vec<&str> = sample.keys().map(String::as_str).collect();
@@ -129,7 +129,7 @@ fn failures_are_tried_again_and_then_dropped() {
     const GOOD: Act = Act::Say(200, r#"{"rewards": [1, 2]}"#);
     /// What the server does, and what comes of it after how many requests that it read.
     type Row = (&'static [Act], [Option<f64>; 2], usize);
-    let table: [Row; 9] = [
+    let table: [Row; 10] = [
         (&[Act::Say(500, "oh"), GOOD], [Some(1.0), Some(2.0)], 2),
         (
             &[Act::Say(200, "{}"), Act::Say(200, "<html>"), GOOD],
@@ -141,6 +141,8 @@ fn failures_are_tried_again_and_then_dropped() {
         (&[Act::Say(503, "")], [None, None], 3),
         (&[Act::Say(200, r#"{"rewards": [1]}"#)], [None, None], 3),
         (&[Act::Say(404, "")], [None, None], 1),
+        // Too many requests: the same may be right a moment later.
+        (&[Act::Say(429, ""), GOOD], [Some(1.0), Some(2.0)], 2),
         (
             &[Act::Say(200, r#"{"rewards": [NaN, 2]}"#)],
             [None, Some(2.0)],
@@ -154,7 +156,8 @@ fn failures_are_tried_again_and_then_dropped() {
     ];
     for (number, (acts, expected, requests)) in table.into_iter().enumerate() {
         let (url, bodies) = server(acts);
-        let got = Endpoint::new(&url, QUICK).judge(&[case("a"), case("b")]);
+        let judged = Endpoint::new(&url, QUICK).judge(&[case("a"), case("b")]);
+        let got: Vec<Option<f64>> = judged.into_iter().map(Result::ok).collect();
         assert_eq!(got, expected, "row {number}");
         assert_eq!(bodies.try_iter().count(), requests, "row {number}");
     }
@@ -164,15 +167,15 @@ fn failures_are_tried_again_and_then_dropped() {
 fn a_server_that_hangs_or_is_absent_costs_bounded_time() {
     let (url, _bodies) = server(&[Act::Hang]);
     let start = Instant::now();
-    assert_eq!(Endpoint::new(&url, QUICK).judge(&[case("a")]), [None]);
+    assert!(Endpoint::new(&url, QUICK).judge(&[case("a")])[0].is_err());
     assert!(start.elapsed() < Duration::from_secs(5));
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
     let nobody = Endpoint::new(&format!("http://{free}/"), QUICK);
-    assert_eq!(nobody.judge(&[case("a")]), [None]);
-    assert_eq!(Endpoint::new("http://", QUICK).judge(&[case("a")]), [None]);
+    assert!(nobody.judge(&[case("a")])[0].is_err());
+    assert!(Endpoint::new("http://", QUICK).judge(&[case("a")])[0].is_err());
 }
 
 #[test]
@@ -198,5 +201,26 @@ fn senseless_options_are_named() {
         EndpointOptions { batch: 0, ..QUICK },
     ] {
         assert!(options.problem().is_some(), "{options:?}");
+    }
+}
+
+/// What went wrong is said, so that a slip in the address is seen before the run is over.
+#[test]
+fn reasons_are_told() {
+    for (acts, part) in [
+        (&[Act::Say(404, "")] as &[Act], "404"),
+        (&[Act::Say(200, "<html>")], "rewards"),
+        (
+            &[Act::Say(200, r#"{"rewards": [1]}"#)],
+            "expected 2 rewards, got 1",
+        ),
+        (&[Act::Say(200, r#"{"rewards": [null, 1]}"#)], "no number"),
+    ] {
+        let (url, _bodies) = server(acts.to_vec().leak());
+        let reason = Endpoint::new(&url, QUICK)
+            .judge(&[case("a"), case("b")])
+            .remove(0);
+        let reason = reason.unwrap_err();
+        assert!(reason.contains(part), "{reason}");
     }
 }

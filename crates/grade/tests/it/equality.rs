@@ -106,6 +106,7 @@ fn the_work_is_bounded() {
         nested("3\\frac{", "1", "}{2}", 35),
         nested("3\\frac{", "1", "}{2}", 140),
         nested("9^{", "9", "}", 30),
+        nested("1/(x+", "1", ")", 35),
         nested("(1,", "1", ")", 38),
         "sin".repeat(300),
         "-".repeat(900),

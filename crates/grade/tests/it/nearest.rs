@@ -25,10 +25,10 @@ fn the_nearest_picture_names_what_is_painted() {
     // (16 / 255)² is just below 0.004, (17 / 255)² is above.
     let is_copy = |value| gallery.nearest(&flat(value)).unwrap().is_copy;
     assert!(is_copy(36) && !is_copy(37));
-    // Another size can be recognised, but is no copy.
+    // A copy at another size is one too.
     let small = Picture::new(16, 16, vec![20; 16 * 16 * 3]).unwrap();
     let nearest = gallery.nearest(&small).unwrap();
-    assert_eq!((nearest.name, nearest.is_copy), ("dark", false));
+    assert_eq!((nearest.name, nearest.is_copy), ("dark", true));
 }
 
 /// A pack of `caption, style, value` for each flat training picture.
@@ -70,7 +70,7 @@ fn likeness_grows_towards_the_own_and_away_from_the_other() {
             reply: Reply::Picture(&picture),
             truth: Truth::Unknown,
         };
-        judge.judge(&[case])[0].unwrap()
+        judge.judge(&[case]).remove(0).unwrap()
     };
     // 40 from night and 50 from dusk: 50² / (40² + 50²).
     let expected = 2500.0 / (1600.0 + 2500.0);
@@ -85,18 +85,34 @@ fn likeness_grows_towards_the_own_and_away_from_the_other() {
     assert_eq!(grade("night", 5), 0.0);
     assert_eq!(grade("dusk", 5), 0.0);
     assert_eq!(grade("noon", 40), 0.0);
+    // In words that no pack has the truth says what is shown; a copy at another size is one too.
+    let told = |value: u8, side: usize, shows: &'static str| {
+        let picture = Picture::new(side, side, vec![value; side * side * 3]).unwrap();
+        let case = Case {
+            prompt: "paint me a night",
+            shown: None,
+            reply: Reply::Picture(&picture),
+            truth: Truth::Text(shows),
+        };
+        judge.judge(&[case]).remove(0).unwrap()
+    };
+    let side = flat(0).width();
+    assert_eq!(told(40, side, "night"), grade("night", 40));
+    assert_eq!(told(40, side, "noon"), 0.0);
+    assert_eq!(told(40, 2 * side, "night"), grade("night", 40));
+    assert_eq!(told(5, 2 * side, "night"), 0.0);
     let text = Case {
         prompt: "night",
         shown: None,
         reply: Reply::Text("night"),
         truth: Truth::Text("night"),
     };
-    assert_eq!(judge.judge(&[text]), [Some(0.0)]);
+    assert_eq!(judge.judge(&[text]), [Ok(0.0)]);
     let alone = Likeness::of(&[pack(dirs[0].path(), &[("night", None, 0)])]).unwrap();
     let picture = flat(40);
     let case = Case {
         reply: Reply::Picture(&picture),
         ..text
     };
-    assert_eq!(alone.judge(&[case]), [Some(0.0)], "nothing to be told from");
+    assert_eq!(alone.judge(&[case]), [Ok(0.0)], "nothing to be told from");
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Error, Result, atomic};
+use crate::{Error, Result, atomic, config};
 
 /// The sizes of an image tokenizer. What a file leaves out is as in Show-o's published MAGVIT-v2
 /// (f = 16, 13 bits), whose code has these numbers built in.
@@ -117,7 +117,7 @@ impl Config {
     /// Reads and checks `config.json` of a folder.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
-        Self::parse(&std::fs::read_to_string(&path).map_err(Error::io(&path, "read"))?)
+        Self::parse(&config::read_text(&path)?)
     }
 
     /// Reads and checks the text of a `config.json`.

@@ -84,7 +84,12 @@ fn a_replacement_killed_between_its_renames_is_undone() {
     fs::create_dir(dir.path().join(".model.partial")).unwrap();
     recover_dir(&model).unwrap();
     assert_eq!(names(&model), ["kept"]);
+    // What exists is left alone, and so is what lies beside it, until it is replaced.
+    fs::create_dir(dir.path().join(".model.old")).unwrap();
     recover_dir(&model).unwrap();
+    recover_dir(".".as_ref()).unwrap();
+    assert_eq!(names(&model), ["kept"]);
+    assert!(dir.path().join(".model.old").exists());
     replace_dir(&model, |_| Ok::<(), Error>(())).unwrap();
     assert_eq!(names(dir.path()), ["model"]);
     recover_dir(&dir.path().join("never")).unwrap();

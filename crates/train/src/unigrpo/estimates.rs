@@ -20,24 +20,33 @@ pub(super) fn masked(
     policy: &Mmada,
     groups: &[Vec<Completion>],
 ) -> Vec<Vec<Estimate>> {
-    let noising = Noising {
-        mask: policy.vocab().special.mask,
-        masks: config.masks,
-        prompt_rate: config.prompt_rate,
-        block: policy.defaults().text.block,
-        ahead: policy.defaults().text.ahead.unwrap_or(0),
-    };
+    let longest = policy.config().max_sequence_length;
     let mut sets: Vec<Vec<Estimate>> = vec![Vec::new(); config.updates];
     for (index, group) in groups.iter().enumerate() {
         let judged: Vec<(&Completion, f64)> = group
             .iter()
-            .filter_map(|completion| Some((completion, completion.verdict.as_ref()?.reward)))
+            .filter_map(|completion| Some((completion, completion.verdict.as_ref().ok()?.reward)))
             .collect();
         let rewards: Vec<f64> = judged.iter().map(|(_, reward)| *reward).collect();
         let advantages = advantages(&rewards, config.scale);
         let mut draw = at.key(index, Purpose::NoiseLevel).stream();
+        let Some((first, _)) = judged.first() else {
+            continue;
+        };
+        let task = first.sequence.task;
+        let written = match task {
+            Task::Describe => &policy.defaults().describe,
+            _ => &policy.defaults().text,
+        };
+        let noising = Noising {
+            mask: policy.vocab().special.mask,
+            masks: config.masks,
+            prompt_rate: config.prompt_rate,
+            block: written.block,
+            ahead: written.ahead.unwrap_or(0),
+        };
         let levels = config
-            .levels
+            .levels_of(task)
             .draw(config.levels_in_all, config.updates, &mut draw);
         for (update, (set, level)) in sets.iter_mut().zip(levels).enumerate() {
             for ((completion, _), advantage) in judged.iter().zip(&advantages) {
@@ -48,9 +57,10 @@ pub(super) fn masked(
                 let number = update << 16 | which;
                 let mut stream = at.key(number, Purpose::Corruption).stream();
                 let level = (level, config.levels_in_all);
-                let estimate = noising.noise(&completion.sequence, level, &mut stream);
+                let mut estimate = noising.noise(&completion.sequence, level, &mut stream);
+                // Masks ahead that a sampler has no place for either.
+                estimate.ids.truncate(longest);
                 if !estimate.positions.is_empty() {
-                    let task = completion.sequence.task;
                     set.push(Estimate {
                         advantage: *advantage,
                         temperature: temperature(config, task),

@@ -15,9 +15,10 @@ use mmada_data::picture::Picture;
 use mmada_data::{Example, Pack};
 use mmada_grade::drawing::Drawing;
 use mmada_grade::grader::{ExactAnswer, ExactText, PlainText, Shows, Steps, ThinkFormat};
+use mmada_grade::judge::{PANICKED, finite};
 use mmada_grade::{
-    Case, ClipScore, Each, Endpoint, EndpointOptions, ImageRewardScore, Judge, Likeness, Reply,
-    Truth,
+    Case, ClipScore, Each, Endpoint, EndpointOptions, ImageRewardScore, Judge, Judged, Likeness,
+    Reply, Truth,
 };
 use mmada_tensor::Device;
 use mmada_tokens::Task;
@@ -81,8 +82,12 @@ impl Judges {
         })
     }
 
-    /// Judges completions of one task; `None` for those that a judge has no number for.
-    pub fn judge(&self, task: Task, replies: &[(&Example, Reply<'_>)]) -> Vec<Option<Verdict>> {
+    /// Judges completions of one task; for those that a judge has no number for, its name and why.
+    pub fn judge(
+        &self,
+        task: Task,
+        replies: &[(&Example, Reply<'_>)],
+    ) -> Vec<std::result::Result<Verdict, String>> {
         let rewards = self.rewards.of(task);
         let judges: Vec<&Arc<dyn Judge>> = rewards
             .iter()
@@ -111,15 +116,18 @@ impl Judges {
             reward: 0.0,
             parts: Vec::with_capacity(rewards.len()),
         };
-        let mut verdicts = vec![Some(start); cases.len()];
+        let mut verdicts = vec![Ok(start); cases.len()];
         for (Reward { grader, weight }, judge) in rewards.iter().zip(judges) {
             let values = guarded(judge.as_ref(), &cases);
             for (verdict, value) in verdicts.iter_mut().zip(values) {
-                *verdict = verdict.take().zip(value).map(|(mut verdict, value)| {
-                    verdict.reward += weight * value;
-                    verdict.parts.push((grader.clone(), value));
-                    verdict
-                });
+                match (verdict.as_mut(), value) {
+                    (Ok(so_far), Ok(value)) => {
+                        so_far.reward += weight * value;
+                        so_far.parts.push((grader.clone(), value));
+                    }
+                    (Ok(_), Err(reason)) => *verdict = Err(format!("{grader}: {reason}")),
+                    (Err(_), _) => {}
+                }
             }
         }
         verdicts
@@ -127,12 +135,15 @@ impl Judges {
 }
 
 /// A judge's numbers, unless it panics or one is not finite; always one per case.
-pub fn guarded(judge: &dyn Judge, cases: &[Case<'_>]) -> Vec<Option<f64>> {
+pub fn guarded(judge: &dyn Judge, cases: &[Case<'_>]) -> Vec<Judged> {
     let judged = catch_unwind(AssertUnwindSafe(|| judge.judge(cases)));
-    let mut values = judged.unwrap_or_default();
-    values.resize(cases.len(), None);
-    let finite = |value: Option<f64>| value.filter(|value| value.is_finite());
-    values.into_iter().map(finite).collect()
+    let (mut values, missing) = match judged {
+        Ok(values) => (values, "it gave too few numbers"),
+        Err(_) => (Vec::new(), PANICKED),
+    };
+    values.resize(cases.len(), Err(missing.to_owned()));
+    let counted = |value: Judged| value.and_then(finite);
+    values.into_iter().map(counted).collect()
 }
 
 /// The pictures that were asked about, each decoded once; unreadable ones are absent.
@@ -152,9 +163,10 @@ fn shown(replies: &[(&Example, Reply<'_>)]) -> HashMap<u64, Picture> {
 }
 
 fn truth_of<'a>(example: &'a Example, reply: Reply<'_>) -> Truth<'a> {
-    match (reply, Drawing::named_in(&example.prompt)) {
+    let shown = example.shows.as_deref();
+    match (reply, Drawing::named_in(shown.unwrap_or(&example.prompt))) {
         (Reply::Picture(_), Some((color, shape))) => Truth::Drawing { color, shape },
-        (Reply::Picture(_), None) => Truth::Unknown,
+        (Reply::Picture(_), None) => shown.map_or(Truth::Unknown, Truth::Text),
         (Reply::Text(_), _) => match &example.thought {
             Some(thought) => Truth::Reasoned {
                 thought,

@@ -113,6 +113,14 @@ pub struct Surrogate {
     pub kl: f64,
 }
 
+impl Surrogate {
+    /// Whether its numbers are such that ratios can be clipped.
+    pub(super) fn is_sound(&self) -> bool {
+        let numbers = [self.clip_low, self.clip_high, self.kl];
+        numbers.iter().all(|it| it.is_finite() && *it >= 0.0)
+    }
+}
+
 impl Default for Surrogate {
     fn default() -> Self {
         Self {

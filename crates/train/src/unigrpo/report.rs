@@ -16,7 +16,10 @@ pub(super) fn metrics_of(groups: &[Vec<Completion>]) -> Vec<Metric> {
         });
     };
     for group in groups {
-        let verdicts: Vec<_> = group.iter().filter_map(|c| c.verdict.as_ref()).collect();
+        let verdicts: Vec<_> = group
+            .iter()
+            .filter_map(|c| c.verdict.as_ref().ok())
+            .collect();
         let failed = group.len() - verdicts.len();
         tell(
             "dropped_completions",
@@ -30,7 +33,7 @@ pub(super) fn metrics_of(groups: &[Vec<Completion>]) -> Vec<Metric> {
         tell("reward_std", deviation, 1.0);
         tell("dead_groups", f64::from(u8::from(is_dead(group))), 1.0);
         for completion in group {
-            let Some(verdict) = &completion.verdict else {
+            let Ok(verdict) = &completion.verdict else {
                 continue;
             };
             tell("reward", verdict.reward, 1.0);
@@ -54,7 +57,7 @@ pub(super) fn is_dead(group: &[Completion]) -> bool {
 
 /// The rewards of the completions that have one.
 fn rewards_of(group: &[Completion]) -> Vec<f64> {
-    let verdicts = group.iter().filter_map(|c| c.verdict.as_ref());
+    let verdicts = group.iter().filter_map(|c| c.verdict.as_ref().ok());
     verdicts.map(|verdict| verdict.reward).collect()
 }
 

@@ -46,8 +46,8 @@ pub struct Completion {
     pub text: Option<String>,
     /// Its picture.
     pub picture: Option<Picture>,
-    /// The verdict; absent where a grader failed.
-    pub verdict: Option<Verdict>,
+    /// The verdict, or which grader had none and why.
+    pub verdict: std::result::Result<Verdict, String>,
 }
 
 impl Completion {
@@ -177,7 +177,7 @@ fn sample(
         sequence,
         text,
         picture,
-        verdict: None,
+        verdict: Err("it is not judged yet".to_owned()),
     };
     let mut made = Vec::with_capacity(asked.len());
     match task {
@@ -241,7 +241,11 @@ fn sample(
             let (thoughts, paintings) = run.and_then(|run| run.finish()).map_err(Error::model)?;
             for ((&(index, _), reply), painting) in asked.iter().zip(thoughts).zip(paintings) {
                 let words = format!("{THINK_PAINT_PROMPT}{}", example(index).prompt);
-                let tail = Tail::To(defaults.thought.length);
+                // Of a thought that fills its canvas nothing is left for a tail.
+                let tail = match defaults.thought.length {
+                    length if reply.ids.len() < length => Tail::To(length),
+                    _ => Tail::None,
+                };
                 let row = codec.prompt(&words).and_then(|prompt| {
                     layout.think_paint(&prompt, &reply.ids, &image(&painting.codes), tail)
                 });

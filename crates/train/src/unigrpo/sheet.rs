@@ -45,7 +45,7 @@ impl Groups {
             let group = &group[..group.len().min(MOST_OF_GROUP)];
             let line = pictures.len() / columns + 1;
             for (index, completion) in group.iter().enumerate() {
-                let verdict = written(completion.verdict.as_ref());
+                let verdict = written(completion.verdict.as_ref().ok());
                 if let Some(picture) = &completion.picture {
                     columns = group.len();
                     pictures.push(picture.clone());

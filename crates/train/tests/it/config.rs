@@ -96,6 +96,14 @@ fn overrides_that_make_no_sense_are_refused() {
         &["condition_dropout"],
     );
     check_refused(&["data=[]"], &["[[data]]"]);
+    check_refused(
+        &["model.generation.descibe={steps=3}"],
+        &["model.generation.descibe", "describe"],
+    );
+    check_refused(
+        &["model.generation.image.looks={variants=65}"],
+        &["model.generation.image.looks", "65"],
+    );
     check_refused(&["model.init={config=\"c.json\"}"], &["model.tokenizer"]);
 }
 

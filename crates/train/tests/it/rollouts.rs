@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use mmada_train::config::RunConfig;
-use mmada_train::{Mode, Silent, run};
+use mmada_train::{Event, Mode, Reporter, Silent, run};
 use serde_json::Value;
 
 use crate::runs::{options, stopped_at, train};
@@ -267,7 +267,7 @@ fn dead_groups_are_kept_left_out_or_replaced() {
     assert!(tokens[1] < tokens[0] && tokens[1] < tokens[2], "{tokens:?}");
 }
 
-/// Groups of paintings of four codes each, as a checkpoint holds them.
+/// Groups of paintings of sixteen codes each, as a checkpoint holds them.
 #[test]
 fn masks_are_own_or_shared_by_a_group() {
     let world = World::new();
@@ -290,6 +290,40 @@ fn masks_are_own_or_shared_by_a_group() {
     assert!(shared.chunks(6).all(is_one), "{shared:?}");
     assert!(!own.chunks(6).all(is_one), "{own:?}");
     assert!(!is_one(&shared), "{shared:?}");
+}
+
+/// Pictures are masked at levels of their own, if that is asked for; text stays as it was.
+#[test]
+fn levels_of_pictures_are_their_own_on_request() {
+    let world = World::new();
+    train(&world.denoise("first", &["run.steps=2"]), Mode::Fresh);
+    let masked = |name: &str, setting: &[&str]| {
+        let shared = [
+            "objective.levels=random",
+            "checkpoint.every=1",
+            "data.1.weight=0.9",
+        ];
+        let overrides = [&shared, setting].concat();
+        let config = world.unigrpo(name, "first/model", &overrides);
+        let state = stopped_at(&config, 1).checkpoint.join("trainer_state.json");
+        let state: Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
+        let rollout = &state["data"]["rollouts"][0];
+        let of = |estimate: &Value| estimate["positions"].as_array().unwrap().len();
+        let sets = rollout["sets"].as_array().unwrap().iter();
+        let counts = sets.flat_map(|set| set.as_array().unwrap().iter().map(of));
+        counts.collect::<Vec<usize>>()
+    };
+    let alike = masked("alike", &[]);
+    let full = masked("full", &["objective.picture_levels=full"]);
+    assert_eq!(alike.len(), full.len());
+    let pairs = || alike.iter().zip(&full);
+    // Of the sixteen codes of a painting all; of answers as many as before.
+    assert!(pairs().any(|(alike, full)| *alike < *full), "{alike:?}");
+    assert!(
+        pairs().all(|(alike, full)| alike == full || *full == 16),
+        "{alike:?} {full:?}"
+    );
+    assert!(full.iter().any(|count| *count != 16), "{full:?}");
 }
 
 /// Text is measured at the temperature at which it was sampled, if that is asked for; pictures never.
@@ -372,10 +406,87 @@ fn settings_that_make_no_sense_are_refused() {
     for (setting, part) in [
         ("objective.group=1", "objective.group"),
         ("objective.updates=0", "objective.updates"),
+        ("objective.surrogate.clip_high=-0.5", "objective.surrogate"),
+        ("objective.surrogate.kl=nan", "objective.surrogate"),
         ("batch.size={tokens=100}", "batch.size"),
     ] {
         let config = world.unigrpo("rl", "first/model", &[setting]);
         let error = run(&config, options(Mode::Fresh), &Silent).unwrap_err();
         assert!(error.to_string().contains(part), "{error}");
     }
+}
+
+/// A prompt without words, or with too many, is left out and counted; the run goes on.
+#[test]
+fn prompts_that_cannot_be_asked_are_left_out() {
+    let world = World::new();
+    train(&world.denoise("first", &["run.steps=2"]), Mode::Fresh);
+    let line = |question: &str| {
+        let messages = serde_json::json!([
+            {"role": "user", "content": question},
+            {"role": "assistant", "content": "blue"},
+        ]);
+        format!("{}\n", serde_json::json!({ "messages": messages }))
+    };
+    let lines = [line("sky"), line(" "), line(&"sky ".repeat(200))].concat();
+    std::fs::write(world.path("odd.jsonl"), lines).unwrap();
+    let mut config = world.unigrpo("rl", "first/model", &["run.steps=1"]);
+    config.data.truncate(1);
+    config.data[0].paths = vec![world.path("odd.jsonl").display().to_string()];
+    train(&config, Mode::Fresh);
+    let line = metrics(&config.run.out).remove(0);
+    assert!(line["skipped_samples"].as_f64().unwrap() >= 2.0, "{line}");
+}
+
+/// A thought that fills its canvas leaves nothing for a tail; words and picture are one completion.
+#[test]
+fn pictures_that_are_thought_about_are_rolled_out() {
+    let world = World::new();
+    let long = ["run.steps=2", "model.init.sizes.max_sequence_length=400"];
+    train(&world.denoise("first", &long), Mode::Fresh);
+    let overrides = [
+        "run.steps=1",
+        "checkpoint.every=1",
+        "objective.temperature=2.0",
+        "model.generation.thought={length=4, block=4, steps=4}",
+        "objective.rewards.think_paint=[{grader=\"color\"}, {grader=\"format\"}]",
+        "data.1.views=[{task=\"think-paint\", prompt=\"{caption} circle\", thought=\"{caption}\"}]",
+    ];
+    let mut config = world.unigrpo("rl", "first/model", &overrides);
+    config.data.remove(0);
+    let state = stopped_at(&config, 1).checkpoint.join("trainer_state.json");
+    let state: Value = serde_json::from_slice(&std::fs::read(state).unwrap()).unwrap();
+    let estimates = state["data"]["rollouts"][0]["sets"][0].as_array().unwrap();
+    assert_eq!(estimates.len(), 18, "{state}");
+}
+
+/// Keeps what a run warns of.
+#[derive(Default)]
+struct Warned(std::sync::Mutex<Vec<String>>);
+
+impl Reporter for Warned {
+    fn report(&self, event: &Event<'_>) {
+        if let Event::Warning(text) = event {
+            self.0.lock().unwrap().push((*text).to_owned());
+        }
+    }
+}
+
+/// A judge that is not there costs every completion; whoever looks at the run is told why.
+#[test]
+fn why_completions_are_dropped_is_told() {
+    let world = World::new();
+    train(&world.denoise("first", &["run.steps=2"]), Mode::Fresh);
+    let overrides = [
+        "run.steps=1",
+        "objective.rewards.chat=[{grader=\"http://127.0.0.1:9/\"}]",
+        "objective.judges.endpoint={timeout=0.5, attempts=1, batch=32}",
+    ];
+    let mut config = world.unigrpo("rl", "first/model", &overrides);
+    config.data.truncate(1);
+    let warned = Warned::default();
+    run(&config, options(Mode::Fresh), &warned).unwrap();
+    let warnings = warned.0.into_inner().unwrap();
+    let named = |text: &&String| text.contains("dropped: http://127.0.0.1:9/: ");
+    assert!(warnings.iter().any(|text| named(&text)), "{warnings:?}");
 }

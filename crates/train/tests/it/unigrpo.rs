@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use mmada_data::Example;
 use mmada_grade::grader::{Grader, Reply, Truth};
-use mmada_grade::{Case, Each, Judge};
+use mmada_grade::{Case, Each, Judge, Judged};
 use mmada_tensor::random::{Key, Purpose};
 use mmada_tensor::{Device, Tensor, candle};
 use mmada_tokens::{Sequence, SpanKind, Task};
@@ -257,9 +257,9 @@ impl Grader for Broken {
 struct Odd;
 
 impl Judge for Odd {
-    fn judge(&self, cases: &[Case<'_>]) -> Vec<Option<f64>> {
+    fn judge(&self, cases: &[Case<'_>]) -> Vec<Judged> {
         assert!(cases.len() < 3, "too many");
-        vec![Some(f64::INFINITY)]
+        vec![Ok(f64::INFINITY)]
     }
 }
 
@@ -272,12 +272,22 @@ fn a_judge_that_fails_gives_no_verdict() {
         truth: Truth::Text("a"),
     };
     let judged = |judge: &dyn Judge, n: usize| guarded(judge, &vec![case; n]);
-    assert_eq!(judged(&Each(Broken(|| 0.25)), 2), [Some(0.25); 2]);
-    assert_eq!(judged(&Each(Broken(|| f64::NAN)), 1), [None]);
-    assert_eq!(judged(&Each(Broken(|| panic!("no verdict"))), 1), [None]);
+    let why = |reasons: &[&str]| -> Vec<Judged> {
+        reasons
+            .iter()
+            .map(|reason| Err((*reason).to_owned()))
+            .collect()
+    };
+    assert_eq!(judged(&Each(Broken(|| 0.25)), 2), [Ok(0.25), Ok(0.25)]);
+    assert_eq!(judged(&Each(Broken(|| f64::NAN)), 1), why(&["it gave NaN"]));
+    let broken = Each(Broken(|| panic!("no verdict")));
+    assert_eq!(judged(&broken, 1), why(&["it panicked"]));
     // Too few numbers, none of them finite; and a panic of the whole batch.
-    assert_eq!(judged(&Odd, 2), [None; 2]);
-    assert_eq!(judged(&Odd, 3), [None; 3]);
+    assert_eq!(
+        judged(&Odd, 2),
+        why(&["it gave inf", "it gave too few numbers"])
+    );
+    assert_eq!(judged(&Odd, 3), why(&["it panicked"; 3]));
 }
 
 fn example() -> Example {
@@ -293,6 +303,7 @@ fn example() -> Example {
         image: None,
         weight: 1.0,
         blank: 0.0,
+        shows: None,
     }
 }
 
