@@ -85,6 +85,9 @@ fn is_impossible_request(error: &anyhow::Error) -> bool {
     if let Some(mmada_diffusion::Error::Setting { .. }) = error.downcast_ref() {
         return true;
     }
+    if let Some(mmada_tokens::Error::VocabTooSmall { .. }) = error.downcast_ref() {
+        return true;
+    }
     let of_model = match error.downcast_ref() {
         Some(mmada_grade::Error::Model(error)) => Some(error),
         _ => error.downcast_ref(),

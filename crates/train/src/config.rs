@@ -433,6 +433,13 @@ impl RunConfig {
                 "objective.corruption.min_masking_rate must be within 0 and 1",
             ),
             (
+                denoise.corruption.window.is_some_and(|window| {
+                    let longest = window.length.max(window.ahead.unwrap_or(0));
+                    longest > LONGEST_WINDOW || !share(window.share)
+                }),
+                "objective.corruption.window: length and ahead must be at most 65536, share within 0 and 1",
+            ),
+            (
                 !share(denoise.corruption.condition_dropout),
                 "objective.corruption.condition_dropout must be within 0 and 1",
             ),
@@ -475,6 +482,9 @@ impl RunConfig {
         ]
     }
 }
+
+/// Tokens of a window, and masks after it: more than any context has.
+const LONGEST_WINDOW: usize = 1 << 16;
 
 /// Refuses tables of `model.generation` that no model has. A `generation_config.json` may hold what others
 /// put there; a run holds what its author meant.

@@ -24,7 +24,10 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
         device: device::open(args.device)?,
         stop: guard.flag(),
     };
-    let watcher = Watcher::default();
+    let watcher = Watcher {
+        is_resumed: args.resume,
+        ..Watcher::default()
+    };
     let started = Instant::now();
     let outcome = launch(&args.run, &args.overrides, options, &watcher);
     watcher.clear();
@@ -84,7 +87,11 @@ fn typed(overrides: &[String]) -> String {
 
 /// Shows a run: a bar on a terminal, a line now and then elsewhere.
 #[derive(Default)]
-struct Watcher(Mutex<Option<ProgressBar>>);
+struct Watcher {
+    bar: Mutex<Option<ProgressBar>>,
+    /// Whether the run was asked to go on.
+    is_resumed: bool,
+}
 
 impl Watcher {
     fn clear(&self) {
@@ -98,7 +105,7 @@ impl Watcher {
     fn with(&self, act: impl FnOnce(&mut Option<ProgressBar>)) {
         // A bar is a picture only; one left by a panicking thread is as good as any.
         act(&mut self
-            .0
+            .bar
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner));
     }
@@ -130,9 +137,10 @@ impl Reporter for Watcher {
                 parameters,
             } => {
                 self.clear();
-                let from = match first_step {
-                    0 => String::new(),
-                    step => format!(", going on after step {step}"),
+                let from = match (first_step, self.is_resumed) {
+                    (0, false) => String::new(),
+                    (0, true) => ", from the beginning: there is no step to go on after".to_owned(),
+                    (step, _) => format!(", going on after step {step}"),
                 };
                 let millions = *parameters as f64 / 1e6;
                 self.say(&format!(

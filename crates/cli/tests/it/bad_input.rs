@@ -302,6 +302,6 @@ fn data_that_is_none() {
         .arg(&tokenizer)
         .arg("--data")
         .arg(&pack);
-    fails(&mut train, 1, &["100"]);
+    fails(&mut train, 2, &["100"]);
     assert!(support::files(&tokenizer).is_empty());
 }

@@ -54,6 +54,16 @@ fn a_run_and_its_continuation() {
         })
         .collect();
     assert_eq!(steps, [1, 2, 3, 4, 5]);
+    let elsewhere = dir.path().join("elsewhere");
+    let out = format!("run.out={:?}", elsewhere.display().to_string());
+    let mut command = mmada();
+    command
+        .arg("train")
+        .arg(&run)
+        .args([out.as_str(), "--resume"]);
+    let said = support::said(&mut command);
+    assert_eq!(said.code, Some(0), "{}", said.err);
+    assert!(said.err.contains("from the beginning"), "{}", said.err);
 }
 
 /// Starts a run that would take very long and waits until it has done a few steps.
@@ -61,6 +71,7 @@ fn started(run: &Path, out: &Path) -> Child {
     let child = Process::new(assert_cmd::cargo::cargo_bin("mmada"))
         .arg("train")
         .arg(run)
+        .args(["log.every=1", "run.name=\"odd one\""])
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -87,7 +98,9 @@ fn one_ctrl_c_saves_a_checkpoint_to_go_on_from() {
     let output = child.wait_with_output().unwrap();
     let err = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(130), "{err}");
-    assert!(err.contains("--resume"), "{err}");
+    // As it would be typed: what was changed on the command line still is.
+    let command = "--resume log.every=1 'run.name=\"odd one\"'";
+    assert!(err.contains(command), "{err}");
     let names: Vec<String> = files(&out)
         .iter()
         .map(|path| path.display().to_string())

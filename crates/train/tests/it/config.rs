@@ -95,6 +95,14 @@ fn overrides_that_make_no_sense_are_refused() {
         &["objective.corruption.condition_dropout=1.5"],
         &["condition_dropout"],
     );
+    for window in [
+        "{length=99999999999, share=0.5}",
+        "{length=8, ahead=99999999999, share=0.5}",
+        "{length=8, share=1.5}",
+    ] {
+        let setting = format!("objective.corruption.window={window}");
+        check_refused(&[&setting], &["objective.corruption.window"]);
+    }
     check_refused(&["data=[]"], &["[[data]]"]);
     check_refused(
         &["model.generation.descibe={steps=3}"],
