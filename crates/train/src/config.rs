@@ -360,7 +360,7 @@ impl RunConfig {
                 .map_err(|error| overrides::explain(&error)),
         }?;
         config.check()?;
-        generation_is_known(&table)?;
+        overrides::check_generation(&table)?;
         Ok(config)
     }
 
@@ -485,21 +485,3 @@ impl RunConfig {
 
 /// Tokens of a window, and masks after it: more than any context has.
 const LONGEST_WINDOW: usize = 1 << 16;
-
-/// Refuses tables of `model.generation` that no model has. A `generation_config.json` may hold what others
-/// put there; a run holds what its author meant.
-fn generation_is_known(run: &toml::Table) -> Result<()> {
-    let written = run.get("model").and_then(|model| model.get("generation"));
-    let Some(written) = written.and_then(toml::Value::as_table) else {
-        return Ok(());
-    };
-    let known = toml::Table::try_from(Defaults::default());
-    let known = known.map_err(|error| Error::Config(error.to_string()))?;
-    match written.keys().find(|key| !known.contains_key(*key)) {
-        None => Ok(()),
-        Some(key) => Err(Error::Config(format!(
-            "model.generation.{key}: expected one of {}",
-            known.keys().cloned().collect::<Vec<_>>().join(", ")
-        ))),
-    }
-}

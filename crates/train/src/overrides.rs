@@ -1,5 +1,6 @@
 //! `key=value` on the command line: dotted paths into the run file, and a hint when one is wrong.
 
+use mmada_model::Defaults;
 use toml::{Table, Value};
 
 use crate::{Error, Result};
@@ -98,4 +99,22 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+/// Refuses tables of `model.generation` that no model has. A `generation_config.json` may hold what others
+/// put there; a run holds what its author meant.
+pub(crate) fn check_generation(run: &Table) -> Result<()> {
+    let written = run.get("model").and_then(|model| model.get("generation"));
+    let Some(written) = written.and_then(Value::as_table) else {
+        return Ok(());
+    };
+    let known = Table::try_from(Defaults::default());
+    let known = known.map_err(|error| Error::Config(error.to_string()))?;
+    match written.keys().find(|key| !known.contains_key(*key)) {
+        None => Ok(()),
+        Some(key) => Err(Error::Config(format!(
+            "model.generation.{key}: expected one of {}",
+            known.keys().cloned().collect::<Vec<_>>().join(", ")
+        ))),
+    }
 }
