@@ -50,8 +50,8 @@ pub(crate) fn prepare_answer(path: Option<&Path>) -> Result<()> {
 
 /// Refuses a folder, and what would have to be one.
 fn check_name(path: &Path, example: &str) -> Result<()> {
-    let is_named = path.as_os_str().as_encoded_bytes().ends_with(b"/");
-    if !is_named && !path.is_dir() {
+    let ends_in_slash = path.as_os_str().as_encoded_bytes().ends_with(b"/");
+    if !ends_in_slash && !path.is_dir() {
         return Ok(());
     }
     let better = match example {

@@ -194,6 +194,16 @@ impl Defaults {
     }
 }
 
+impl Defaults {
+    /// What is asked about a picture: the question, or without words [`Defaults::question`].
+    pub fn asked<'a>(&'a self, question: &'a str) -> &'a str {
+        match question.trim() {
+            "" => &self.question,
+            _ => question,
+        }
+    }
+}
+
 impl ImageOptions {
     /// Whether pictures can be looked at so.
     ///

@@ -341,10 +341,7 @@ impl Mmada {
     }
 
     fn question_ids(&self, question: &str) -> Result<Vec<u32>> {
-        match question.trim() {
-            "" => Ok(self.codec().prompt(&self.defaults().question)?),
-            _ => Ok(self.codec().prompt(question)?),
-        }
+        Ok(self.codec().prompt(self.defaults().asked(question))?)
     }
 
     pub(crate) fn image_ids(&self, codes: &[u32]) -> Vec<u32> {

@@ -25,7 +25,7 @@ use serde_json::Value;
 use crate::config::{DenoiseConfig, Levels, RunConfig, SamplesConfig};
 use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
 use crate::optimizer::CodeTables;
-use crate::stock::Stock;
+use crate::stock::{MOST_LEFT_OUT, Stock};
 use crate::{Error, Reporter, Result, start, weights};
 
 /// A transformer as something to train.
@@ -180,9 +180,6 @@ impl Denoise {
 /// Multiples of this, modulo 1, cover the unit interval more evenly than any random draw.
 const GOLDEN_RATIO: f32 = 0.618_034;
 
-/// Examples skipped in a row before the data is taken to hold nothing usable.
-pub(crate) const MOST_SKIPPED: u64 = 100_000;
-
 impl Objective for Denoise {
     type Batch = NoisedBatch;
     type Network = Denoiser;
@@ -199,7 +196,7 @@ impl Objective for Denoise {
         let (mut examples, mut tokens, mut rates) = (Vec::new(), 0, 0.0);
         let before = self.stock.left_out();
         while !at.is_full(examples.len(), tokens) {
-            if self.stock.left_out() - before > MOST_SKIPPED {
+            if self.stock.left_out() - before > MOST_LEFT_OUT {
                 let what = "every example is too long or has a broken picture; \
                             raise objective.max_tokens or look at the data";
                 return Err(Error::Data(what.to_owned()));

@@ -1,4 +1,5 @@
-//! `key=value` on the command line: dotted paths into the run file, and a hint when one is wrong.
+//! `key=value` on the command line: dotted paths into the run file, a hint when one is wrong, and the
+//! tables that serde cannot refuse.
 
 use mmada_model::Defaults;
 use toml::{Table, Value};

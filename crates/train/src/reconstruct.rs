@@ -22,9 +22,9 @@ use mmada_tensor::{Device, Tensor, Var};
 use serde_json::Value;
 
 use crate::config::{Init, Learnt, ReconstructConfig, RunConfig, SamplesConfig};
-use crate::denoise::MOST_SKIPPED;
 use crate::objective::{BatchLoss, Metric, Moment, Network, Objective, Sheet};
 use crate::samples::{self, COLUMNS};
+use crate::stock::MOST_LEFT_OUT;
 use crate::{Error, Result, weights};
 
 /// The image tokenizer as something to train.
@@ -121,7 +121,7 @@ impl Objective for Reconstruct {
                     let reason = "its picture cannot be read".to_owned();
                     self.unreadable.add(example.name.clone(), reason);
                     unreadable += 1;
-                    if unreadable > MOST_SKIPPED {
+                    if unreadable > MOST_LEFT_OUT {
                         return Err(Error::Data(format!(
                             "no picture in {unreadable} examples, the last of them {}; \
                              look at the data, and at the tasks of the views",

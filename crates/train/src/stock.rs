@@ -19,6 +19,9 @@ use crate::objective::Sheet;
 use crate::samples::Probes;
 use crate::{Error, Reporter, Result};
 
+/// Examples left out in a row before the data is taken to hold nothing usable.
+pub(crate) const MOST_LEFT_OUT: u64 = 100_000;
+
 /// The examples of a run.
 pub(crate) struct Stock {
     mixture: Mixture,

@@ -59,7 +59,7 @@ pub struct UniGrpoConfig {
     pub levels_in_all: u32,
     /// How the noise levels of the μ steps are chosen.
     pub levels: Levels,
-    /// How those of painted pictures are chosen; as `levels` when absent.
+    /// How those of painted pictures are chosen, and of the thoughts before them; as `levels` when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub picture_levels: Option<Levels>,
     /// Share of the prompt's tokens that is masked in estimates; diffu-GRPO has 0.15.

@@ -7,6 +7,8 @@
 
 mod work;
 
+use std::fs;
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -87,20 +89,31 @@ fn subject(args: &BenchArgs) -> Result<Subject> {
     };
     let sizes = sizes(shape)?;
     let config = Config::new(&sizes).map_err(|error| usage(format!("--shape {shape}: {error}")))?;
+    let text = format!("{:#}\n", config.to_json());
+    if let Some(dir) = &args.save {
+        check_folder(dir, &text)?;
+    }
     let (params, _) = Transformer::init(&config, args.model.seed, &Device::Cpu)?;
     if let Some(dir) = &args.save {
-        if dir.join("tokenizer.json").exists() || dir.join("README.md").exists() {
-            return Err(usage(format!(
-                "bench --save {}: expected a new folder, or one of an earlier bench; got one that holds a model",
-                dir.display()
-            )));
-        }
         output::create_dir(dir)?;
         params.save(dir, &SaveOptions::default())?;
-        let text = format!("{:#}\n", config.to_json());
         output::write(&dir.join("config.json"), text.as_bytes())?;
     }
     Subject::random(config, params)
+}
+
+/// Refuses a folder that holds anything but weights of this shape from an earlier run.
+fn check_folder(dir: &Path, config: &str) -> Result<()> {
+    let is_empty = fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
+    let is_alike = fs::read_to_string(dir.join("config.json")).is_ok_and(|text| text == config);
+    if is_empty || is_alike && !dir.join("tokenizer.json").exists() {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "bench --save {}: expected a new folder, or one with weights of this shape that an earlier bench \
+         wrote; got one that holds something else",
+        dir.display()
+    )))
 }
 
 /// Half of the ids are text, one of them the mask.

@@ -52,15 +52,10 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
         let spoken = super::spoken(&reply.thought, args.show_thought);
         return output::answer(args.output.as_deref(), &spoken);
     }
-    let asked = if question.is_empty() {
-        &model.defaults().question
-    } else {
-        question
-    };
     let report = json!({
         "task": "describe",
         "image": output::shown(&args.image),
-        "prompt": asked,
+        "prompt": model.defaults().asked(question),
         "answer": reply.thought.answer,
         "thought": reply.thought.reasoning,
         "text": reply.text,

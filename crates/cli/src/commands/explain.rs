@@ -47,10 +47,7 @@ fn sequence(model: &Mmada, args: &ExplainArgs) -> Result<Sequence> {
                 .pop()
                 .context("picture: it became no tokens")?;
             let vocab = model.vocab();
-            let question = match args.prompt.trim() {
-                "" => defaults.question.as_str(),
-                question => question,
-            };
+            let question = defaults.asked(&args.prompt);
             let image: Vec<u32> = seen
                 .codes
                 .iter()

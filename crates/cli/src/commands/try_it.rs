@@ -97,11 +97,7 @@ impl Show<'_> {
     }
 
     fn describe(&self, what: &str, picture: &Picture, question: &str) -> Result<()> {
-        let asked = if question.is_empty() {
-            &self.model.defaults().question
-        } else {
-            question
-        };
+        let asked = self.model.defaults().asked(question);
         heading(&format!("describe {what}: {asked}"))?;
         super::show([picture])?;
         let options = self.text(&self.model.defaults().describe);

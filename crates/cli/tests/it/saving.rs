@@ -221,8 +221,10 @@ fn folders_with_more_than_a_model_are_left_alone() {
         command.arg(folder);
         command
     };
-    fails(&mut bench(&kept), 2, &["--save", "holds a model"]);
+    fails(&mut bench(&kept), 2, &["--save", "something else"]);
     let saved = dir.path().join("saved");
+    let image = model.join("image_tokenizer");
+    fails(&mut bench(&image), 2, &["--save", "something else"]);
     works(&mut bench(&saved));
     works(&mut bench(&saved));
     assert_eq!(fs::read_to_string(kept.join("README.md")).unwrap(), "mine");

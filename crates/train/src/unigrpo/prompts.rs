@@ -5,11 +5,8 @@ use mmada_tokens::Task;
 
 use super::reward::Rewards;
 use super::rollout::Prompt;
-use crate::stock::Stock;
+use crate::stock::{MOST_LEFT_OUT, Stock};
 use crate::{Error, Result};
-
-/// Examples left out in a row before the data is taken to hold no prompt.
-const MOST_LEFT_OUT: u64 = 100_000;
 
 /// The next `count` prompts.
 ///
@@ -74,6 +71,9 @@ fn ask(model: &Mmada, Prompt { example, seen }: &Prompt) -> std::result::Result<
         (Task::Text, _) | (Task::Describe, None) => return Err("it asks for nothing".to_owned()),
         (Task::Describe, Some(_)) if example.messages.len() > 1 => {
             return Err("it goes on from an earlier message; questions stand alone".to_owned());
+        }
+        (Task::Describe, Some(_)) if example.prompt.trim().is_empty() => {
+            return Err("its question has no words".to_owned());
         }
         (Task::Describe, Some(seen)) => {
             let request = DescribeRequest {

@@ -351,3 +351,27 @@ fn a_share_of_answers_is_blank() {
         "blank = 0 changes nothing"
     );
 }
+
+/// A window's masks ahead end with the context, in pretraining and in rollouts.
+#[test]
+fn masks_ahead_end_with_the_context() {
+    let world = World::new();
+    let window = "objective.corruption.window={length=4, ahead=200, share=1.0}";
+    train(
+        &world.denoise("first", &["run.steps=2", window]),
+        Mode::Fresh,
+    );
+    let text = "model.generation.text={length=8, block=8, steps=8, ahead=200}";
+    let overrides = ["run.steps=1", "objective.masks=window", text];
+    train(&world.unigrpo("rl", "first/model", &overrides), Mode::Fresh);
+}
+
+#[test]
+fn an_image_tokenizer_is_not_trained_without_pictures() {
+    let world = World::new();
+    let mut config = world.reconstruct("image", &[]);
+    config.data = world.denoise("text", &[]).data;
+    config.data.truncate(1);
+    let error = run(&config, options(Mode::Fresh), &Silent).unwrap_err();
+    assert!(error.to_string().contains("no picture in"), "{error}");
+}
