@@ -350,7 +350,7 @@ pub(crate) struct TrainArgs {
     /// Settings that replace those of the file, such as `lr.peak=3e-4`.
     #[arg(value_name = "KEY=VALUE")]
     pub(crate) overrides: Vec<String>,
-    /// Go on from the newest checkpoint of the run's folder.
+    /// Go on from the newest checkpoint of the run's folder, or begin if there is none.
     #[arg(long)]
     pub(crate) resume: bool,
     /// Print the resolved run and stop.
