@@ -270,6 +270,9 @@ pub(crate) struct CanvasArgs {
     /// Steps on the complete picture that draw every other code anew [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) revisions: Option<usize>,
+    /// Randomness of the codes that revisions draw; 0 takes the most probable [default: the model's].
+    #[arg(long, allow_negative_numbers = true, value_name = "T")]
+    pub(crate) revision_temperature: Option<f32>,
     /// Fidelity or speed, by name [default: the model's].
     #[arg(long, value_enum)]
     pub(crate) sampler: Option<SamplerArg>,

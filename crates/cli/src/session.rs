@@ -127,6 +127,7 @@ pub(crate) fn paint_options(
         guidance: sample.guidance.unwrap_or(own.guidance),
         best_of: canvas.best_of.unwrap_or(own.best_of),
         revisions: canvas.revisions.unwrap_or(own.revisions),
+        revision_temperature: canvas.revision_temperature.or(own.revision_temperature),
         schedule: canvas.schedule.unwrap_or(own.schedule),
         anneal: canvas.anneal.map_or(own.anneal, anneal),
         seed,

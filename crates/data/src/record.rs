@@ -16,13 +16,16 @@ use crate::error::DataError;
 use crate::images::ImageStore;
 use crate::picture::{Limits, Picture, PictureError};
 
-/// An encoded picture (PNG, JPEG, WebP) in memory, and what is to be done to it. Cloning shares the
-/// bytes.
+/// An encoded picture (PNG, JPEG, WebP) in memory, and what is to be done to it; or one that an image
+/// tokenizer has made codes of. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ImageBytes {
     bytes: Arc<[u8]>,
     alteration: Option<Alteration>,
 }
+
+/// Codes, each in four bytes, follow this where no file of a picture would begin.
+const CODES: &[u8] = b"image codes\n";
 
 impl ImageBytes {
     /// Wraps encoded bytes.
@@ -33,20 +36,43 @@ impl ImageBytes {
         }
     }
 
+    /// A picture that is known by its image codes, row by row.
+    pub fn of_codes(codes: &[u32]) -> Self {
+        let numbers = codes.iter().flat_map(|code| code.to_le_bytes());
+        Self::new(CODES.iter().copied().chain(numbers).collect::<Vec<u8>>())
+    }
+
+    /// The codes, where the picture is known by them.
+    pub fn codes(&self) -> Option<Vec<u32>> {
+        let (numbers, _) = self.bytes.strip_prefix(CODES)?.as_chunks::<4>();
+        Some(
+            numbers
+                .iter()
+                .map(|&code| u32::from_le_bytes(code))
+                .collect(),
+        )
+    }
+
     /// The encoded bytes, as they are in the file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The same picture, to be altered.
-    pub(crate) fn altered(self, alteration: Alteration) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// The reason, in words, when there are no pixels to alter.
+    pub(crate) fn altered(self, alteration: Alteration) -> Result<Self, String> {
+        if self.codes().is_some() {
+            return Err("a picture given as codes cannot be altered; leave 'augment' out".into());
+        }
+        Ok(Self {
             alteration: Some(alteration),
             ..self
-        }
+        })
     }
 
-    /// The pixels, altered where that is wanted.
+    /// The pixels, altered where that is wanted. One given as codes has none here.
     ///
     /// # Errors
     /// As [`Picture::decode`], with the default limits.
@@ -105,7 +131,7 @@ impl ImageRef {
         match self {
             Self::Bytes(image) => Ok(image.clone()),
             Self::Stored { store, name } => store.get(name),
-            Self::Altered { image, alteration } => Ok(image.load()?.altered(*alteration)),
+            Self::Altered { image, alteration } => image.load()?.altered(*alteration),
         }
     }
 

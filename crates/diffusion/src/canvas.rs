@@ -297,12 +297,16 @@ impl Canvas {
             Plan::Image(plan) => {
                 let (step, steps) = (self.steps_taken, self.painting_steps());
                 // A revision commits all that it draws; their order does not matter.
-                let temperature = match self.is_revising() {
-                    true => 0.0,
-                    false => plan.anneal.temperature(plan.temperature, step, steps),
+                let drawn = plan.token_temperature;
+                let noise = match self.is_revising() {
+                    true => (0.0, plan.revision_temperature.unwrap_or(drawn)),
+                    false => (
+                        plan.anneal.temperature(plan.temperature, step, steps),
+                        drawn,
+                    ),
                 };
-                let proposals = image::propose(plan, temperature, candidates, scores, dice)?;
-                (proposals, Vec::new(), temperature)
+                let proposals = image::propose(plan, noise, candidates, scores, dice)?;
+                (proposals, Vec::new(), noise.0)
             }
         };
         rank(&mut proposals);

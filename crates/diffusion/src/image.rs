@@ -10,12 +10,12 @@ use crate::scores::{Odds, Proposal, Scores, argmax};
 /// Smallest probability under the logarithm, as in the original.
 const SMALLEST_PROBABILITY: f64 = 1e-20;
 
-/// One proposal per position, or the position whose logits are not finite. Known positions are no
+/// One proposal per position, with noise on the order and on the codes, or the position whose logits are not finite. Known positions are no
 /// candidates, so no temperature can mask them again (the original marks them with the largest
 /// float, which noise can outweigh).
 pub(crate) fn propose(
     plan: &ImagePlan,
-    temperature: f64,
+    (temperature, token_temperature): (f64, f32),
     positions: &[usize],
     scores: &Scores,
     dice: &mut Dice,
@@ -24,10 +24,9 @@ pub(crate) fn propose(
     let mut proposals = Vec::with_capacity(positions.len());
     for (n, &position) in positions.iter().enumerate() {
         scores.read(n, &mut row);
-        let best = (plan.token_temperature == 0.0).then(|| argmax(&row));
-        if plan.token_temperature != 1.0 && best.is_none() {
-            row.iter_mut()
-                .for_each(|logit| *logit /= plan.token_temperature);
+        let best = (token_temperature == 0.0).then(|| argmax(&row));
+        if token_temperature != 1.0 && best.is_none() {
+            row.iter_mut().for_each(|logit| *logit /= token_temperature);
         }
         let odds = Odds::of(&mut row).ok_or(position)?;
         let code = match best {

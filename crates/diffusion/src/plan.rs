@@ -118,6 +118,9 @@ pub struct ImagePlan {
     /// more and drawn anew, its neighbours being given. A hole of one colour of the board is not
     /// revised. 0 in the original.
     pub revisions: usize,
+    /// `token_temperature` of the revisions; absent: the same. 0 leads to the likeliest picture near the
+    /// one that was drawn.
+    pub revision_temperature: Option<f32>,
 }
 
 /// The most revisions of a picture.
@@ -264,16 +267,22 @@ impl ImagePlan {
             count: Count::Hole,
             finish: Finish::Complete,
             revisions: 0,
+            revision_temperature: None,
         }
     }
 
     pub(crate) fn check(&self, canvas_length: usize) -> Result<()> {
         check_steps(self.steps)?;
         check_temperature(self.temperature)?;
-        if self.token_temperature != 0.0 && !(COLDEST..=1e6).contains(&self.token_temperature) {
-            let (expected, hint) = ("0, or 1e-6 to 1e6", "0 takes the most probable code");
-            let got = self.token_temperature;
-            return Err(Error::setting("token temperature", expected, got, hint));
+        let revised = self.revision_temperature.unwrap_or(0.0);
+        for (what, got) in [
+            ("token temperature", self.token_temperature),
+            ("revision temperature", revised),
+        ] {
+            if got != 0.0 && !(COLDEST..=1e6).contains(&got) {
+                let (expected, hint) = ("0, or 1e-6 to 1e6", "0 takes the most probable code");
+                return Err(Error::setting(what, expected, got, hint));
+            }
         }
         if self.codes.is_empty() {
             let hint = "use the image range of the vocabulary";

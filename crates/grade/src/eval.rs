@@ -61,6 +61,8 @@ pub struct EvalOptions {
     pub best_of: Option<usize>,
     /// Revisions of paintings; `None` is the model's own.
     pub revisions: Option<usize>,
+    /// Temperature of the codes that revisions draw; `None` is the model's own.
+    pub revision_temperature: Option<f32>,
     /// Guidance of paintings; `None` is the model's own.
     pub guidance: Option<f32>,
     /// Sampler; `None` is the model's own.
@@ -87,6 +89,7 @@ impl Default for EvalOptions {
             token_temperature: None,
             best_of: None,
             revisions: None,
+            revision_temperature: None,
             guidance: None,
             sampler: None,
             commit: None,
@@ -118,6 +121,20 @@ pub struct Report {
     /// Pictures: originals above reconstructions, or paintings, a prompt per line.
     #[serde(skip)]
     pub sheet: Option<Picture>,
+    /// Paintings that are right and no copies, to learn from.
+    #[serde(skip)]
+    pub right: Vec<Right>,
+}
+
+/// A painting that was judged right: a line of training data.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Right {
+    /// The words it was painted from.
+    pub prompt: String,
+    /// What it shows, as judges say it.
+    pub shows: String,
+    /// Its codes, row by row.
+    pub image: Vec<u32>,
 }
 
 /// What sampling took: the other side of a score.
@@ -246,6 +263,7 @@ impl Context<'_> {
             cost: None,
             examples: spread(examples, self.options.examples),
             sheet: None,
+            right: Vec::new(),
         }
     }
 

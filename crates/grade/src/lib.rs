@@ -31,7 +31,7 @@ pub use clip::ClipScore;
 pub use drawing::Drawing;
 pub use endpoint::{Endpoint, EndpointOptions};
 pub use error::{Error, Result};
-pub use eval::{Benchmark, Cost, EvalOptions, Report, evaluate};
+pub use eval::{Benchmark, Cost, EvalOptions, Report, Right, evaluate};
 pub use grader::{Grader, Reply, Truth};
 pub use image_reward::ImageRewardScore;
 pub use interval::{Interval, Score};

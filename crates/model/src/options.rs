@@ -93,6 +93,9 @@ pub struct PaintOptions {
     /// Steps on the complete picture in which every other code is drawn anew, its neighbours being
     /// given.
     pub revisions: usize,
+    /// `token_temperature` of the revisions; absent: the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision_temperature: Option<f32>,
     /// Masked fraction over the steps.
     pub schedule: Schedule,
     /// How that noise fades.
@@ -325,6 +328,7 @@ impl Default for PaintOptions {
             temperature: 1.0,
             token_temperature: 1.0,
             revisions: 0,
+            revision_temperature: None,
             schedule: Schedule::default(),
             anneal: Anneal::default(),
             sampler: Preset::default(),

@@ -141,6 +141,7 @@ impl Mmada {
             temperature: options.temperature,
             token_temperature: options.token_temperature,
             revisions: options.revisions,
+            revision_temperature: options.revision_temperature,
             anneal: options.anneal,
             ..ImagePlan::new(span.clone(), self.vocab().image.clone(), options.steps)
         };

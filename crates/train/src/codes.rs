@@ -145,6 +145,11 @@ impl CodeCache {
     fn encode(&mut self, images: &[(u64, ImageBytes)], model: &Mmada) -> Result<()> {
         let (mut ids, mut pictures) = (Vec::new(), Vec::new());
         for (id, image) in images {
+            if let Some(codes) = image.codes() {
+                check(&codes, model)?;
+                self.known.insert(*id, Some(codes));
+                continue;
+            }
             match image.picture() {
                 Ok(picture) => {
                     ids.push(*id);
@@ -189,6 +194,25 @@ impl CodeCache {
             file.write_all(&bytes)
         })?)
     }
+}
+
+/// Refuses codes that are not a picture of this model's.
+fn check(codes: &[u32], model: &Mmada) -> Result<()> {
+    let shown = &model.defaults().image;
+    let grid = model
+        .grid(shown.width, shown.height)
+        .map_err(Error::model)?;
+    let below = model.vocab().codes();
+    if codes.len() == grid.len() && codes.iter().all(|&code| code < below) {
+        return Ok(());
+    }
+    Err(Error::Data(format!(
+        "a picture given as codes: expected {} codes below {below}, got {} codes up to {}; \
+         they are of another image tokenizer",
+        grid.len(),
+        codes.len(),
+        codes.iter().max().unwrap_or(&0),
+    )))
 }
 
 /// The content of a file; `None` when it is damaged or another tokenizer's.

@@ -40,6 +40,9 @@ pub(crate) struct EvalArgs {
     /// Steps on the complete picture that draw every other code anew [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) revisions: Option<usize>,
+    /// Randomness of the codes that revisions draw; 0 takes the most probable [default: the model's].
+    #[arg(long, allow_negative_numbers = true, value_name = "T")]
+    pub(crate) revision_temperature: Option<f32>,
     /// Strength of guidance when painting [default: the model's].
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) guidance: Option<f32>,
@@ -59,6 +62,9 @@ pub(crate) struct EvalArgs {
     /// Write a sheet of pictures here.
     #[arg(long, short)]
     pub(crate) output: Option<PathBuf>,
+    /// Write the paintings that were right here, as JSON lines to train on (`kind = "jsonl"`).
+    #[arg(long, value_name = "FILE")]
+    pub(crate) keep: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

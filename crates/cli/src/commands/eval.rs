@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use mmada_data::Pack;
 use mmada_data::packs::PackTask;
 use mmada_data::picture::Picture;
-use mmada_grade::{Benchmark, Error, EvalOptions, Report, evaluate};
+use mmada_grade::{Benchmark, Error, EvalOptions, Report, Right, evaluate};
 use mmada_model::Mmada;
 use serde_json::{Value, json};
 
@@ -27,6 +27,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     if let Some(path) = &args.output {
         output::prepare(path)?;
     }
+    output::prepare_answer(args.keep.as_deref())?;
     let packs = packs::below(&args.data)?;
     let entries = entries(args, &packs)?;
     if entries.is_empty() {
@@ -56,6 +57,19 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
             "eval: expected items that can be judged, got none; try the task {:?} on another pack",
             args.task
         );
+    }
+    if let Some(path) = &args.keep {
+        let right: Vec<&Right> = reports.iter().flat_map(|report| &report.right).collect();
+        let lines: Vec<String> = right
+            .iter()
+            .map(|line| serde_json::to_string(line))
+            .collect::<Result<_, _>>()?;
+        output::answer(Some(path), &lines.join("\n"))?;
+        output::note(format!(
+            "eval: {} paintings kept in {}",
+            right.len(),
+            path.display()
+        ));
     }
     let mut saved = None;
     if let Some(path) = &args.output {
@@ -151,6 +165,7 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
         token_temperature: args.token_temperature,
         best_of: args.best_of,
         revisions: args.revisions,
+        revision_temperature: args.revision_temperature,
         guidance: args.guidance,
         sampler: args.sampler.map(|sampler| sampler.0),
         commit: args.commit,

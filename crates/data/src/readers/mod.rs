@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use crate::error::DataError;
 use crate::files::Bounds;
 use crate::images::ImageStore;
-use crate::record::{ImageRef, Read, Record, Records};
+use crate::record::{ImageBytes, ImageRef, Read, Record, Records};
 
 /// Whether each question about a picture stands alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,15 +133,21 @@ impl Owned {
     }
 }
 
-/// The picture a record names, if it names one and there is a place to look.
+/// The picture a record names, if it names one and there is a place to look; or gives as a list of codes.
 fn named_image(
     fields: &Map<String, Value>,
     field: &str,
     images: Option<&Arc<ImageStore>>,
 ) -> Option<ImageRef> {
-    let name = fields.get(field)?.as_str()?;
-    Some(ImageRef::Stored {
-        store: images?.clone(),
-        name: name.to_owned(),
-    })
+    match fields.get(field)? {
+        Value::Array(codes) => {
+            let codes = codes.iter().map(|code| code.as_u64()?.try_into().ok());
+            let codes: Vec<u32> = codes.collect::<Option<_>>()?;
+            Some(ImageRef::Bytes(ImageBytes::of_codes(&codes)))
+        }
+        name => Some(ImageRef::Stored {
+            name: name.as_str()?.to_owned(),
+            store: images?.clone(),
+        }),
+    }
 }

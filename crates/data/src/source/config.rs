@@ -48,7 +48,7 @@ pub struct SourceConfig {
     /// Archive or folder with the pictures that records name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<String>,
-    /// Field or column with the picture or its name (JSONL and Parquet).
+    /// Field or column with the picture or its name (JSONL and Parquet), or a list of its image codes (JSONL).
     #[serde(default = "image")]
     pub image_field: String,
     /// Conversations: whether each question stands alone.

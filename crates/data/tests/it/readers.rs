@@ -365,3 +365,20 @@ fn hidden_members_are_passed_over() {
     let names = ImageStore::open(&path, SMALL).unwrap().names();
     assert_eq!(names, ["a.png"]);
 }
+
+/// A picture may be given by its codes; numbers that are none leave the record without a picture.
+#[test]
+fn pictures_are_given_as_codes() {
+    let dir = tempfile::tempdir().unwrap();
+    let lines = "{\"image\": [0, 7, 4294967295]}\n{\"image\": [1, -1]}\n{\"image\": [0.5]}\n{\"image\": []}\n";
+    let path = write(dir.path(), "codes.jsonl", lines);
+    let found = records(&jsonl(None), &path);
+    let image = |at: usize| found[at].image.as_ref().map(|image| image.load().unwrap());
+    let codes = image(0).unwrap();
+    assert_eq!(codes.codes().unwrap(), [0, 7, u32::MAX]);
+    assert!(codes.picture().is_err());
+    assert!(image(1).is_none() && image(2).is_none());
+    assert_eq!(image(3).unwrap().codes().unwrap(), [0; 0]);
+    assert_ne!(image(3).unwrap().id(), codes.id());
+    assert_eq!(mmada_data::ImageBytes::new(*b"RIFF").codes(), None);
+}

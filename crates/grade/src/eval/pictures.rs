@@ -6,7 +6,7 @@ use mmada_data::part;
 use mmada_data::picture::Picture;
 use mmada_model::{Effort, PaintOptions, PaintRequest};
 
-use super::{Benchmark, Context, Example, OnProgress, Report, decode, finish, spread};
+use super::{Benchmark, Context, Example, OnProgress, Report, Right, decode, finish, spread};
 use crate::drawing::Drawing;
 use crate::error::{Error, Result};
 use crate::grader::psnr;
@@ -84,18 +84,25 @@ pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report
     }
 }
 
+/// What was painted: the codes of each painting, a sheet of the first of each prompt, what it took.
+struct PaintedAll {
+    codes: Vec<Vec<u32>>,
+    sheet: Picture,
+    effort: Effort,
+}
+
 /// Paints each prompt `samples` times; `judge` sees the pictures in order.
 fn paint_all(
     context: &Context,
     prompts: &[&str],
     on_progress: OnProgress,
     mut judge: impl FnMut(&Picture),
-) -> Result<(Picture, Effort)> {
+) -> Result<PaintedAll> {
     let samples = context.options.samples.max(1);
     let each = repeated(context, prompts);
     let options = paint_options(context);
     let mut effort = Effort::default();
-    let (mut done, mut shown) = (0, Vec::new());
+    let (mut codes, mut shown) = (Vec::new(), Vec::new());
     context.groups(&each, on_progress, |first, group, told| {
         let requests = group.iter().zip(first..);
         let requests = requests.map(|(prompt, example)| PaintRequest { prompt, example });
@@ -103,14 +110,42 @@ fn paint_all(
         let run = context.model.paint_many(&requests, &options)?;
         for painting in finish(run, &mut effort, told)? {
             judge(&painting.picture);
-            if done % samples < COLUMNS {
+            if codes.len() % samples < COLUMNS {
                 shown.push(painting.picture);
             }
-            done += 1;
+            codes.push(painting.codes);
         }
         Ok(())
     })?;
-    Ok((sheet(&shown, samples.min(COLUMNS))?, effort))
+    Ok(PaintedAll {
+        codes,
+        sheet: sheet(&shown, samples.min(COLUMNS))?,
+        effort,
+    })
+}
+
+/// The report of paintings, with those that are right.
+fn painted(
+    context: &Context,
+    all: PaintedAll,
+    scores: Vec<Score>,
+    examples: Vec<Example>,
+    is_copy: impl Fn(usize) -> bool,
+) -> Report {
+    let right = examples.iter().zip(all.codes).enumerate();
+    let right = right.filter(|(at, (example, _))| example.is_right && !is_copy(*at));
+    let right = right.map(|(_, (example, image))| Right {
+        prompt: example.input.clone(),
+        shows: example.expected.clone(),
+        image,
+    });
+    let right = right.collect();
+    let report = context.report(Benchmark::Paint, examples.len(), scores, examples);
+    Report {
+        sheet: Some(all.sheet),
+        right,
+        ..context.sampled(report, all.effort)
+    }
 }
 
 /// Each of them as often as it is painted.
@@ -147,7 +182,7 @@ fn concepts(context: &Context, on_progress: OnProgress) -> Result<Report> {
     }
     let asked: Vec<&str> = prompts.iter().map(|(_, prompt)| prompt.as_str()).collect();
     let mut found = Vec::new();
-    let (sheet, effort) = paint_all(context, &asked, on_progress, |picture| {
+    let all = paint_all(context, &asked, on_progress, |picture| {
         found.push(gallery.nearest(picture));
     })?;
     let examples = repeated(context, &prompts).into_iter().zip(&found);
@@ -160,21 +195,15 @@ fn concepts(context: &Context, on_progress: OnProgress) -> Result<Report> {
         is_right: nearest.is_some_and(|it| it.name == name),
     });
     let examples: Vec<Example> = examples.collect();
+    let is_copy = |at: usize| found[at].is_some_and(|it| it.is_copy);
     let scores = vec![
         Score::share(
             "recognised",
             examples.iter().map(|example| example.is_right),
         ),
-        Score::share(
-            "copies",
-            found.iter().map(|it| it.is_some_and(|it| it.is_copy)),
-        ),
+        Score::share("copies", (0..found.len()).map(is_copy)),
     ];
-    let report = context.report(Benchmark::Paint, found.len(), scores, examples);
-    Ok(Report {
-        sheet: Some(sheet),
-        ..context.sampled(report, effort)
-    })
+    Ok(painted(context, all, scores, examples, is_copy))
 }
 
 /// Coloured shapes, judged on their pixels.
@@ -184,7 +213,7 @@ fn shapes(context: &Context, prompts: &[Wanted], on_progress: OnProgress) -> Res
         .map(|wanted| wanted.prompt.as_str())
         .collect();
     let mut drawings = Vec::new();
-    let (sheet, effort) = paint_all(context, &asked, on_progress, |picture| {
+    let all = paint_all(context, &asked, on_progress, |picture| {
         drawings.push(Drawing::read(picture));
     })?;
     let wanted = repeated(context, prompts);
@@ -198,16 +227,8 @@ fn shapes(context: &Context, prompts: &[Wanted], on_progress: OnProgress) -> Res
         },
         is_right: wanted.is_shown_by(drawing),
     });
-    let report = context.report(
-        Benchmark::Paint,
-        drawings.len(),
-        paint_scores(&wanted, &drawings),
-        examples.collect(),
-    );
-    Ok(Report {
-        sheet: Some(sheet),
-        ..context.sampled(report, effort)
-    })
+    let (examples, scores) = (examples.collect(), paint_scores(&wanted, &drawings));
+    Ok(painted(context, all, scores, examples, |_| false))
 }
 
 /// The model's own options with what the caller wants otherwise.
@@ -224,6 +245,7 @@ fn paint_options(context: &Context) -> PaintOptions {
         guidance: options.guidance.unwrap_or(own.guidance),
         best_of: options.best_of.unwrap_or(own.best_of),
         revisions: options.revisions.unwrap_or(own.revisions),
+        revision_temperature: options.revision_temperature.or(own.revision_temperature),
         seed: options.seed,
         ..own
     }

@@ -292,4 +292,19 @@ fn kinds_are_asked_for_and_concepts_are_recognised_by_training_pictures() {
         right,
         painted.examples.iter().filter(|it| it.is_right).count()
     );
+    // What is right, and no copy, can be learnt from: its codes show it again.
+    assert!(right > 0 && painted.right.len() <= right);
+    for line in &painted.right {
+        assert!(is_known(&line.shows) && line.prompt == line.shows);
+        assert_eq!(line.image.len(), painted_codes(&model));
+    }
+    let copies = painted.scores.iter().find(|score| score.name == "copies");
+    let copies = (copies.unwrap().value * painted.n as f64).round() as usize;
+    assert!(painted.right.len() + copies >= right);
+}
+
+/// Codes of a painting in the model's own size.
+fn painted_codes(model: &Mmada) -> usize {
+    let paint = &model.defaults().paint;
+    model.grid(paint.width, paint.height).unwrap().len()
 }

@@ -375,3 +375,42 @@ fn an_image_tokenizer_is_not_trained_without_pictures() {
     let error = run(&config, options(Mode::Fresh), &Silent).unwrap_err();
     assert!(error.to_string().contains("no picture in"), "{error}");
 }
+
+/// Pictures that are known by their codes are learnt as they are; codes of another tokenizer end the run.
+#[test]
+fn pictures_given_as_codes_are_learnt() {
+    let world = World::new();
+    let codes = world.path("codes.jsonl");
+    let learn = |out: &str, line: &str, more: &[&str]| {
+        std::fs::write(&codes, line).unwrap();
+        let paths = format!("data.1.paths=[{codes:?}]");
+        let views = "data.1.views=[{ task = \"paint\", prompt = \"{caption}\" }]";
+        let overrides = [&[paths.as_str(), views, "data.0.weight=0"], more].concat();
+        let config = world.denoise(out, &overrides);
+        run(&config, options(Mode::Fresh), &Silent)
+    };
+    let grid = [9; 16];
+    let line = format!("{}\n", serde_json::json!({"image": grid, "caption": "red"}));
+    let more = ["run.steps=60", "ema.decay=0", "lr.peak=1e-2"];
+    let Outcome::Trained(summary) = learn("codes", &line, &more).unwrap() else {
+        panic!("a dry run");
+    };
+    let model = Mmada::load(summary.model.unwrap(), &LoadOptions::default()).unwrap();
+    let paint = mmada_model::PaintOptions {
+        width: 16,
+        height: 16,
+        token_temperature: 0.0,
+        guidance: 0.0,
+        ..model.defaults().paint.clone()
+    };
+    let painted = model.paint("red", &paint).unwrap().finish().unwrap();
+    assert_eq!(painted[0].codes, grid);
+    for (name, image) in [("short", vec![9; 15]), ("high", vec![16; 16])] {
+        let line = format!(
+            "{}\n",
+            serde_json::json!({"image": image, "caption": "red"})
+        );
+        let error = learn(name, &line, &[]).unwrap_err().to_string();
+        assert!(error.contains("16 codes below 16"), "{error}");
+    }
+}
