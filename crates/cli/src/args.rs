@@ -83,7 +83,7 @@ pub(crate) enum Command {
     Merge(MergeArgs),
     /// Score a model on a data pack, with 95 % intervals.
     #[command(
-        after_help = "Examples:\n  mmada eval vqa --data assets/data/shapes --split test\n  mmada eval reasoning --data assets/data/arithmetic --sampler fast --json   # score and cost\n  mmada eval all --data assets/data --split test --json"
+        after_help = "Examples:\n  mmada eval vqa --data assets/data/shapes --split test\n  mmada eval reasoning --data assets/data/arithmetic --sampler fast --json   # score and cost\n  mmada eval paint --data assets/data/animals --split train --keep out/right.jsonl   # data to train on\n  mmada eval all --data assets/data --split test --json"
     )]
     Eval(EvalArgs),
     /// Measure how fast forwards, sampling and training are here, and how near to the peak.

@@ -10,9 +10,9 @@ use crate::scores::{Odds, Proposal, Scores, argmax};
 /// Smallest probability under the logarithm, as in the original.
 const SMALLEST_PROBABILITY: f64 = 1e-20;
 
-/// One proposal per position, with noise on the order and on the codes, or the position whose logits are not finite. Known positions are no
-/// candidates, so no temperature can mask them again (the original marks them with the largest
-/// float, which noise can outweigh).
+/// One proposal per position, or the position whose logits are not finite; `temperature` is of the
+/// order, `token_temperature` of the codes. Known positions are no candidates, so no temperature can
+/// mask them again (the original marks them with the largest float, which noise can outweigh).
 pub(crate) fn propose(
     plan: &ImagePlan,
     (temperature, token_temperature): (f64, f32),

@@ -6,8 +6,9 @@
 //!                            └─no──▶ decode, fit, encode in batches ──▶ codes ──▶ OUT/codes.bin
 //! ```
 //!
-//! The file is keyed by the content of pictures and by a fingerprint of the image tokenizer; one
-//! of another tokenizer or picture size is ignored.
+//! A picture that data give as codes is known at once. The file is keyed by the content of pictures
+//! and by a fingerprint of what makes codes of them: the encoder and the size of pictures, not the
+//! decoder.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +26,7 @@ use crate::{Error, Event, Reporter, Result};
 #[derive(Debug)]
 pub struct CodeCache {
     path: PathBuf,
-    /// Of image tokenizer, picture size and the way pictures are fitted to it.
+    /// Of encoder, picture size and the way pictures are fitted to it.
     fingerprint: u64,
     known: HashMap<u64, Option<Vec<u32>>>,
 }
@@ -37,12 +38,13 @@ const SAVE_EVERY: usize = 4096;
 const MAGIC: &[u8; 8] = b"mmcodes1";
 
 impl CodeCache {
-    /// Opens the cache of a run; a file that is absent, damaged or of another tokenizer is an
-    /// empty cache.
+    /// Opens the cache of a run; a file that is absent or damaged is an empty cache, and so is one of
+    /// another encoder if it is the run's own.
     ///
     /// # Errors
-    /// When the weights of the image tokenizer cannot be read, or a file that is there.
-    pub fn open(path: &Path, model: &Mmada) -> Result<Self> {
+    /// When the weights of the image tokenizer cannot be read, or a file that is there; when the file
+    /// `is_shared` and holds the codes of another encoder.
+    pub fn open(path: &Path, is_shared: bool, model: &Mmada) -> Result<Self> {
         let fingerprint = match model.image_parts() {
             Some(image) => {
                 let shown = &model.defaults().image;
@@ -60,7 +62,13 @@ impl CodeCache {
         Ok(Self {
             path: path.to_path_buf(),
             fingerprint,
-            known: decode(&bytes, fingerprint).unwrap_or_default(),
+            known: match decode(&bytes) {
+                Some((saved, known)) if saved == fingerprint => known,
+                Some(_) if is_shared && model.image_parts().is_some() => {
+                    return Err(Error::Config(not_ours(path)));
+                }
+                _ => HashMap::new(),
+            },
         })
     }
 
@@ -215,17 +223,22 @@ fn check(codes: &[u32], model: &Mmada) -> Result<()> {
     )))
 }
 
-/// The content of a file; `None` when it is damaged or another tokenizer's.
-fn decode(bytes: &[u8], fingerprint: u64) -> Option<HashMap<u64, Option<Vec<u32>>>> {
+fn not_ours(path: &Path) -> String {
+    format!(
+        "objective.codes: {} holds codes of another image tokenizer, or of pictures of another size; \
+         name another file, or delete it",
+        path.display()
+    )
+}
+
+/// Whose codes a file holds, and the codes; `None` when it is damaged.
+fn decode(bytes: &[u8]) -> Option<(u64, HashMap<u64, Option<Vec<u32>>>)> {
     let (body, checksum) = bytes.split_last_chunk::<4>()?;
     if crc32c::crc32c(body) != u32::from_le_bytes(*checksum) {
         return None;
     }
     let rest = body.strip_prefix(MAGIC)?;
     let (saved, mut rest) = rest.split_first_chunk::<8>()?;
-    if u64::from_le_bytes(*saved) != fingerprint {
-        return None;
-    }
     let mut known = HashMap::new();
     while let Some((id, after)) = rest.split_first_chunk::<8>() {
         let (count, after) = after.split_first_chunk::<4>()?;
@@ -236,15 +249,16 @@ fn decode(bytes: &[u8], fingerprint: u64) -> Option<HashMap<u64, Option<Vec<u32>
         known.insert(u64::from_le_bytes(*id), Some(codes.collect()));
         rest = after;
     }
-    Some(known)
+    Some((u64::from_le_bytes(*saved), known))
 }
 
-/// FNV-1a over names and numbers of all tensors, and over `about`.
+/// FNV-1a over names and numbers of all tensors but the decoder's, and over `about`.
 fn fingerprint(params: &Params, about: &str) -> Result<u64> {
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     let mut add = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
     about.bytes().for_each(|byte| add(byte.into()));
-    for (name, tensor) in params.iter() {
+    let of_encoder = |(name, _): &(&str, _)| !name.starts_with("decoder.");
+    for (name, tensor) in params.iter().filter(of_encoder) {
         name.bytes().for_each(|byte| add(byte.into()));
         let values = tensor
             .detach()

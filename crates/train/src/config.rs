@@ -144,8 +144,8 @@ pub struct DenoiseConfig {
     pub max_tokens: usize,
     /// When pictures are turned into codes.
     pub precompute: Precompute,
-    /// File of the codes, which runs with one image tokenizer may share; `codes.bin` in the run's
-    /// folder when absent.
+    /// File of the codes, which runs with one encoder may share, whatever the decoder; `codes.bin` in
+    /// the run's folder when absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub codes: Option<PathBuf>,
     /// How the noise levels of a batch are drawn.

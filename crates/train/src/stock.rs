@@ -47,8 +47,9 @@ impl Stock {
         let mixture =
             Mixture::open(&run.data, Path::new("."), run.run.seed).map_err(Error::data)?;
         std::fs::create_dir_all(out).map_err(Error::file(out, "create the run's folder"))?;
+        let is_shared = codes.is_some();
         let path = codes.map_or_else(|| out.join("codes.bin"), Path::to_path_buf);
-        let mut codes = CodeCache::open(&path, model)?;
+        let mut codes = CodeCache::open(&path, is_shared, model)?;
         if precompute == Precompute::All && model.image_parts().is_some() {
             codes.encode_all(&mixture, model, reporter, stop)?;
         }

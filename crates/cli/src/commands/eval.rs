@@ -14,7 +14,7 @@ use mmada_model::Mmada;
 use serde_json::{Value, json};
 
 use crate::args::{EvalArgs, EvalTask};
-use crate::{output, packs, session, terminal};
+use crate::{output, packs, session, terminal, usage};
 
 /// One benchmark on one split of one pack.
 struct Entry<'a> {
@@ -26,6 +26,11 @@ struct Entry<'a> {
 pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     if let Some(path) = &args.output {
         output::prepare(path)?;
+    }
+    if args.keep.is_some() && !matches!(args.task, EvalTask::Paint | EvalTask::All) {
+        return Err(usage(
+            "--keep: expected the task 'paint', whose paintings it keeps, got another; leave it out",
+        ));
     }
     output::prepare_answer(args.keep.as_deref())?;
     let packs = packs::below(&args.data)?;
@@ -59,17 +64,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         );
     }
     if let Some(path) = &args.keep {
-        let right: Vec<&Right> = reports.iter().flat_map(|report| &report.right).collect();
-        let lines: Vec<String> = right
-            .iter()
-            .map(|line| serde_json::to_string(line))
-            .collect::<Result<_, _>>()?;
-        output::answer(Some(path), &lines.join("\n"))?;
-        output::note(format!(
-            "eval: {} paintings kept in {}",
-            right.len(),
-            path.display()
-        ));
+        keep(path, &reports)?;
     }
     let mut saved = None;
     if let Some(path) = &args.output {
@@ -89,6 +84,17 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         true => output::json(&as_json(args, &reports, saved, seconds)),
         false => output::line(table::table(&reports)),
     }
+}
+
+/// Writes the paintings that were right, a line each.
+fn keep(path: &Path, reports: &[Report]) -> Result<()> {
+    let right: Vec<&Right> = reports.iter().flat_map(|report| &report.right).collect();
+    let lines = right.iter().map(serde_json::to_string);
+    let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
+    output::answer(Some(path), &lines.join("\n"))?;
+    let kept = right.len();
+    output::note(format!("eval: {kept} paintings kept in {}", path.display()));
+    Ok(())
 }
 
 /// What is measured: the task on every pack that allows it, or everything.
@@ -200,6 +206,7 @@ fn as_json(args: &EvalArgs, reports: &[Report], sheet: Option<&Path>, seconds: f
         "seed": args.model.seed,
         "seconds": seconds,
         "output": sheet.map(output::shown),
+        "kept": args.keep.as_deref().map(output::shown),
         "reports": reports,
     })
 }

@@ -422,6 +422,11 @@ fn eval_measures_what_a_pack_allows() {
         lines,
         (right["value"].as_f64().unwrap() * n).round() as usize
     );
+    support::fails(
+        &mut eval("vqa", &["--keep", kept.to_str().unwrap()]),
+        2,
+        &["--keep", "paint"],
+    );
     let table = works(&mut eval("vqa", &["--limit", "2"]));
     assert!(table.contains("steps an item"), "{table}");
     assert!(

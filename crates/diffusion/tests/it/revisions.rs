@@ -51,6 +51,45 @@ fn every_other_code_is_drawn_anew_and_then_the_others() {
     assert!(!ids.contains(&MASK));
 }
 
+/// What a position holds is likely by itself, so the coldest revisions lead to one and the same picture.
+fn by_place(_: &[u32], position: usize, id: u32) -> f32 {
+    tangled(&[], position, id)
+}
+
+#[test]
+fn revisions_have_a_temperature_of_their_own() {
+    let paint = |revisions, revision_temperature, token_temperature, seed| {
+        let plan = ImagePlan {
+            token_temperature,
+            revision_temperature,
+            ..plan(5, revisions)
+        };
+        let canvas = Canvas::image(vec![MASK; 24], MASK, plan).unwrap();
+        let mut sampler = Sampler::new(Fake::new(by_place), vec![canvas], seeded(seed));
+        sampler.by_ref().for_each(|step| drop(step.unwrap()));
+        sampler.canvases()[0].ids().to_vec()
+    };
+    let likeliest = paint(0, None, 0.0, 7);
+    for seed in [7, 8] {
+        // Drawn as ever, and then both halves of the board at their likeliest.
+        assert_ne!(paint(0, Some(0.0), 1.0, seed), likeliest);
+        assert_eq!(paint(2, Some(0.0), 1.0, seed), likeliest);
+        // Without one of their own, revisions are drawn like the rest.
+        assert_ne!(paint(2, None, 1.0, seed), likeliest);
+        assert_eq!(paint(2, None, 1.0, seed), paint(2, Some(1.0), 1.0, seed));
+        assert_ne!(paint(2, Some(1.0), 0.0, seed), likeliest);
+    }
+    let wrong = ImagePlan {
+        revision_temperature: Some(-1.0),
+        ..plan(5, 2)
+    };
+    let error = Canvas::image(vec![MASK; 24], MASK, wrong).unwrap_err();
+    assert!(
+        error.to_string().contains("revision temperature"),
+        "{error}"
+    );
+}
+
 #[test]
 fn painting_itself_is_not_changed_by_what_follows() {
     let cached = CacheRule::Uncertain {

@@ -13,6 +13,7 @@ mod kill;
 mod lora;
 mod metrics;
 mod optimizer;
+mod pictures;
 mod rollouts;
 mod runs;
 #[path = "../../../grade/tests/it/tiny_clip.rs"]

@@ -1,0 +1,106 @@
+//! Pictures as codes: given by them, and files of them that runs share.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mmada_model::{LoadOptions, Mmada, PaintOptions};
+use mmada_train::{Event, Mode, Outcome, Reporter, Silent, run};
+use serde_json::json;
+
+use crate::runs::options;
+use crate::world::World;
+
+/// Pictures that are known by their codes are learnt as they are; codes of another tokenizer end the run.
+#[test]
+fn pictures_given_as_codes_are_learnt() {
+    let world = World::new();
+    let codes = world.path("codes.jsonl");
+    let learn = |out: &str, line: &str, more: &[&str]| {
+        std::fs::write(&codes, line).unwrap();
+        let paths = format!("data.1.paths=[{codes:?}]");
+        let views = "data.1.views=[{ task = \"paint\", prompt = \"{caption}\" }]";
+        let overrides = [&[paths.as_str(), views, "data.0.weight=0"], more].concat();
+        let config = world.denoise(out, &overrides);
+        run(&config, options(Mode::Fresh), &Silent)
+    };
+    let grid = [9; 16];
+    let line = format!("{}\n", json!({"image": grid, "caption": "red"}));
+    let more = ["run.steps=60", "ema.decay=0", "lr.peak=1e-2"];
+    let Outcome::Trained(summary) = learn("codes", &line, &more).unwrap() else {
+        panic!("a dry run");
+    };
+    let model = Mmada::open(summary.model.unwrap(), &LoadOptions::default()).unwrap();
+    let paint = PaintOptions {
+        width: 16,
+        height: 16,
+        token_temperature: 0.0,
+        guidance: 0.0,
+        ..model.defaults().paint.clone()
+    };
+    let painted = model.paint("red", &paint).unwrap().finish().unwrap();
+    assert_eq!(painted[0].codes, grid);
+    for (name, image) in [("short", vec![9; 15]), ("high", vec![16; 16])] {
+        let line = format!("{}\n", json!({"image": image, "caption": "red"}));
+        let error = learn(name, &line, &[]).unwrap_err().to_string();
+        assert!(error.contains("16 codes below 16"), "{error}");
+    }
+}
+
+/// Runs share a file of codes as long as they have an encoder in common; it is never lost to another one.
+#[test]
+fn a_file_of_codes_is_shared_by_those_with_one_encoder() {
+    let world = World::new();
+    let from = format!(
+        "model={{init={{from={:?}}}}}",
+        world.path("image_tokenizer")
+    );
+    let decoder = [
+        "objective.learnt=decoder",
+        "objective.entropy=0",
+        "objective.commitment=0",
+    ];
+    let of = |out: &str, more: &[&str]| {
+        let config = world.reconstruct(out, &[&[from.as_str()], more].concat());
+        run(&config, options(Mode::Fresh), &Silent).unwrap();
+        world.path(out).join("model")
+    };
+    let (decoder, whole) = (of("decoder", &decoder), of("whole", &[]));
+    let file = world.path("shared.bin");
+    let shared = format!("objective.codes={file:?}");
+    let encoded = |out: &str, tokenizer: &Path, more: &[&str]| {
+        let tokenizer = format!("model.image_tokenizer={tokenizer:?}");
+        let config = world.denoise(out, &[&[tokenizer.as_str()], more].concat());
+        let told = Told::default();
+        run(&config, options(Mode::Fresh), &told).map(|_| told.0.load(Ordering::Relaxed))
+    };
+    let own = world.path("image_tokenizer");
+    assert!(encoded("a", &own, &[&shared]).unwrap());
+    let before = std::fs::read(&file).unwrap();
+    assert!(
+        !encoded("b", &decoder, &[&shared]).unwrap(),
+        "encoded again"
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    let error = encoded("c", &whole, &[&shared]).unwrap_err().to_string();
+    assert!(
+        error.contains("shared.bin holds codes of another"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    // A damaged one is made anew.
+    std::fs::write(&file, &before[..before.len() - 1]).unwrap();
+    assert!(encoded("d", &own, &[&shared]).unwrap());
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+}
+
+/// Whether pictures were encoded.
+#[derive(Default)]
+struct Told(AtomicBool);
+
+impl Reporter for Told {
+    fn report(&self, event: &Event<'_>) {
+        if matches!(event, Event::Preparing { .. }) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
