@@ -12,6 +12,7 @@ mod curves;
 mod damaged_models;
 mod doctor;
 mod help;
+mod keeping;
 mod samplers;
 mod saving;
 mod support;

@@ -409,24 +409,6 @@ fn eval_measures_what_a_pack_allows() {
         cost["rows_per_token"].as_f64().unwrap()
     };
     assert!(cost("turbo") < cost("exact"));
-    let kept = dir.path().join("kept/right.jsonl");
-    let paint = json(&mut eval(
-        "paint",
-        &["--json", "--keep", kept.to_str().unwrap()],
-    ));
-    let right = &paint["reports"][0]["scores"][0];
-    let lines = std::fs::read_to_string(&kept).unwrap();
-    let lines = lines.lines().filter(|line| !line.is_empty()).count();
-    let n = paint["reports"][0]["n"].as_f64().unwrap();
-    assert_eq!(
-        lines,
-        (right["value"].as_f64().unwrap() * n).round() as usize
-    );
-    support::fails(
-        &mut eval("vqa", &["--keep", kept.to_str().unwrap()]),
-        2,
-        &["--keep", "paint"],
-    );
     let table = works(&mut eval("vqa", &["--limit", "2"]));
     assert!(table.contains("steps an item"), "{table}");
     assert!(
