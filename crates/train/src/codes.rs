@@ -22,14 +22,17 @@ use mmada_tensor::DType;
 
 use crate::{Error, Event, Reporter, Result};
 
-/// Codes by the content of the picture. `None`: the picture cannot be read.
+/// The codes of a run's pictures, and the file that keeps them.
 #[derive(Debug)]
 pub struct CodeCache {
     path: PathBuf,
     /// Of encoder, picture size and the way pictures are fitted to it.
     fingerprint: u64,
-    known: HashMap<u64, Option<Vec<u32>>>,
+    known: Known,
 }
+
+/// Codes by the content of the picture. `None`: the picture cannot be read.
+type Known = HashMap<u64, Option<Vec<u32>>>;
 
 /// Pictures encoded at once.
 const BATCH: usize = 32;
@@ -232,7 +235,7 @@ fn not_ours(path: &Path) -> String {
 }
 
 /// Whose codes a file holds, and the codes; `None` when it is damaged.
-fn decode(bytes: &[u8]) -> Option<(u64, HashMap<u64, Option<Vec<u32>>>)> {
+fn decode(bytes: &[u8]) -> Option<(u64, Known)> {
     let (body, checksum) = bytes.split_last_chunk::<4>()?;
     if crc32c::crc32c(body) != u32::from_le_bytes(*checksum) {
         return None;
