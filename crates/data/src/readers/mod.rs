@@ -143,7 +143,8 @@ fn named_image(
         Value::Array(codes) => {
             let codes = codes.iter().map(|code| code.as_u64()?.try_into().ok());
             let codes: Vec<u32> = codes.collect::<Option<_>>()?;
-            Some(ImageRef::Bytes(ImageBytes::of_codes(&codes)))
+            // An empty list is how some say that there is no picture.
+            (!codes.is_empty()).then(|| ImageRef::Bytes(ImageBytes::of_codes(&codes)))
         }
         name => Some(ImageRef::Stored {
             name: name.as_str()?.to_owned(),

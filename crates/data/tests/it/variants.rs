@@ -279,3 +279,27 @@ fn no_picture_is_in_train_and_test() {
         assert!(train.is_disjoint(&test), "{name}");
     }
 }
+
+/// What has no pixels here cannot be moved, and the reason is told.
+#[test]
+fn pictures_given_as_codes_are_not_altered() {
+    let dir = tempfile::tempdir().unwrap();
+    write(
+        dir.path(),
+        "codes.jsonl",
+        "{\"image\": [1, 2], \"caption\": \"a\"}\n",
+    );
+    let config = serde_json::json!({
+        "name": "codes", "kind": "jsonl", "paths": ["codes.jsonl"],
+        "augment": {"variants": 2, "shift": 1},
+        "views": [{"task": "paint", "prompt": "{caption}"}],
+    });
+    let config: SourceConfig = serde_json::from_value(config).unwrap();
+    let mut source = Source::open(&config, dir.path(), 1, &mut Stores::default()).unwrap();
+    let first = source.next_example().unwrap();
+    let second = source.next_example().unwrap();
+    // The variant that is the picture itself is left, epoch after epoch.
+    assert_eq!(first.image.unwrap().codes(), second.image.unwrap().codes());
+    let (_, reason) = source.skipped().last.back().unwrap();
+    assert!(reason.contains("cannot be altered"), "{reason}");
+}
