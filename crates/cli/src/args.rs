@@ -153,9 +153,6 @@ pub(crate) struct SampleArgs {
     /// Randomness of the tokens (text) or of the order (pictures); 0 is greedy.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
-    /// Randomness of the codes of pictures: 1 draws as the model says, 0 takes the most probable.
-    #[arg(long, allow_negative_numbers = true)]
-    pub(crate) token_temperature: Option<f32>,
     /// Strength of classifier-free guidance; 0 is none.
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) guidance: Option<f32>,
@@ -267,6 +264,9 @@ pub(crate) struct CanvasArgs {
     /// Paint so many for each and keep the one the model itself reads best [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) best_of: Option<usize>,
+    /// Randomness of the codes: 1 draws as the model says, 0 takes the most probable.
+    #[arg(long, allow_negative_numbers = true)]
+    pub(crate) token_temperature: Option<f32>,
     /// Steps on the complete picture that draw every other code anew [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) revisions: Option<usize>,
@@ -298,7 +298,7 @@ pub(crate) struct PaintArgs {
     #[arg(long)]
     pub(crate) think: bool,
     /// Fill the prompt up to this many tokens with visible padding, for checkpoints trained so.
-    #[arg(long, value_name = "TOKENS")]
+    #[arg(long, value_name = "TOKENS", conflicts_with = "think")]
     pub(crate) attend_pads: Option<usize>,
     #[command(flatten)]
     pub(crate) canvas: CanvasArgs,

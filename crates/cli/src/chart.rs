@@ -165,9 +165,16 @@ fn bounds(values: impl Iterator<Item = f64>) -> (f64, f64) {
     });
     match low < high {
         true => (low, high),
-        false => (low - 0.5, high + 0.5),
+        // Half a unit to either side, or what is left of one beside a large number.
+        false => {
+            let room = 0.5_f64.max(low.abs() * 1e-9);
+            (low - room, high + room)
+        }
     }
 }
+
+/// No number of 64 bits says more.
+const MOST_DECIMALS: f64 = 17.0;
 
 /// Round numbers between two values, some five of them, with their names.
 fn ticks((low, high): (f64, f64)) -> impl Iterator<Item = (f64, String)> {
@@ -176,7 +183,7 @@ fn ticks((low, high): (f64, f64)) -> impl Iterator<Item = (f64, String)> {
     let unit = [1.0, 2.0, 5.0, 10.0].into_iter();
     let unit = unit.map(|unit| unit * power).find(|unit| *unit >= rough);
     let unit = unit.unwrap_or(rough);
-    let decimals = (-unit.log10().floor()).max(0.0) as usize;
+    let decimals = (-unit.log10().floor()).clamp(0.0, MOST_DECIMALS) as usize;
     let (first, last) = ((low / unit).ceil() as i64, (high / unit).floor() as i64);
     (first..=last).map(move |number| {
         let value = number as f64 * unit;

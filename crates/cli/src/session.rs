@@ -123,7 +123,7 @@ pub(crate) fn paint_options(
     PaintOptions {
         steps: sample.steps.unwrap_or(own.steps),
         temperature: sample.temperature.unwrap_or(own.temperature),
-        token_temperature: sample.token_temperature.unwrap_or(own.token_temperature),
+        token_temperature: canvas.token_temperature.unwrap_or(own.token_temperature),
         guidance: sample.guidance.unwrap_or(own.guidance),
         best_of: canvas.best_of.unwrap_or(own.best_of),
         revisions: canvas.revisions.unwrap_or(own.revisions),

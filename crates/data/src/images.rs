@@ -68,12 +68,15 @@ impl ImageStore {
             let Body::Bytes(bytes) = member.body else {
                 continue;
             };
-            total += bytes.len() as u64;
+            // The name counts too, and what the table keeps beside it.
+            total += (bytes.len() + member.name.len()) as u64 + ROW;
             if total > bounds.archive {
                 let limit = bounds.archive;
                 return Err(DataError::shard(
                     path,
-                    format!("holds more than {limit} bytes of pictures; unpack it to a folder"),
+                    format!(
+                        "holds more than {limit} bytes of pictures and names; unpack it to a folder"
+                    ),
                 ));
             }
             images.insert(member.name, ImageBytes::new(bytes));
@@ -139,11 +142,18 @@ impl ImageStore {
     }
 }
 
+/// Bytes that a member of an archive in memory costs beside its name and body, at least.
+const ROW: u64 = 64;
+
 fn list(dir: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-        let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+        let own = entry.file_name();
+        let own = own.to_string_lossy();
+        let name = format!("{prefix}{own}");
         // `file_type` does not follow links, so a link cannot make a loop.
         match entry.file_type() {
+            // Hidden folders hold thumbnails and the like.
+            Ok(kind) if kind.is_dir() && own.starts_with('.') => {}
             Ok(kind) if kind.is_dir() && depth > 0 => {
                 list(&entry.path(), &format!("{name}/"), depth - 1, names);
             }

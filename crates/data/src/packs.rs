@@ -183,7 +183,9 @@ impl Pack {
                 ..SourceConfig::new(name, kind, paths, view)
             });
         };
-        if let Some(shards) = self.sample_shards(split)? {
+        let mut part = None;
+        if let Some((shards, held_out)) = self.sample_shards(split)? {
+            part = held_out;
             let fields = self.first_fields(&shards)?;
             let prompt = if fields.contains_key("style") {
                 "{style} style: {caption}"
@@ -236,6 +238,10 @@ impl Pack {
             }
             add("chat", SourceKind::Jsonl, &lines, None, view);
         }
+        let of_shards = |source: &&mut SourceConfig| source.kind == SourceKind::WebDataset;
+        for source in sources.iter_mut().filter(of_shards) {
+            source.part = part;
+        }
         if sources.is_empty() {
             return Err(self.lacks(
                 &format!("has no training data for the split '{split}'"),
@@ -250,11 +256,15 @@ impl Pack {
     /// Files of a role for a split: exact ones and numbered shards, else longer names.
     fn find(&self, split: &str, role: Role) -> Vec<&PackFile> {
         let of_role = || self.files.iter().filter(|file| file.role == role);
+        // `test_2024` is asked for by its name, or as a shard of `test`.
+        let named: Vec<_> = of_role().filter(|file| file.stem == split).collect();
         let exact: Vec<_> = of_role()
             .filter(|file| without_number(&file.stem) == split)
             .collect();
-        if !exact.is_empty() {
-            return exact;
+        for found in [exact, named] {
+            if !found.is_empty() {
+                return found;
+            }
         }
         of_role()
             .filter(|file| {

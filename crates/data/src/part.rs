@@ -35,8 +35,11 @@ impl Part {
     }
 }
 
+/// Fields that say what a record without picture and messages is about, the first that is there.
+const QUESTIONS: [&str; 3] = ["question", "prompt", "text"];
+
 /// What a record is about, whichever file it stands in: the picture it names, the user's last
-/// message, or the last part of its key.
+/// message, a field of [`QUESTIONS`], or the last part of its key.
 pub fn identity(record: &Record) -> String {
     if let Some(Value::String(image)) = record.fields.get("image") {
         return image.clone();
@@ -46,6 +49,12 @@ pub fn identity(record: &Record) -> String {
         && let Some(turn) = turns.into_iter().rfind(|turn| turn.role == "user")
     {
         return turn.content;
+    }
+    let question = QUESTIONS
+        .iter()
+        .find_map(|name| record.fields.get(*name)?.as_str());
+    if let Some(question) = question {
+        return question.to_owned();
     }
     let key = record.key.as_str();
     key.rsplit('/').next().unwrap_or(key).to_owned()

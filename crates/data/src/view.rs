@@ -158,7 +158,7 @@ impl View {
             Task::Chat if has_prompt != self.answer.is_some() => {
                 Err("a chat view needs both 'prompt' and 'answer', or neither".into())
             }
-            Task::Text if has_prompt || self.thought.is_some() => {
+            Task::Text if has_prompt || self.thought.is_some() || self.messages.is_some() => {
                 Err("a text view has only 'answer', the text itself".into())
             }
             Task::Paint | Task::ThinkPaint if self.answer.is_some() => {

@@ -198,6 +198,14 @@ impl Mmada {
     /// system refuses.
     pub fn save(&self, dir: impl AsRef<Path>, options: &SaveOptions) -> Result<()> {
         let dir = dir.as_ref();
+        if dir.exists() && !dir.is_dir() {
+            return Err(Error::request(
+                "folder to save into",
+                "a folder, or a name that is free",
+                format!("the file {}", dir.display()),
+                "name another folder",
+            ));
+        }
         if let Some(name) = foreign_entry(dir) {
             return Err(Error::request(
                 "folder to save into",
@@ -246,6 +254,9 @@ impl Mmada {
     pub fn check(&self) -> Result<()> {
         self.check_sizes()?;
         self.params.check_finite()?;
+        if let Some(adapter) = &self.adapter {
+            adapter.params().check_finite()?;
+        }
         if let Some(image) = &self.image {
             image.params.check_finite()?;
             let (shown, painted) = (&self.defaults.image, &self.defaults.paint);

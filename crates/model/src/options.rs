@@ -207,13 +207,21 @@ impl Defaults {
     }
 }
 
+/// Most pixels along a side of a picture that is looked at: more than any context has patches for.
+const LARGEST_SIDE: usize = 1 << 13;
+
 impl ImageOptions {
     /// Whether pictures can be looked at so.
     ///
     /// # Errors
     /// In words.
     pub fn check(&self) -> std::result::Result<(), String> {
-        let looks = &self.looks;
+        let (looks, largest) = (&self.looks, self.width.max(self.height));
+        if largest > LARGEST_SIDE {
+            return Err(format!(
+                "image.width and image.height: {largest} pixels, expected at most {LARGEST_SIDE}"
+            ));
+        }
         looks
             .check()
             .map_err(|problem| problem.replace("augment.", "image.looks."))?;

@@ -123,6 +123,10 @@ impl Mmada {
         example: u64,
     ) -> Result<Vec<Job<Painted>>> {
         check_rivals(options.best_of)?;
+        if options.best_of > 1 {
+            // Before anything is painted: the rivals will have to be read.
+            self.check_readable(grid.len(), words)?;
+        }
         let span = sequence.span(SpanKind::Image).unwrap_or(0..0);
         let wordless = self.layout().paint(&[], &sequence.ids[span.clone()])?;
         let start = wordless

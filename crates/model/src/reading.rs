@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use mmada_tensor::{DType, Rows, Want, ops};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mmada::Mmada;
 use crate::run::chunks;
 use crate::text::answer_span;
@@ -58,6 +58,25 @@ impl Mmada {
         }
         let mean = |(sum, count): (f64, usize)| sum / count.max(1) as f64;
         Ok(sums.into_iter().map(mean).collect())
+    }
+
+    /// Whether a picture of so many codes can be read for these words.
+    ///
+    /// # Errors
+    /// [`mmada_tokens::Error::TooLong`] when the two do not fit beside each other.
+    pub(crate) fn check_readable(&self, codes: usize, words: &str) -> Result<()> {
+        let codes = &vec![0; codes];
+        match self.questions(0, &Reading { codes, words }) {
+            Err(Error::Tokens(mmada_tokens::Error::TooLong { got, limit, .. })) => {
+                Err(Error::Tokens(mmada_tokens::Error::TooLong {
+                    what: "the picture, read to choose the best of several,",
+                    got,
+                    limit,
+                    hint: "paint one for each (best_of = 1), a smaller picture, or use fewer words",
+                }))
+            }
+            questions => questions.map(drop),
+        }
     }
 
     /// A row for each block of the words.

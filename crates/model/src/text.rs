@@ -224,8 +224,11 @@ impl Mmada {
         match gaps.last() {
             // Something is asked for: the answer may end after a token of it, not before.
             Some(gap) if ends_open => {
-                let first = span.start + gap.start;
-                allowed.banned_at.extend(ends.map(|end| (first, end)));
+                let earlier = gaps[..gaps.len() - 1].iter().cloned().flatten();
+                for place in earlier.chain([gap.start]) {
+                    let place = span.start + place;
+                    allowed.banned_at.extend(ends.map(|end| (place, end)));
+                }
             }
             _ => allowed.banned.extend(ends),
         }

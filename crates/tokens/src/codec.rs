@@ -94,15 +94,17 @@ impl Codec {
         let rendered = self.template.render(&marked, names::BOS, true)?;
         let mut ids = Vec::new();
         let mut rest = rendered.as_str();
-        while let Some((frame, opened)) = rest.split_once(OPEN) {
-            ids.extend(self.tokenizer.encode(frame)?);
-            let (content, after) = opened.split_once(CLOSE).ok_or_else(|| {
-                Error::Template("it cuts the content of a message; it may only trim it".to_owned())
-            })?;
+        while let Some((before, opened)) = rest.split_once(OPEN) {
+            ids.extend(self.tokenizer.encode(frame(before)?)?);
+            let (content, after) = opened.split_once(CLOSE).ok_or_else(cut)?;
+            // Another content that opens within this one: the end of this one was cut off.
+            if content.contains(OPEN) {
+                return Err(cut());
+            }
             ids.extend(self.tokenizer.encode_plain(content)?);
             rest = after;
         }
-        ids.extend(self.tokenizer.encode(rest)?);
+        ids.extend(self.tokenizer.encode(frame(rest)?)?);
         Ok(ids)
     }
 
@@ -150,6 +152,19 @@ impl Codec {
 
 /// The message with marks around its content. White space at the ends stays outside the marks, so
 /// that a template that trims content still finds it.
+/// What a template wrote between contents; the end of a content whose beginning was cut off, in which
+/// control tokens would count, is none.
+fn frame(text: &str) -> Result<&str> {
+    match text.contains(CLOSE) {
+        true => Err(cut()),
+        false => Ok(text),
+    }
+}
+
+fn cut() -> Error {
+    Error::Template("it cuts the content of a message; it may only trim it".to_owned())
+}
+
 fn marked(message: &Message) -> Result<Message> {
     let is_name = |letter: char| letter.is_alphanumeric() || "_-".contains(letter);
     if message.role.is_empty() || !message.role.chars().all(is_name) {

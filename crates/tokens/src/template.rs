@@ -1,6 +1,7 @@
 //! Chat templates: messages to one string with control tokens, in the Jinja dialect that
 //! checkpoints ship.
 
+use std::io;
 use std::path::Path;
 
 use minijinja::syntax::SyntaxConfig;
@@ -127,9 +128,56 @@ impl ChatTemplate {
         };
         let turns: Vec<Value> = messages.iter().map(turn).collect();
         let context = context! { messages => turns, bos_token => bos, add_generation_prompt };
-        environment()?
-            .render_str(&self.source, context)
-            .map_err(|error| failed(&error))
+        let mut environment = environment()?;
+        environment.set_fuel(Some(STEPS + STEPS_A_TURN * messages.len() as u64));
+        let given = |message: &Message| message.role.len() + message.content.len();
+        let mut text = Bounded {
+            bytes: Vec::new(),
+            is_full: false,
+            most: LONGEST + LONGEST_A_BYTE * messages.iter().map(given).sum::<usize>(),
+        };
+        let template = environment.template_from_str(&self.source);
+        let rendered =
+            template.and_then(|template| template.render_captured_to(context, &mut text).map(drop));
+        if text.is_full {
+            let what = format!("it writes more than {} bytes", text.most);
+            return Err(Error::Template(what));
+        }
+        rendered.map_err(|error| failed(&error))?;
+        String::from_utf8(text.bytes).map_err(|error| Error::Template(error.to_string()))
+    }
+}
+
+/// Instructions that a template may take, at all and for each turn: templates come with models from
+/// anywhere, and those that are known take some fifty a turn.
+const STEPS: u64 = 100_000;
+/// See [`STEPS`].
+const STEPS_A_TURN: u64 = 20_000;
+/// Bytes that a template may write, at all and for each byte that it is given.
+const LONGEST: usize = 1 << 20;
+/// See [`LONGEST`].
+const LONGEST_A_BYTE: usize = 16;
+
+/// Text of a bounded length.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+    /// Whether more was to be written.
+    is_full: bool,
+}
+
+impl io::Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > self.most - self.bytes.len() {
+            self.is_full = true;
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

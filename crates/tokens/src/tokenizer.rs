@@ -234,6 +234,14 @@ impl Tokenizer {
         // Lengths are the layout's business; a file may bring its own cuts and pads.
         inner.with_truncation(None)?;
         inner.with_padding(None);
+        // Dropout of merges belongs to training; with it the same text has other ids each time.
+        if let ModelWrapper::BPE(bpe) = inner.get_model()
+            && bpe.dropout.is_some()
+        {
+            let mut bpe = bpe.clone();
+            bpe.dropout = None;
+            inner.with_model(bpe);
+        }
         let len = u32::try_from(inner.get_vocab_size(true))
             .map_err(|_| Error::Tokenizer("it has more than 2^32 tokens".to_owned()))?;
         let mut control = HashSet::new();
@@ -244,6 +252,13 @@ impl Tokenizer {
             } else if !token.content.is_empty() {
                 ordinary.push((token.content, id));
             }
+        }
+        // Image codes follow the text ids, so no text id may be among them.
+        let highest = inner.get_vocab(true).into_values().max();
+        if let Some(highest) = highest.filter(|highest| *highest >= len) {
+            return Err(Error::Tokenizer(format!(
+                "it has {len} tokens, but one with the id {highest}; expected ids without gaps"
+            )));
         }
         control.extend(
             names::SPECIAL
@@ -277,23 +292,35 @@ impl Tokenizer {
     }
 
     /// Cuts a text at the ordinary added tokens: leftmost first, the longest of several.
-    fn pieces<'a>(&self, mut text: &'a str) -> Vec<Piece<'a>> {
+    fn pieces<'a>(&self, text: &'a str) -> Vec<Piece<'a>> {
         let mut pieces = Vec::new();
-        while !text.is_empty() {
-            let found = self
-                .ordinary
-                .iter()
-                .filter_map(|(name, id)| Some((text.find(name)?, name, *id)));
+        let mut here = 0;
+        // Where each name comes next. It is looked for again only when it has been passed, so that
+        // a text is searched once for each name.
+        let find = |name: &str, from: usize| Some(from + text[from..].find(name)?);
+        let mut next: Vec<_> = self
+            .ordinary
+            .iter()
+            .map(|(name, _)| find(name, 0))
+            .collect();
+        while here < text.len() {
+            for (at, (name, _)) in next.iter_mut().zip(&self.ordinary) {
+                if at.is_some_and(|at| at < here) {
+                    *at = find(name, here);
+                }
+            }
+            let found = next.iter().zip(&self.ordinary);
+            let found = found.filter_map(|(at, (name, id))| Some(((*at)?, name, *id)));
             // `min_by_key` keeps the first of equals, and longer names come first.
             let Some((start, name, id)) = found.min_by_key(|(start, ..)| *start) else {
-                pieces.push(Piece::Text(text));
+                pieces.push(Piece::Text(&text[here..]));
                 break;
             };
-            if start > 0 {
-                pieces.push(Piece::Text(&text[..start]));
+            if start > here {
+                pieces.push(Piece::Text(&text[here..start]));
             }
             pieces.push(Piece::Token(id));
-            text = &text[start + name.len()..];
+            here = start + name.len();
         }
         pieces
     }

@@ -12,16 +12,12 @@ pub(crate) struct BenchArgs {
     #[arg(value_enum)]
     pub(crate) task: BenchTask,
     /// Random weights of these sizes in place of a model's.
-    #[arg(
-        long,
-        value_name = "d=N,layers=N,heads=N,mlp=N,vocab=N",
-        conflicts_with = "model"
-    )]
+    #[arg(long, value_name = "d=N,layers=N,heads=N,mlp=N,vocab=N")]
     pub(crate) shape: Option<String>,
     /// Write the random weights to this folder, for other programs to measure.
     #[arg(long, value_name = "DIR", requires = "shape")]
     pub(crate) save: Option<PathBuf>,
-    /// Tokens: of the forward [640], made [256], of the training step [8192], or rows of the linear
+    /// Tokens: of the forward [640, or the context], made [256], of the training step [8192], or rows of the linear
     /// layer [1024].
     #[arg(long)]
     pub(crate) tokens: Option<usize>,

@@ -46,6 +46,13 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
             "--steps: expected with text or image, which are sampled",
         ));
     }
+    // One that the environment names is what is used when nothing is said, and here something is.
+    let named = args.model.model.as_ref().map(std::ffi::OsString::from);
+    if args.shape.is_some() && named.is_some() && named != std::env::var_os("MMADA_MODEL") {
+        return Err(usage(
+            "--shape cannot be used with --model; remove one of them",
+        ));
+    }
     if args.shape.is_some() && args.model.device != DeviceArg::Cpu {
         return Err(usage("--device: a --shape is measured on the cpu alone"));
     }

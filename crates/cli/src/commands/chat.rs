@@ -1,6 +1,6 @@
 //! `mmada chat`: one answer, or a conversation.
 
-use std::io::{BufRead as _, Write as _, stderr, stdin};
+use std::io::{BufRead as _, IsTerminal as _, Write as _, stderr, stdin};
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -67,7 +67,8 @@ fn converse(
     args: &ChatArgs,
 ) -> Result<()> {
     let given = messages.len();
-    let is_interactive = terminal::is_interactive();
+    // Lines that come from a file are a script's, whoever watches.
+    let is_interactive = terminal::is_interactive() && stdin().is_terminal();
     if is_interactive {
         output::note("One message a line; Ctrl-D ends the conversation.");
     }
@@ -85,11 +86,13 @@ fn converse(
             continue;
         }
         messages.push(Message::user(&line));
+        // What is forgotten is forgotten once there is an answer.
+        let mut remembered = messages.clone();
         let asked = loop {
-            match answer(model, &messages, options, args) {
+            match answer(model, &remembered, options, args) {
                 // The oldest question and its answer go first.
-                Err(error) if is_too_long(&error) && messages.len() >= given + 3 => {
-                    messages.drain(given..given + 2);
+                Err(error) if is_too_long(&error) && remembered.len() >= given + 3 => {
+                    remembered.drain(given..given + 2);
                 }
                 other => break other,
             }
@@ -104,6 +107,7 @@ fn converse(
             asked => asked?,
         };
         print(args, &line, &answer)?;
+        messages = remembered;
         messages.push(Message::assistant(&answer.reply.text));
     }
 }

@@ -11,6 +11,11 @@ use crate::args::{ExplainArgs, ExplainTask};
 use crate::{output, session, usage};
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<()> {
+    if args.image.is_some() && args.task != ExplainTask::Describe {
+        return Err(usage(
+            "--image: expected with --task describe, which alone is about a picture",
+        ));
+    }
     let model = session::open(&args.model)?;
     let sequence = sequence(&model, args)?;
     match args.json {

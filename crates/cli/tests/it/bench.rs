@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{fails, json, mmada};
+use crate::support::{fails, json, mmada, works};
 
 const SHAPE: &str = "d=32,layers=2,heads=2,mlp=48,vocab=128";
 
@@ -78,11 +78,12 @@ fn every_workload_reports_on_random_weights() {
 #[test]
 fn the_embedded_model_is_measured_too() {
     for (task, more) in [
-        ("forward", &["--tokens", "8"][..]),
+        ("forward", &[][..]),
         ("text", &["--tokens", "8", "--steps", "2"]),
         (
             "image",
-            &["--tokens", "16", "--steps", "2", "--sampler", "fast"],
+            // No square.
+            &["--tokens", "20", "--steps", "2", "--sampler", "fast"],
         ),
         ("train", &["--tokens", "128", "--precision", "bf16"]),
     ] {
@@ -114,6 +115,20 @@ fn flags_of_other_workloads_are_refused() {
     ] {
         fails(mmada().args(["bench", task, flag, value]), 2, &[flag, word]);
     }
+    for (task, flag, value, word) in [
+        ("forward", "--tokens", "9000000000000000000", "at most 512"),
+        ("text", "--tokens", "18446744073709551615", "at most"),
+        ("train", "--tokens", "18446744073709551615", "at most"),
+        ("linear", "--matrix", "3037000500,6074001000", "at most"),
+        ("linear", "--tokens", "9000000000000000000", "at most"),
+    ] {
+        fails(mmada().args(["bench", task, flag, value]), 2, &[flag, word]);
+    }
+    let both = ["bench", "forward", "--tokens", "8", "--shape", SHAPE];
+    let named = ["--model", "nowhere"];
+    fails(mmada().args(both).args(named), 2, &["--shape", "--model"]);
+    // What the environment names is not what was asked for here.
+    works(mmada().args(both).env("MMADA_MODEL", "nowhere"));
     let none = ["bench", "text", "--steps", "0"];
     fails(mmada().args(none), 2, &["steps", "at least 1"]);
 }

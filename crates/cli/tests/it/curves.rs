@@ -103,7 +103,14 @@ fn odd_curves_are_drawn_too() {
         flat.display()
     );
     let many = (0..12).map(|number| format!("{number}={}", flat.display()));
-    let lists: [Vec<String>; 5] = [
+    let beyond = a_run(dir.path(), "beyond", 0.0);
+    fs::write(
+        beyond.join("metrics.jsonl"),
+        "{\"step\":1,\"reward\":1e17}\n",
+    )
+    .unwrap();
+    let lists: [Vec<String>; 6] = [
+        vec![beyond.display().to_string()],
         vec![flat.display().to_string()],
         vec![huge.display().to_string()],
         vec![single.display().to_string()],

@@ -230,6 +230,11 @@ fn settings_that_make_no_sense() {
         &["lenght"],
     );
     check(
+        "generation_config.json",
+        |bytes| *bytes = b"{\"image\":{\"width\":1048576,\"height\":1048576}}".to_vec(),
+        &["image.width", "1048576", "at most"],
+    );
+    check(
         "chat_template.jinja",
         |bytes| *bytes = b"{% for".to_vec(),
         &["template"],

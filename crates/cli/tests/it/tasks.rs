@@ -153,6 +153,9 @@ fn pads_are_attended_when_asked() {
             &["--attend-pads", pads],
         );
     }
+    // Guidance would compare a row with pads and one without.
+    let both = &mut paint(&["--attend-pads", "64", "--think"]).0;
+    fails(both, 2, &["--attend-pads", "--think"]);
 }
 
 /// Published checkpoints keep the image tokenizer in a repository of its own.
@@ -323,10 +326,10 @@ fn explain_tells_the_spans() {
     for task in ["chat", "text", "describe", "paint", "think-paint"] {
         let explain = |extra: &[&str]| {
             let mut command = mmada();
-            command
-                .args(["explain", "a red circle", "--task", task])
-                .arg("--image")
-                .arg(&picture);
+            command.args(["explain", "a red circle", "--task", task]);
+            if task == "describe" {
+                command.arg("--image").arg(&picture);
+            }
             command.args(extra).arg("--model").arg(&model);
             command
         };
@@ -345,6 +348,15 @@ fn explain_tells_the_spans() {
         assert_eq!(value["length"], ids);
         assert_eq!(spans.last().unwrap()["end"], ids);
     }
+    let mut command = mmada();
+    command
+        .args(["explain", "a red circle", "--image"])
+        .arg(&picture);
+    fails(
+        command.arg("--model").arg(&model),
+        2,
+        &["--image", "describe"],
+    );
 }
 
 #[test]

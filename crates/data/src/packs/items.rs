@@ -117,9 +117,10 @@ impl Pack {
     /// # Errors
     /// [`DataError::Pack`] when there is none.
     pub fn reconstruction(&self, split: &str) -> Result<Items<ReconstructionItem>, DataError> {
-        let (mut files, part) = self.find_part(split, Role::Shard);
+        let (mut files, mut part) = self.find_part(split, Role::Shard);
         if files.is_empty() {
-            files = self.find(split, Role::Images);
+            // A file of this split's own: nothing is held out of it.
+            (files, part) = (self.find(split, Role::Images), None);
         }
         if files.is_empty() {
             return Err(self.lacks(
@@ -258,14 +259,18 @@ impl Pack {
         ))
     }
 
-    /// Shards of the split if their first sample has fields beside its picture.
-    pub(super) fn sample_shards(&self, split: &str) -> Result<Option<Vec<&PackFile>>, DataError> {
-        let (shards, _) = self.find_part(split, Role::Shard);
+    /// Shards of the split, and which of their records belong to it, if their first sample has
+    /// fields beside its picture.
+    pub(super) fn sample_shards(
+        &self,
+        split: &str,
+    ) -> Result<Option<(Vec<&PackFile>, Option<Part>)>, DataError> {
+        let (shards, part) = self.find_part(split, Role::Shard);
         if shards.is_empty() {
             return Ok(None);
         }
         let has_fields = !self.first_fields(&shards)?.is_empty();
-        Ok(has_fields.then_some(shards))
+        Ok(has_fields.then_some((shards, part)))
     }
 
     /// Fields of the first usable sample.
@@ -288,9 +293,8 @@ impl Pack {
         if !lines.is_empty() {
             return Ok(Box::new(with_stems(&lines, part)));
         }
-        let (_, part) = self.find_part(split, Role::Shard);
         match self.sample_shards(split)? {
-            Some(shards) => Ok(Box::new(with_stems(&shards, part))),
+            Some((shards, part)) => Ok(Box::new(with_stems(&shards, part))),
             None => Err(self.lacks(
                 &format!("has no captions for the split '{split}'"),
                 &format!(

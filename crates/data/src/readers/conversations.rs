@@ -3,7 +3,6 @@
 //! The list is streamed, not loaded. `<image>` (only in the first human turn of the original
 //! files) is taken out of the text: the prompt layout puts the picture first.
 
-use std::collections::VecDeque;
 use std::io::{BufRead, Read as _};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use super::{Owned, Shard, Turns, named_image};
 use crate::error::DataError;
 use crate::files::{self, Bytes, file_name};
 use crate::images::ImageStore;
-use crate::record::{Read, Records};
+use crate::record::{ImageRef, Read, Records};
 
 /// Streams the entries of one file.
 ///
@@ -35,7 +34,7 @@ pub fn read(
         images,
         turns,
         number: 0,
-        queue: VecDeque::new(),
+        pairs: None,
         is_done: false,
     };
     match entries.punctuation()? {
@@ -55,8 +54,41 @@ struct Entries {
     images: Option<Arc<ImageStore>>,
     turns: Turns,
     number: usize,
-    queue: VecDeque<Read>,
+    /// The entry whose pairs are being read.
+    pairs: Option<Pairs>,
     is_done: bool,
+}
+
+/// The questions and answers of one entry, made into records one by one: each has all the other
+/// fields of the entry.
+struct Pairs {
+    name: String,
+    image: Option<ImageRef>,
+    fields: Map<String, Value>,
+    turns: Vec<(&'static str, String)>,
+    /// Turns before the one to look at next.
+    turn: usize,
+    /// Pairs made.
+    made: usize,
+}
+
+impl Pairs {
+    fn next(&mut self, owner: &Owned) -> Option<Read> {
+        while let Some(two) = self.turns.get(self.turn..self.turn + 2) {
+            self.turn += 1;
+            let [("user", question), ("assistant", answer)] = two else {
+                continue;
+            };
+            let mut fields = self.fields.clone();
+            fields.insert("question".into(), question.clone().into());
+            fields.insert("answer".into(), answer.clone().into());
+            fields.insert("turn".into(), self.made.into());
+            let key = format!("{}/{}", self.name, self.made);
+            self.made += 1;
+            return Some(owner.record(key, self.image.clone(), fields));
+        }
+        None
+    }
 }
 
 impl Entries {
@@ -115,8 +147,8 @@ impl Entries {
         }
     }
 
-    /// Turns one entry into records on the queue.
-    fn accept(&mut self, mut entry: Map<String, Value>) {
+    /// The record of an entry that is one conversation; otherwise the first of its pairs.
+    fn accept(&mut self, mut entry: Map<String, Value>) -> Read {
         let file = file_name(&self.path);
         let name = match entry.get("id") {
             Some(Value::String(id)) => format!("{file}/{id}"),
@@ -126,10 +158,7 @@ impl Entries {
         let image = named_image(&entry, "image", self.images.as_ref());
         let turns = match turns(entry.remove("conversations")) {
             Ok(turns) => turns,
-            Err(reason) => {
-                self.queue.push_back(Read::Broken { name, reason });
-                return;
-            }
+            Err(reason) => return Read::Broken { name, reason },
         };
         if self.turns == Turns::Conversation {
             let messages = turns
@@ -137,26 +166,25 @@ impl Entries {
                 .map(|(role, text)| json!({"role": role, "content": text}))
                 .collect();
             entry.insert("messages".into(), Value::Array(messages));
-            self.queue.push_back(self.owner.record(name, image, entry));
-            return;
+            return self.owner.record(name, image, entry);
         }
-        let mut pair = 0;
-        for two in turns.windows(2) {
-            let [("user", question), ("assistant", answer)] = two else {
-                continue;
-            };
-            let mut fields = entry.clone();
-            fields.insert("question".into(), question.clone().into());
-            fields.insert("answer".into(), answer.clone().into());
-            fields.insert("turn".into(), pair.into());
-            let key = format!("{name}/{pair}");
-            self.queue
-                .push_back(self.owner.record(key, image.clone(), fields));
-            pair += 1;
-        }
-        if pair == 0 {
-            let reason = "no human turn is followed by a gpt turn".into();
-            self.queue.push_back(Read::Broken { name, reason });
+        let mut pairs = Pairs {
+            name,
+            image,
+            fields: entry,
+            turns,
+            turn: 0,
+            made: 0,
+        };
+        match pairs.next(&self.owner) {
+            Some(first) => {
+                self.pairs = Some(pairs);
+                first
+            }
+            None => Read::Broken {
+                name: pairs.name,
+                reason: "no human turn is followed by a gpt turn".into(),
+            },
         }
     }
 }
@@ -195,14 +223,17 @@ impl Iterator for Entries {
 
     fn next(&mut self) -> Option<Self::Item> {
         loop {
-            if let Some(read) = self.queue.pop_front() {
-                return Some(Ok(read));
+            if let Some(pairs) = &mut self.pairs {
+                match pairs.next(&self.owner) {
+                    Some(read) => return Some(Ok(read)),
+                    None => self.pairs = None,
+                }
             }
             if self.is_done {
                 return None;
             }
             match self.next_entry() {
-                Ok(Some(entry)) => self.accept(entry),
+                Ok(Some(entry)) => return Some(Ok(self.accept(entry))),
                 Ok(None) => self.is_done = true,
                 Err(error) => {
                     self.is_done = true;

@@ -32,6 +32,11 @@ pub fn read(
     let rows = guarded(&path, || {
         let reader = SerializedFileReader::new(open(&path)?)
             .map_err(|error| DataError::shard(&path, error))?;
+        let file = reader.metadata().file_metadata();
+        if file.num_rows() < 0 || file.schema_descr().num_columns() == 0 {
+            let what = format!("has {} rows of no columns", file.num_rows());
+            return Err(DataError::shard(&path, what));
+        }
         Ok(RowIter::from_file_into(Box::new(reader)))
     })?;
     Ok(Box::new(Rows {
@@ -113,8 +118,12 @@ impl Iterator for Rows {
 impl Rows {
     fn record(&self, name: String, row: Row) -> Read {
         let (mut fields, mut image) = (Map::new(), None);
+        let (mut bytes, most) = (0, self.bounds.entry);
         for (column, field) in row.into_columns() {
-            let result = if column == self.image_field {
+            bytes += size(&field);
+            let result = if bytes > most {
+                Err(format!("the row has more than the {most} bytes allowed"))
+            } else if column == self.image_field {
                 self.image(field).map(|(found, path)| {
                     image = found;
                     if let Some(path) = path {
@@ -173,6 +182,23 @@ impl Rows {
                 self.image_field
             )),
         }
+    }
+}
+
+/// Bytes of the text and pictures in a cell: what a row of a small file can have much of, when the
+/// file holds it once for all rows.
+fn size(field: &Field) -> u64 {
+    match field {
+        Field::Str(text) => text.len() as u64,
+        Field::Bytes(bytes) => bytes.len() as u64,
+        Field::Group(row) => row.get_column_iter().map(|(_, field)| size(field)).sum(),
+        Field::ListInternal(list) => list.elements().iter().map(size).sum(),
+        Field::MapInternal(map) => {
+            let pairs = map.entries().iter();
+            pairs.map(|(key, value)| size(key) + size(value)).sum()
+        }
+        // A number, in JSON.
+        _ => 8,
     }
 }
 

@@ -135,6 +135,12 @@ impl SourceConfig {
                 "this kind holds its own pictures; remove 'images'".into(),
             ));
         }
+        let names_images = matches!(self.kind, SourceKind::Jsonl | SourceKind::Parquet);
+        if self.image_field != image() && !names_images {
+            return Err(fault(
+                "'image_field' belongs to kind = \"jsonl\" and kind = \"parquet\" only".into(),
+            ));
+        }
         if self.turns.is_some() && self.kind != SourceKind::Conversations {
             return Err(fault(
                 "'turns' belongs to kind = \"conversations\" only".into(),

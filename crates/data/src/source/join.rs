@@ -28,7 +28,7 @@ impl Join {
             images: None,
             image_field: String::new(),
         };
-        let mut lines = HashMap::new();
+        let (mut lines, mut total) = (HashMap::new(), 0);
         for (index, path) in files::expand(&cfg.paths, root)?.iter().enumerate() {
             let shard = Shard {
                 path,
@@ -41,6 +41,12 @@ impl Join {
                     continue;
                 };
                 if let Some(value) = record.fields.get(&cfg.on) {
+                    total += size(&record.fields);
+                    if total > bounds.archive {
+                        let limit = bounds.archive;
+                        let what = format!("joined lines hold more than {limit} bytes");
+                        return Err(DataError::shard(path, what));
+                    }
                     lines.insert(key(value), record.fields);
                 }
             }
@@ -66,6 +72,12 @@ impl Join {
             fields.entry(name.clone()).or_insert_with(|| value.clone());
         }
     }
+}
+
+/// Bytes of a line's fields as JSON, about.
+fn size(fields: &Map<String, Value>) -> u64 {
+    let one = |(name, value): (&String, &Value)| name.len() + key(value).len();
+    fields.iter().map(|field| one(field) as u64).sum()
 }
 
 /// A value as text, so that equal values of any type meet.

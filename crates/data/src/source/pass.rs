@@ -92,12 +92,15 @@ impl Pass {
             match records.next() {
                 None => self.current = None,
                 Some(Ok(Read::Record(mut record))) => {
+                    // Before the join, which may bring another picture or other messages: what is
+                    // held out depends on the record alone.
+                    if source.part.is_some_and(|part| !part.admits(&record)) {
+                        continue;
+                    }
                     if let Some(join) = &source.join {
                         join.extend(&mut record.fields);
                     }
-                    if source.part.is_none_or(|part| part.admits(&record)) {
-                        return Ok(Some(record));
-                    }
+                    return Ok(Some(record));
                 }
                 Some(Ok(Read::Broken { name, reason })) => self.faults.push((name, reason)),
                 Some(Err(error)) => {

@@ -9,6 +9,7 @@ use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use ::parquet::schema::parser::parse_message_type;
 use mmada_data::ImageStore;
 use mmada_data::readers::Format;
+use mmada_data::record::Read;
 use serde_json::{Value, json};
 
 use crate::files::write;
@@ -137,5 +138,31 @@ fn damaged_parquet_is_an_error_or_other_data_but_never_a_panic() {
         if let Err(error) = read(&format, &path) {
             assert!(error.to_string().contains("flip.parquet"), "{error}");
         }
+    }
+}
+
+/// A text that the file holds once for all its rows is a large record for each of them.
+#[test]
+fn rows_of_hostile_size_are_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("long.parquet");
+    let schema = "message rows { required binary prompt (UTF8); }";
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let file = std::fs::File::create(&path).unwrap();
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(file, schema, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let long = "x".repeat(SMALL.entry as usize + 1);
+    bytes_column(&mut group, &["short", &long, &long], None);
+    group.close().unwrap();
+    writer.close().unwrap();
+    let reads = read(&parquet_format(None), &path).unwrap();
+    assert_eq!(reads.len(), 3);
+    assert!(matches!(&reads[0], Read::Record(record) if record.fields["prompt"] == "short"));
+    for read in &reads[1..] {
+        assert!(
+            matches!(read, Read::Broken { reason, .. } if reason.contains("bytes allowed")),
+            "{read:?}"
+        );
     }
 }

@@ -381,3 +381,26 @@ fn pictures_are_given_as_codes() {
     assert_ne!(mmada_data::ImageBytes::of_codes(&[0, 7]).id(), codes.id());
     assert_eq!(mmada_data::ImageBytes::new(*b"RIFF").codes(), None);
 }
+
+/// Names fill the memory as bodies do, and hidden folders hold what is no sample.
+#[test]
+fn archives_of_names_are_bounded_and_hidden_folders_passed_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = (0..40).map(|number| format!("{number}.png")).collect();
+    let members: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    let path = write(dir.path(), "names.tar.gz", gzip(&tar(&members)));
+    let bounds = |archive| Bounds { archive, ..SMALL };
+    assert!(ImageStore::open(&path, bounds(1 << 20)).is_ok());
+    let error = ImageStore::open(&path, bounds(1000)).unwrap_err();
+    assert!(
+        error.to_string().contains("more than 1000 bytes"),
+        "{error}"
+    );
+
+    write(dir.path(), "pictures/.thumbnails/a.png", "x");
+    write(dir.path(), "pictures/b/a.png", "x");
+    let names = ImageStore::open(&dir.path().join("pictures"), SMALL)
+        .unwrap()
+        .names();
+    assert_eq!(names, ["b/a.png"]);
+}

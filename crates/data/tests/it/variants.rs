@@ -303,3 +303,65 @@ fn pictures_given_as_codes_are_not_altered() {
     let (_, reason) = source.skipped().last.back().unwrap();
     assert!(reason.contains("cannot be altered"), "{reason}");
 }
+
+/// What is held out does not depend on the line that it stands in, nor on what a join adds.
+#[test]
+fn what_is_held_out_depends_on_the_record_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let numbers: Vec<u32> = (0..200).collect();
+    let backward: Vec<u32> = numbers.iter().rev().copied().collect();
+    let fields = [("question", "chat"), ("prompt", "chat"), ("text", "text")];
+    for (field, task) in fields {
+        let held_out = |numbers: &[u32], more: &str| -> BTreeSet<String> {
+            let line =
+                |n: &u32| format!("{{\"{field}\": \"word {n}\", \"answer\": \"word {n}\"}}\n");
+            let lines: String = numbers.iter().map(line).collect();
+            write(dir.path(), "lines.jsonl", lines);
+            let view = match task {
+                "text" => "task = 'text'".to_owned(),
+                _ => format!("task = 'chat', prompt = '{{{field}}}', answer = '{{answer}}'"),
+            };
+            let toml = format!(
+                "name = 'x'\nkind = 'jsonl'\npaths = ['lines.jsonl']\npart = 'validation'\n{more}\n\
+                 views = [{{ {view} }}]"
+            );
+            let cfg: SourceConfig = toml::from_str(&toml).unwrap();
+            let source = Source::open(&cfg, dir.path(), 1, &mut Stores::default()).unwrap();
+            source
+                .iter_once()
+                .map(|example| example.unwrap().answer)
+                .collect()
+        };
+        let held = held_out(&numbers, "");
+        assert!(!held.is_empty() && held.len() < 20, "{field}: {held:?}");
+        assert_eq!(held_out(&backward, ""), held, "{field}");
+        // A picture that is joined would be what the record is about.
+        let pictures = numbers
+            .iter()
+            .map(|n| format!("{{\"answer\": \"word {n}\", \"image\": \"same.png\"}}\n"));
+        write(dir.path(), "pictures.jsonl", pictures.collect::<String>());
+        let join = "join = { paths = ['pictures.jsonl'], on = 'answer' }";
+        assert_eq!(held_out(&numbers, join), held, "{field}");
+    }
+}
+
+/// A validation file of pictures is held out as a whole; nothing is held out of it once more.
+#[test]
+fn pictures_of_a_validation_file_are_all_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let png = bar(3, 5).encode_png().unwrap();
+    let names: Vec<String> = (0..40).map(|i| format!("{i}.png")).collect();
+    let members: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &png[..])).collect();
+    write(dir.path(), "validation_images.tar", tar(&members));
+    let pack = Pack::open(dir.path()).unwrap();
+    assert_eq!(pack.reconstruction("validation").unwrap().count(), 40);
+    // Sources of a split that is held out of the training shards are of that part.
+    let sources = asset("animals").sources("validation").unwrap();
+    assert!(
+        sources
+            .iter()
+            .all(|source| source.part == Some(mmada_data::Part::Validation))
+    );
+    let sources = asset("animals").sources("train").unwrap();
+    assert!(sources.iter().all(|source| source.part.is_none()));
+}

@@ -193,6 +193,7 @@ fn configuration_is_strict_and_returns() {
         good.replace("weight = 2", "weight = -1"),
         good.replace("weight = 2", "images = 'x'"),
         good.replace("weight = 2", "turns = 'independent'"),
+        good.replace("weight = 2", "image_field = 'file'"),
         good.replace("'paint'", "'describe'"),
         good.replace("'paint'", "'think-paint'"),
         good.replace("'paint'", "'text'"),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use mmada_model::{Defaults, Error, ImageParts, LoadOptions, Mmada};
 use mmada_nn::magvit::ImageTokenizer;
-use mmada_nn::{SaveOptions, Transformer};
+use mmada_nn::{Lora, LoraConfig, SaveOptions, Transformer};
 use mmada_tensor::{Device, Tensor};
 use mmada_tokens::Message;
 
@@ -138,6 +138,18 @@ fn nan_weights_are_found() {
         message.contains(name) && message.contains("NaN"),
         "{message}"
     );
+    // An adapter's weights are weights of the model.
+    let cfg = LoraConfig {
+        r: 2,
+        alpha: 4.0,
+        target_modules: vec!["q_proj".to_owned()],
+    };
+    let adapter = Lora::init(&cfg, model.config(), "base", 1, &Device::Cpu).unwrap();
+    let (name, var) = adapter.params().vars().remove(0);
+    var.set(&(var.as_tensor() * f64::NAN).unwrap()).unwrap();
+    let adapted = model.with_adapter(adapter).unwrap();
+    let message = adapted.check().unwrap_err().to_string();
+    assert!(message.contains(&name), "{message}");
     // Sampling from it is an error, not a panic or an endless loop.
     let asked = broken
         .chat(&[Message::user("hello")], &broken.defaults().text)
@@ -181,4 +193,11 @@ fn folders_that_hold_something_else_are_not_replaced() {
             .save(file.join("below"), &SaveOptions::default())
             .is_err()
     );
+    // Nor is a file, which is no folder.
+    let error = tiny::model()
+        .save(&file, &SaveOptions::default())
+        .unwrap_err();
+    assert!(matches!(error, Error::Request { .. }), "{error}");
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "years of work");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
 }

@@ -373,6 +373,14 @@ fn impossible_pictures_are_refused() {
         assert!(refused(&PaintOptions { count, ..options() }).contains("number of pictures"));
     }
     assert!(model.paint(&"word ".repeat(500), &options()).is_err());
+    // 17 x 17 codes fit beside the word, but not beside the question that chooses among rivals:
+    // known before the first step, not after the last.
+    let rivals = |best_of| PaintOptions {
+        best_of,
+        ..sized(68, 68)
+    };
+    assert!(model.paint("x", &rivals(1)).is_ok());
+    assert!(refused(&rivals(2)).contains("best_of = 1"));
     let picture = noise(16, 16);
     let mask = |width, is_edited| Mask::new(width, 16, vec![is_edited; width * 16]).unwrap();
     for mask in [mask(16, false), mask(20, true)] {

@@ -281,6 +281,25 @@ fn gaps_are_filled_and_the_given_text_stays() {
             )
             .is_err()
     );
+    // A gap before one that may end early has all its tokens.
+    let special = &model.vocab().special;
+    let ends = [special.eos, special.pad, special.eot];
+    for seed in 0..10 {
+        let options = FillOptions {
+            seed,
+            temperature: 4.0,
+            ..options.clone()
+        };
+        let run = model.fill("12 + [MASK:150] = ___", &options).unwrap();
+        let moves = run.flat_map(|view| view.unwrap().moves);
+        let mut drawn: Vec<_> = moves.flat_map(|moved| moved.committed).collect();
+        drawn.sort_by_key(|decision| decision.position);
+        let (earlier, _) = drawn.split_at(150);
+        assert!(
+            earlier.iter().all(|decision| !ends.contains(&decision.id)),
+            "seed {seed}"
+        );
+    }
     // A gap at the end may end early.
     let open = model
         .fill("a blue ___", &options)

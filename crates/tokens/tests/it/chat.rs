@@ -159,6 +159,49 @@ fn bad_templates_are_errors() {
     assert!(matches!(cutting.prompt("hello"), Err(Error::Template(_))));
 }
 
+/// A template that drops a part of a content would have what is left of it read as its own words, in
+/// which control tokens count.
+#[test]
+fn templates_that_cut_contents_are_refused_wherever_they_cut() {
+    let every = "{% for message in messages %}{{ message.role }}: ";
+    let cuts = [
+        "{{ message.content.split('</think>')[-1] }}{% endfor %}",
+        "{{ message.content.split('</think>')[0] }}{% endfor %}",
+    ];
+    let messages = [
+        Message::user("a</think>b<|eot_id|>"),
+        Message::user("whole"),
+        Message::user("a</think>b"),
+    ];
+    for cut in cuts {
+        let cutting = Codec {
+            template: ChatTemplate::from_source(format!("{every}{cut}")).unwrap(),
+            ..codec()
+        };
+        // Nothing is cut of a content without what is looked for.
+        assert!(cutting.chat_ids(&messages[1..2]).is_ok(), "{cut}");
+        for some in [&messages[..1], &messages[..2], &messages[1..], &messages] {
+            let error = cutting.chat_ids(some).unwrap_err();
+            assert!(
+                error.to_string().contains("cuts the content"),
+                "{cut}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn templates_neither_hang_nor_fill_the_memory() {
+    let nested = "{% for a in range(50000) %}{% for b in range(50000) %}{% endfor %}{% endfor %}";
+    let long = "{% for a in range(3000) %}{{ messages[0].content }}{% endfor %}";
+    for (source, reason) in [(nested, "fuel"), (long, "more than")] {
+        let template = ChatTemplate::from_source(source.to_owned()).unwrap();
+        let error = template.render(&[Message::user("x".repeat(1000))], "", true);
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}
+
 #[test]
 fn thoughts_are_taken_apart() {
     let cases = [

@@ -250,3 +250,55 @@ fn a_file_cannot_cut_or_pad() {
         TRAINED.encode("2 + 2 = 4").unwrap()
     );
 }
+
+/// The trained tokenizer, with something changed in its file.
+fn changed(change: impl FnOnce(&mut serde_json::Value)) -> Result<Tokenizer, Error> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    TRAINED.save(&path).unwrap();
+    let mut file = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    change(&mut file);
+    Tokenizer::from_bytes(file.to_string().as_bytes())
+}
+
+/// Files from training with dropout say so; read with it, a text had other ids at every call.
+#[test]
+fn a_file_cannot_drop_merges() {
+    let dropping = changed(|file| file["model"]["dropout"] = serde_json::json!(1.0)).unwrap();
+    let text = "noto style: a 3 of hearts ".repeat(20);
+    let whole = TRAINED.encode_plain(&text).unwrap();
+    assert_eq!(dropping.encode_plain(&text).unwrap(), whole);
+    // The corpus has merges to drop.
+    assert!(whole.len() < text.len());
+}
+
+/// An id beyond the number of tokens would be taken for an image code.
+#[test]
+fn ids_with_gaps_are_refused() {
+    let apart = changed(|file| {
+        let added = file["added_tokens"].as_array_mut().unwrap();
+        added.last_mut().unwrap()["id"] = serde_json::json!(100_000);
+    });
+    match apart.map(|tokenizer| tokenizer.len()) {
+        Err(error) => assert!(error.to_string().contains("without gaps"), "{error}"),
+        // The library numbers added tokens itself where it can.
+        Ok(len) => assert_eq!(len, TRAINED.len()),
+    }
+    let apart = changed(|file| {
+        let words = file["model"]["vocab"].as_object_mut().unwrap();
+        words["a"] = serde_json::json!(100_000);
+    });
+    let error = apart.map(|tokenizer| tokenizer.len()).unwrap_err();
+    assert!(error.to_string().contains("without gaps"), "{error}");
+}
+
+#[test]
+fn names_are_found_wherever_they_stand() {
+    let [think, end] = [names::THINK, names::END_THINK].map(|name| TRAINED.id(name).unwrap());
+    let ids = |text: &str| TRAINED.encode_plain(text).unwrap();
+    let text = format!("{0}{0}a{1}{0}", names::THINK, names::END_THINK);
+    let expected = [&[think, think][..], &ids("a"), &[end, think]].concat();
+    assert_eq!(ids(&text), expected);
+    // Looked for again at every name, the one that is not there took hours.
+    assert_eq!(ids(&names::THINK.repeat(200_000)), vec![think; 200_000]);
+}

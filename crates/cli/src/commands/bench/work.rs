@@ -19,6 +19,8 @@ use crate::usage;
 const PROMPT: usize = 32;
 /// Length of a sequence in training.
 const TRAIN_LENGTH: usize = 128;
+/// Most numbers of a matrix: 8 GiB in f32.
+const LARGEST: usize = 1 << 31;
 /// One in so many tokens is masked in training.
 const TRAIN_MASKED: usize = 2;
 
@@ -84,6 +86,7 @@ pub(super) struct Amount {
 /// A workload ready to run.
 pub(super) struct Workload<'s> {
     subject: &'s Subject,
+    seed: u64,
     task: Task,
 }
 
@@ -116,7 +119,10 @@ impl<'s> Workload<'s> {
         let seed = args.model.seed;
         let task = match task {
             BenchTask::Forward => {
-                let ids = ids(subject, args.tokens.unwrap_or(640), seed);
+                let context = subject.config.max_sequence_length;
+                let tokens = args.tokens.unwrap_or(640.min(context));
+                within("--tokens", tokens, context)?;
+                let ids = ids(subject, tokens, seed);
                 Task::Forward(Rows::pack([ids]))
             }
             BenchTask::Text => Task::Sample(Box::new(text(subject, args)?)),
@@ -124,7 +130,11 @@ impl<'s> Workload<'s> {
             BenchTask::Train => Task::Train(Box::new(Training::new(subject, args)?)),
             BenchTask::Linear => Task::Linear(Layer::new(args, subject.frozen.packing())?),
         };
-        Ok(Self { subject, task })
+        Ok(Self {
+            subject,
+            seed,
+            task,
+        })
     }
 
     /// Runs it once.
@@ -138,7 +148,7 @@ impl<'s> Workload<'s> {
                 rows.len()
             }
             Task::Sample(canvas) => {
-                let noise = Box::new(SeededNoise(0));
+                let noise = Box::new(SeededNoise(self.seed));
                 Sampler::new(&mut network, vec![(**canvas).clone()], noise).finish()?;
                 canvas.region().len()
             }
@@ -183,6 +193,22 @@ fn ids(subject: &Subject, n: usize, seed: u64) -> Vec<u32> {
         .collect()
 }
 
+/// Refuses sizes that nothing here has.
+fn within(option: &str, got: usize, most: usize) -> Result<()> {
+    match got <= most {
+        true => Ok(()),
+        false => Err(usage(format!("{option} {got}: expected at most {most}"))),
+    }
+}
+
+/// Tokens to be made behind a prompt.
+fn made(subject: &Subject, args: &BenchArgs) -> Result<usize> {
+    let most = subject.config.max_sequence_length.saturating_sub(PROMPT);
+    let tokens = args.tokens.unwrap_or(256.min(most));
+    within("--tokens", tokens, most)?;
+    Ok(tokens)
+}
+
 /// A prompt and masks behind it.
 fn masked(subject: &Subject, masks: usize, seed: u64) -> Vec<u32> {
     let mut ids = ids(subject, PROMPT, seed);
@@ -193,7 +219,7 @@ fn masked(subject: &Subject, masks: usize, seed: u64) -> Vec<u32> {
 /// 256 tokens in blocks of 32, one per step where the sampler has no bolder rule: the original's
 /// careful setting.
 fn text(subject: &Subject, args: &BenchArgs) -> Result<Canvas> {
-    let tokens = args.tokens.unwrap_or(256);
+    let tokens = made(subject, args)?;
     let block_length = 32.min(tokens.max(1));
     let rules = sampler(args).text();
     let plan = TextPlan {
@@ -218,13 +244,16 @@ fn text(subject: &Subject, args: &BenchArgs) -> Result<Canvas> {
 /// 256 codes in 15 guided steps, the original's demonstration, or the sampler's share of both.
 fn image(subject: &Subject, args: &BenchArgs) -> Result<Canvas> {
     const STEPS: f32 = 15.0;
-    let tokens = args.tokens.unwrap_or(256);
+    let tokens = made(subject, args)?;
     let ids = masked(subject, tokens, args.model.seed);
     let rules = sampler(args).picture();
     let steps = (STEPS * rules.steps).ceil() as usize;
     let (range, steps) = (PROMPT..PROMPT + tokens, args.steps.unwrap_or(steps));
     let plan = ImagePlan {
-        width: tokens.isqrt().max(1),
+        // The most square of the grids that so many codes can have.
+        width: (1..=tokens.isqrt())
+            .rfind(|width| tokens % width == 0)
+            .unwrap_or(1),
         order: rules.order,
         cache: rules.cache,
         ..ImagePlan::new(range, subject.codes.clone(), steps)
@@ -248,12 +277,15 @@ impl Layer {
     fn new(args: &BenchArgs, packing: Option<Packing>) -> Result<Self> {
         let sizes = args.matrix.split_once(',');
         let sizes = sizes.and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
-        let Some((input, output)) = sizes.filter(|(a, b): &(usize, usize)| a * b > 0) else {
+        let fits = |(a, b): &(usize, usize)| (1..=LARGEST).contains(&a.saturating_mul(*b));
+        let Some((input, output)) = sizes.filter(fits) else {
             let given = &args.matrix;
             return Err(usage(format!(
-                "--matrix {given}: expected IN,OUT, such as 4096,4096"
+                "--matrix {given}: expected IN,OUT, such as 4096,4096, of at most {LARGEST} numbers"
             )));
         };
+        let rows = args.tokens.unwrap_or(1024);
+        within("--tokens", rows, LARGEST / input.max(output))?;
         let mut stream = Key::new(args.model.seed, Purpose::Weights).stream();
         let mut random = |shape: (usize, usize)| -> Result<Tensor> {
             let values: Vec<f32> = (0..shape.0 * shape.1)
@@ -263,7 +295,7 @@ impl Layer {
         };
         let weight = random((output, input))?;
         Ok(Self {
-            input: random((args.tokens.unwrap_or(1024), input))?,
+            input: random((rows, input))?,
             packed: match packing {
                 Some(packing) => Some(PackedLinear::pack(packing, &[&weight])?),
                 None => None,
@@ -276,6 +308,7 @@ impl Layer {
 impl Training {
     fn new(subject: &Subject, args: &BenchArgs) -> Result<Self> {
         let tokens = args.tokens.unwrap_or(8192);
+        within("--tokens", tokens, LARGEST / subject.config.embedding_size)?;
         let mut rows = Rows::default();
         let (mut wanted, mut targets) = (Vec::new(), Vec::new());
         for sequence in 0..tokens.div_ceil(TRAIN_LENGTH) {
