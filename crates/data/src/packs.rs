@@ -80,6 +80,9 @@ struct PackFile {
     role: Role,
 }
 
+/// Files of a role, and which of their records belong to the split that was asked for.
+type Found<'a> = (Vec<&'a PackFile>, Option<Part>);
+
 /// Endings of (archives, JSON lines, JSON).
 const ARCHIVES: [&str; 4] = [".tar.gz", ".tar.zst", ".tgz", ".tar"];
 const LINES: [&str; 3] = [".jsonl.zst", ".jsonl.gz", ".jsonl"];
@@ -275,7 +278,7 @@ impl Pack {
     }
 
     /// The files that hold a split of a role, and which of their records belong to it.
-    fn find_part(&self, split: &str, role: Role) -> (Vec<&PackFile>, Option<Part>) {
+    fn find_part(&self, split: &str, role: Role) -> Found<'_> {
         let files = self.find(split, role);
         if !files.is_empty() || split != part::VALIDATION {
             return (files, None);

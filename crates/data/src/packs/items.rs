@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::{Pack, PackFile, Role};
+use super::{Found, Pack, PackFile, Role};
 use crate::error::DataError;
 use crate::example;
 use crate::files::{Bounds, file_name};
@@ -261,10 +261,7 @@ impl Pack {
 
     /// Shards of the split, and which of their records belong to it, if their first sample has
     /// fields beside its picture.
-    pub(super) fn sample_shards(
-        &self,
-        split: &str,
-    ) -> Result<Option<(Vec<&PackFile>, Option<Part>)>, DataError> {
+    pub(super) fn sample_shards(&self, split: &str) -> Result<Option<Found<'_>>, DataError> {
         let (shards, part) = self.find_part(split, Role::Shard);
         if shards.is_empty() {
             return Ok(None);
