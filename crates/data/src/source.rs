@@ -145,13 +145,16 @@ impl Source {
         &self.skipped
     }
 
-    /// Examples per epoch where known: from Parquet footers, else after one whole epoch.
+    /// Examples per epoch where known: from Parquet footers where nothing is filtered, else after one
+    /// whole epoch.
     pub fn len_hint(&self) -> Option<usize> {
         let counted = || {
             let counts = self.shards.iter().map(|path| self.format.count(path));
             let variants = self.augment.as_ref().map_or(1, |augment| augment.variants);
             let all = counts.sum::<Option<usize>>()? * variants * self.views.len();
-            self.part.is_none().then_some(all)
+            let is_filtered = |view: &View| !view.only.is_empty() || !view.exclude.is_empty();
+            let is_whole = self.part.is_none() && !self.views.iter().any(is_filtered);
+            is_whole.then_some(all)
         };
         self.epoch_len.or_else(counted)
     }
@@ -262,7 +265,9 @@ impl Source {
         if is_whole && self.yielded == 0 {
             let hint = match self.skipped.last.back() {
                 Some((name, reason)) => format!("last skipped: {name}: {reason}"),
-                None => "the filters leave every record out".into(),
+                None => {
+                    "its files are empty, or 'part' and the filters leave every record out".into()
+                }
             };
             return Err(DataError::Empty {
                 name: self.name.to_string(),

@@ -18,11 +18,18 @@ impl CaptionTokenizer {
     /// Reads a `tokenizer.json`.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::TooLarge`], [`Error::Tokenizer`].
+    /// [`Error::Io`], [`Error::TooLarge`]; [`Error::Tokenizer`] when it is none, or puts nothing
+    /// around a text.
     pub fn load(path: &Path) -> Result<Self> {
         let mut inner = Inner::from_bytes(file::read(path)?)?;
         inner.with_padding(None);
         inner.with_truncation(None)?;
+        let around = inner.encode_fast("", true)?.len();
+        if around < 2 {
+            return Err(Error::Tokenizer(format!(
+                "an empty text has {around} ids, expected a begin and an end"
+            )));
+        }
         Ok(Self { inner })
     }
 
@@ -30,16 +37,13 @@ impl CaptionTokenizer {
     /// its end.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] when the tokenizer refuses the text, or has no begin and end.
+    /// [`Error::Tokenizer`] when the tokenizer refuses the text.
     pub fn ids(&self, text: &str, longest: usize) -> Result<Vec<u32>> {
         let mut ids = self.inner.encode_fast(text, true)?.get_ids().to_vec();
-        let Some(&end) = ids.last() else {
-            let what = "an empty text has no ids, so nothing is put around a text".to_owned();
-            return Err(Error::Tokenizer(what));
-        };
         if ids.len() > longest {
+            let end = ids.split_off(ids.len() - 1);
             ids.truncate(longest.saturating_sub(1));
-            ids.push(end);
+            ids.extend(end);
         }
         Ok(ids)
     }

@@ -125,29 +125,6 @@ impl Codec {
         ids.push(self.vocab.special.eot);
         Ok(ids)
     }
-
-    /// Prompt and answer ids of a conversation that ends with the assistant.
-    ///
-    /// # Errors
-    /// [`Error::Conversation`] if it does not; otherwise as [`Codec::chat_ids`].
-    pub fn dialogue(&self, messages: &[Message]) -> Result<(Vec<u32>, Vec<u32>)> {
-        match messages.split_last() {
-            Some((last, before)) if last.role == "assistant" => {
-                Ok((self.chat_ids(before)?, self.answer(&last.content)?))
-            }
-            _ => Err(Error::Conversation(
-                "has no answer to learn; expected the last message to be the assistant's",
-            )),
-        }
-    }
-
-    /// The text of a generated answer: up to the first end of turn or of text, masks skipped.
-    pub fn decode_answer(&self, ids: &[u32]) -> String {
-        let special = &self.vocab.special;
-        let is_end = |id: &u32| [special.eot, special.eos].contains(id);
-        let end = ids.iter().position(is_end).unwrap_or(ids.len());
-        self.tokenizer.decode(&ids[..end])
-    }
 }
 
 /// The message with marks around its content. White space at the ends stays outside the marks, so

@@ -61,9 +61,6 @@ pub enum Error {
         "role {0:?} is not a name; expected letters, digits, `_` or `-`, such as user or assistant"
     )]
     Role(String),
-    /// A dialogue without the part that is needed.
-    #[error("the conversation {0}")]
-    Conversation(&'static str),
     /// A sequence does not fit.
     #[error("{what} is {got} tokens long, the limit is {limit}; {hint}")]
     TooLong {

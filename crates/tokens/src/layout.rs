@@ -182,16 +182,6 @@ impl Layout {
         self.checked(row)
     }
 
-    /// Text with gaps: mask ids where it is to be filled. Never padded.
-    ///
-    /// # Errors
-    /// [`Error::TooLong`].
-    pub fn text_canvas(&self, text: &[u32]) -> Result<Sequence> {
-        let mut row = Sequence::new(Task::Text);
-        self.push_turn(&mut row, &[], self.without_bos(text), Tail::None)?;
-        self.checked(row)
-    }
-
     /// A conversation whose last answer is learnt.
     ///
     /// # Errors

@@ -74,29 +74,6 @@ fn a_template_may_end_turns_in_plain_words() {
 }
 
 #[test]
-fn dialogues_end_with_the_assistant() {
-    let codec = codec();
-    let asked = [
-        Message::user("2 + 2?"),
-        Message::assistant(" <think>2 + 2 = 4</think>4 "),
-    ];
-    let (prompt, answer) = codec.dialogue(&asked).unwrap();
-    assert_eq!(prompt, codec.prompt("2 + 2?").unwrap());
-    assert_eq!(answer.last(), Some(&codec.vocab.special.eot));
-    assert_eq!(codec.decode_answer(&answer), "<think>2 + 2 = 4</think>4");
-    // What follows the end of the turn is not part of the answer, and masks are no text.
-    let mask = codec.vocab.special.mask;
-    let followed = [&[mask], answer.as_slice(), &codec.text("noise").unwrap()].concat();
-    assert_eq!(codec.decode_answer(&followed), "<think>2 + 2 = 4</think>4");
-    for messages in [&asked[..1], &[]] {
-        assert!(matches!(
-            codec.dialogue(messages),
-            Err(Error::Conversation(_))
-        ));
-    }
-}
-
-#[test]
 fn a_codec_survives_its_folder() {
     let codec = codec();
     let folder = tempfile::tempdir().unwrap();

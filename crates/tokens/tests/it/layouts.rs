@@ -56,7 +56,7 @@ fn every_layout_has_its_spans() {
             vec![(Frame, 1), (Answer, 3), (Filler, 1)],
         ),
         (
-            layout.text_canvas(&[1, 2, 3]),
+            layout.text(&[1, 2, 3], Tail::None),
             vec![(Frame, 1), (Answer, 3)],
         ),
         (

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use mmada_tokens::{Error, Tokenizer, TrainOptions, Vocab, names};
+use mmada_tokens::{CaptionTokenizer, Error, Tokenizer, TrainOptions, Vocab, names};
 use proptest::prelude::*;
 
 use crate::{corpus, trained};
@@ -165,6 +165,11 @@ fn broken_files_are_errors() {
             Err(Error::Tokenizer(_))
         ));
     }
+    // One for texts, which puts nothing around them, does not tell a judge where a caption ends.
+    let path = folder.path().join("tokenizer.json");
+    TRAINED.save(&path).unwrap();
+    let error = CaptionTokenizer::load(&path).unwrap_err();
+    assert!(error.to_string().contains("a begin and an end"), "{error}");
 }
 
 /// A tokenizer that names only what the language model itself needs, as the published one does.

@@ -299,6 +299,32 @@ fn pictures_are_reconstructed_better_and_better() {
     );
 }
 
+/// Of the same pictures and weights.
+#[test]
+fn the_terms_of_the_pixel_loss_add_up() {
+    let world = World::new();
+    let loss = |name: &str, terms: &str| -> f64 {
+        // Absolute is 1 where nothing is said.
+        let absolute = if terms.contains("absolute") {
+            ""
+        } else {
+            "absolute=0.0, "
+        };
+        let objective = format!("objective={{kind='reconstruct', {absolute}{terms}}}");
+        let config = world.reconstruct(name, &["run.steps=1", &objective]);
+        train(&config, Mode::Fresh);
+        metrics(&config.run.out)[0]["pixel_loss"].as_f64().unwrap()
+    };
+    let terms = ["absolute", "squared", "root", "edges"];
+    let [absolute, squared, root, edges] = terms.map(|term| loss(term, &format!("{term}=1.0")));
+    // The mean of squares is at least the square of the mean, and the mean of roots at most its root.
+    assert!(squared >= absolute * absolute && edges > 0.0);
+    assert!(root <= (absolute + 1e-3).sqrt() && root > 0.5 * absolute.sqrt());
+    let all = loss("all", "absolute=1.0, squared=2.0, root=3.0, edges=4.0");
+    let sum = absolute + 2.0 * squared + 3.0 * root + 4.0 * edges;
+    assert!((all / sum - 1.0).abs() < 1e-5, "{all} {sum}");
+}
+
 /// The share of learnable tokens that is masked, step by step, over questions about facts.
 fn masking_rates(world: &World, name: &str, overrides: &[&str]) -> Vec<f64> {
     let common = [
