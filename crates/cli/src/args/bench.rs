@@ -17,8 +17,8 @@ pub(crate) struct BenchArgs {
     /// Write the random weights to this folder, for other programs to measure.
     #[arg(long, value_name = "DIR", requires = "shape")]
     pub(crate) save: Option<PathBuf>,
-    /// Tokens: of the forward [640, or the context], made [256], of the training step [8192], or rows of the linear
-    /// layer [1024].
+    /// Tokens: of the forward [640, or the context], made [256], of the training step [8192], or
+    /// rows of the linear layer [1024].
     #[arg(long)]
     pub(crate) tokens: Option<usize>,
     /// Denoising steps [default: 1 per token of text, 15 for a picture or the sampler's share].

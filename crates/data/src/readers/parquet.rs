@@ -33,8 +33,9 @@ pub fn read(
         let reader = SerializedFileReader::new(open(&path)?)
             .map_err(|error| DataError::shard(&path, error))?;
         let file = reader.metadata().file_metadata();
-        if file.num_rows() < 0 || file.schema_descr().num_columns() == 0 {
-            let what = format!("has {} rows of no columns", file.num_rows());
+        let (rows, columns) = (file.num_rows(), file.schema_descr().num_columns());
+        if rows < 0 || columns == 0 {
+            let what = format!("its footer tells of {rows} rows of {columns} columns");
             return Err(DataError::shard(&path, what));
         }
         Ok(RowIter::from_file_into(Box::new(reader)))
