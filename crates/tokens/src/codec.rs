@@ -127,8 +127,6 @@ impl Codec {
     }
 }
 
-/// The message with marks around its content. White space at the ends stays outside the marks, so
-/// that a template that trims content still finds it.
 /// What a template wrote between contents; the end of a content whose beginning was cut off, in which
 /// control tokens would count, is none.
 fn frame(text: &str) -> Result<&str> {
@@ -142,6 +140,8 @@ fn cut() -> Error {
     Error::Template("it cuts the content of a message; it may only trim it".to_owned())
 }
 
+/// The message with marks around its content. White space at the ends stays outside the marks, so
+/// that a template that trims content still finds it.
 fn marked(message: &Message) -> Result<Message> {
     let is_name = |letter: char| letter.is_alphanumeric() || "_-".contains(letter);
     if message.role.is_empty() || !message.role.chars().all(is_name) {

@@ -149,7 +149,7 @@ impl ChatTemplate {
 }
 
 /// Instructions that a template may take, at all and for each turn: templates come with models from
-/// anywhere, and those that are known take some fifty a turn.
+/// anywhere, and may be loops within loops.
 const STEPS: u64 = 100_000;
 /// See [`STEPS`].
 const STEPS_A_TURN: u64 = 20_000;

@@ -214,9 +214,6 @@ pub struct ReconstructConfig {
     pub absolute: f64,
     /// Mean squared difference.
     pub squared: f64,
-    /// Mean root of the absolute difference. Where a code leaves two places for an edge, the square is
-    /// least between them and pale; the root is least at one of them.
-    pub root: f64,
     /// Mean absolute difference of horizontal and vertical neighbour differences: sharp edges.
     pub edges: f64,
     /// The quantiser's entropy loss: every code decided, all codes used.
@@ -243,7 +240,6 @@ impl Default for ReconstructConfig {
         Self {
             absolute: 1.0,
             squared: 0.0,
-            root: 0.0,
             edges: 0.0,
             entropy: 1.0,
             commitment: 1.0,

@@ -3,7 +3,7 @@
 //! ```text
 //!   picture ─encoder─▶ z ─signs─▶ zq ─decoder─▶ picture'
 //!                      │                           │
-//!                      ├ entropy, commitment       └ |difference|, its square and root, edges
+//!                      ├ entropy, commitment       └ |difference|, difference², edges
 //! ```
 //!
 //! Source of the quantiser's losses: Yu et al. 2023 (arXiv 2310.05737) and the original's
@@ -238,12 +238,6 @@ impl Autoencoder {
         let mut total = (difference.abs()?.mean_all()? * terms.absolute)?;
         if terms.squared > 0.0 {
             total = (total + (difference.sqr()?.mean_all()? * terms.squared)?)?;
-        }
-        if terms.root > 0.0 {
-            // The slope of a root has no bound at 0; here it is at most 1 / (2 √ε).
-            const EPSILON: f64 = 1e-3;
-            let roots = difference.abs()?.affine(1.0, EPSILON)?.sqrt()?.mean_all()?;
-            total = (total + (roots * terms.root)?)?;
         }
         if terms.edges > 0.0 {
             // The difference of gradients is the gradient of the difference.

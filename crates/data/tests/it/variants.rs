@@ -365,3 +365,20 @@ fn pictures_of_a_validation_file_are_all_measured() {
     let sources = asset("animals").sources("train").unwrap();
     assert!(sources.iter().all(|source| source.part.is_none()));
 }
+
+/// A split may end in a number of its own, and is not lost among the shards of another.
+#[test]
+fn a_split_with_a_number_is_found_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    for (year, lines) in [("2024", 1), ("2025", 2)] {
+        let line = "{\"question\": \"1 + 1?\", \"answer\": \"2\"}\n";
+        write(
+            dir.path(),
+            &format!("test_{year}.jsonl"),
+            line.repeat(lines),
+        );
+    }
+    let pack = Pack::open(dir.path()).unwrap();
+    let count = |split: &str| pack.reasoning(split).unwrap().count();
+    assert_eq!(["test_2024", "test_2025", "test"].map(count), [1, 2, 3]);
+}

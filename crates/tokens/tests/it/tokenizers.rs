@@ -281,15 +281,6 @@ fn a_file_cannot_drop_merges() {
 #[test]
 fn ids_with_gaps_are_refused() {
     let apart = changed(|file| {
-        let added = file["added_tokens"].as_array_mut().unwrap();
-        added.last_mut().unwrap()["id"] = serde_json::json!(100_000);
-    });
-    match apart.map(|tokenizer| tokenizer.len()) {
-        Err(error) => assert!(error.to_string().contains("without gaps"), "{error}"),
-        // The library numbers added tokens itself where it can.
-        Ok(len) => assert_eq!(len, TRAINED.len()),
-    }
-    let apart = changed(|file| {
         let words = file["model"]["vocab"].as_object_mut().unwrap();
         words["a"] = serde_json::json!(100_000);
     });
@@ -304,6 +295,6 @@ fn names_are_found_wherever_they_stand() {
     let text = format!("{0}{0}a{1}{0}", names::THINK, names::END_THINK);
     let expected = [&[think, think][..], &ids("a"), &[end, think]].concat();
     assert_eq!(ids(&text), expected);
-    // Looked for again at every name, the one that is not there took hours.
+    // The name that is not there is looked for once, not anew after every other.
     assert_eq!(ids(&names::THINK.repeat(200_000)), vec![think; 200_000]);
 }
