@@ -8,67 +8,79 @@
 
 use crate::equality::Answer;
 
-/// The part of a reply that answers: after `</think>`, inside the last `\boxed{…}`, after
-/// `####`, or after "answer is"; the trimmed reply otherwise. A thought that never ends answers
-/// nothing.
+/// The part of a reply that answers: after `</think>`, inside the last whole `\boxed{…}`, else behind
+/// the last "answer is" or "answer:", or behind `####` if that is the last line or there is no other
+/// mark; the trimmed reply otherwise. A thought that never ends answers nothing.
 pub fn final_answer(reply: &str) -> &str {
     let after = match (reply.rfind("</think>"), reply.contains("<think>")) {
         (Some(end), _) => &reply[end + "</think>".len()..],
         (None, true) => return "",
         (None, false) => reply,
     };
-    if let Some(inner) = boxed(after) {
-        return inner.trim();
-    }
-    for mark in [
-        "####",
-        "answer is:",
-        "Answer is:",
-        "answer is",
-        "Answer is",
-        "Answer:",
-        "answer:",
-    ] {
-        if let Some(at) = after.rfind(mark) {
-            return after[at + mark.len()..].trim();
-        }
-    }
-    after.trim()
+    let answer = boxed(after).or_else(|| marked(after));
+    answer.unwrap_or(after).trim()
 }
 
-/// Contents of the last `\boxed{…}` with balanced braces.
+/// Contents of the last `\boxed{…}` whose brace is closed.
 fn boxed(text: &str) -> Option<&str> {
-    let start = text.rfind("\\boxed{")? + "\\boxed{".len();
-    let mut depth = 1;
-    for (offset, c) in text[start..].char_indices() {
-        match c {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 {
-            return Some(&text[start..start + offset]);
+    const MARK: &str = "\\boxed{";
+    let mut opened = Vec::new();
+    let mut last: Option<(usize, usize)> = None;
+    for (at, _) in text.match_indices(['{', '}']) {
+        if text[at..].starts_with('{') {
+            opened.push(at + 1);
+        } else if let Some(start) = opened.pop()
+            && text[..start].ends_with(MARK)
+            && last.is_none_or(|(other, _)| other < start)
+        {
+            last = Some((start, at));
         }
     }
-    None
+    last.map(|(start, end)| &text[start..end])
+}
+
+/// What stands behind the last mark that counts.
+fn marked(text: &str) -> Option<&str> {
+    const HASHES: &str = "####";
+    let hashed = text.rfind(HASHES).map(|at| &text[at + HASHES.len()..]);
+    let Some(told) = told(text) else {
+        return hashed;
+    };
+    // Anywhere but on the last line it is a heading.
+    let is_later = |rest: &&str| !rest.trim().contains('\n') && rest.len() < told.len();
+    Some(hashed.filter(is_later).unwrap_or(told))
+}
+
+/// What stands behind the last "answer is", "answer is:" or "answer:", in any case.
+fn told(text: &str) -> Option<&str> {
+    let lower = text.to_ascii_lowercase();
+    let rest = lower.rmatch_indices("answer").find_map(|(at, word)| {
+        let rest = &lower[at + word.len()..];
+        let is = rest.strip_prefix(" is");
+        match is.filter(|rest| !rest.starts_with(char::is_alphabetic)) {
+            Some(rest) => Some(rest.strip_prefix(':').unwrap_or(rest)),
+            None => rest.strip_prefix(':'),
+        }
+    })?;
+    Some(&text[text.len() - rest.len()..])
 }
 
 /// Whether two final answers mean the same. Two mathematical answers are compared by
-/// [`equality`](crate::equality). Where one of them is a sentence, the only number in it counts, if a
-/// number is expected; else both are compared in [`plain_text`] form. An empty answer is never right.
+/// [`equality`](crate::equality). Where the reply is a sentence, the only number in it counts, if a
+/// plain number is expected; else both are compared in [`plain_text`] form. An empty answer is never
+/// right.
 pub fn same_answer(got: &str, expected: &str) -> bool {
     let truth = Answer::read(expected);
     if let (Some(got), Some(truth)) = (Answer::read(got), &truth) {
         return got.equals(truth);
     }
-    let expects_number = truth.is_none_or(|truth| truth.is_number());
-    match (number(got), number(expected)) {
-        (Some(got), Some(expected)) if expects_number => got == expected,
-        _ => {
-            let got = plain_text(got);
-            !got.is_empty() && got == plain_text(expected)
-        }
+    if truth.is_some_and(|truth| truth.is_numeral())
+        && let (Some(got), Some(expected)) = (number(got), number(expected))
+    {
+        return got == expected;
     }
+    let got = plain_text(got);
+    !got.is_empty() && got == plain_text(expected)
 }
 
 /// An exact number in lowest terms with a positive denominator.
@@ -104,18 +116,16 @@ fn gcd(mut a: u128, mut b: u128) -> u128 {
 }
 
 /// The one number in a text, exactly; `None` when there is none, or more than one, so that naming
-/// several candidates is never right. Understands signs, `1,234`, `3.50`, `1/2`, `\frac{1}{2}`,
-/// `1 1/2`, money signs, percent and units behind the number, a trailing dot, and `a = 7` (the
-/// right side counts).
+/// several candidates is never right, when it is part of a larger term (`5\pi`, `\sqrt{3}`, `3!`), and
+/// when the text says "not". Understands signs, `1,234`, `3.50`, `1/2`, `\frac{1}{2}`, `1 1/2`, money
+/// signs, percent and units behind the number, a trailing dot, and `a = 7` and `3 + 4 = 7` (the right
+/// side counts).
 pub fn number(text: &str) -> Option<Number> {
-    let text = text.rsplit('=').next().unwrap_or(text);
-    let text = text
-        .replace(['−', '–'], "-")
-        .replace("\\dfrac", "\\frac")
-        .replace("\\frac{", " ")
-        .replace("}{", "/")
-        .replace(['{', '}', '$', '€', '£', '\\', '*'], " ");
-    let pieces = numeric_pieces(&text);
+    if denies(text) {
+        return None;
+    }
+    let text = without_commands(text);
+    let pieces = numeric_pieces(right_side(&text))?;
     match pieces.as_slice() {
         [one] => fraction(one),
         // A mixed number: a whole one, a space, a proper fraction.
@@ -131,31 +141,149 @@ pub fn number(text: &str) -> Option<Number> {
     }
 }
 
-/// Maximal runs that look like numbers: a sign, digits with separators, an optional `/digits`.
-fn numeric_pieces(text: &str) -> Vec<String> {
+/// Whether a text says what the answer is not.
+fn denies(text: &str) -> bool {
+    text.split_whitespace().any(|word| {
+        let word = word.to_lowercase().replace('’', "'");
+        let word = word.trim_matches(|c: char| !c.is_alphanumeric());
+        matches!(word, "not" | "cannot" | "never") || word.ends_with("n't")
+    })
+}
+
+/// A text without LaTeX: fractions become `1/2`, what only sets the type becomes a space, and any
+/// other command a root sign, which no plain number touches.
+fn without_commands(text: &str) -> String {
+    let mut text = text
+        .replace(['−', '–'], "-")
+        .replace("\\$", "$")
+        .replace("^{\\circ}", " ")
+        .replace("^\\circ", " ")
+        .replace("\\dfrac", "\\frac")
+        .replace("\\tfrac", "\\frac")
+        .replace("-\\frac{", "-")
+        .replace("\\frac{", " ")
+        .replace("}{", "/")
+        .replace("**", " ")
+        .replace('*', "×");
+    for money in ["-$", "-€", "-£"] {
+        text = text.replace(money, "-");
+    }
+    let mut plain = String::new();
+    let mut rest = text.as_str();
+    while let Some((before, after)) = rest.split_once('\\') {
+        let end = after.find(|c: char| !c.is_ascii_alphabetic());
+        let (command, after) = after.split_at(end.unwrap_or(after.len()));
+        plain.push_str(before);
+        plain.push_str(match command {
+            "" | "text" | "textbf" | "mathbf" | "mathrm" | "boxed" | "left" | "right" | "quad" => {
+                " "
+            }
+            "times" | "cdot" => "×",
+            "div" => "÷",
+            _ => "√",
+        });
+        let is_space = command.is_empty() && after.starts_with([',', ';', ':', '!']);
+        rest = &after[usize::from(is_space)..];
+    }
+    plain.push_str(rest);
+    plain.replace(['{', '}', '$', '€', '£'], " ")
+}
+
+/// What is right of the last `=`, if no number on its left could be meant: where there is none, or
+/// just a sum that is worked out.
+fn right_side(text: &str) -> &str {
+    const OPERATORS: [char; 5] = ['+', '-', '×', '÷', '/'];
+    let Some((left, right)) = text.rsplit_once('=') else {
+        return text;
+    };
+    let is_digit = |c: char| c.is_ascii_digit();
+    let is_of_sum = |c: char| {
+        is_digit(c) || c.is_whitespace() || OPERATORS.contains(&c) || "=.,()%".contains(c)
+    };
+    let (words, sum) = left.split_at(left.trim_end_matches(is_of_sum).len());
+    let is_worked = |first: usize| sum[first..].contains(OPERATORS);
+    if !words.contains(is_digit) && sum.find(is_digit).is_none_or(is_worked) {
+        right
+    } else {
+        text
+    }
+}
+
+/// Maximal runs that look like numbers: a sign, digits with separators, an optional `/digits`. `None`
+/// where one is part of a larger term.
+fn numeric_pieces(text: &str) -> Option<Vec<String>> {
     let chars: Vec<char> = text.chars().collect();
-    let is_digit = |i: usize| chars.get(i).is_some_and(char::is_ascii_digit);
     let mut pieces = Vec::new();
-    let mut i = 0;
-    while i < chars.len() {
-        let is_sign = matches!(chars[i], '-' | '+')
-            && (is_digit(i + 1) || (chars.get(i + 1) == Some(&'.') && is_digit(i + 2)))
-            && (i == 0 || !chars[i - 1].is_alphanumeric());
-        let starts = is_digit(i) || (chars[i] == '.' && is_digit(i + 1)) || is_sign;
-        if !starts {
-            i += 1;
+    let mut at = 0;
+    while at < chars.len() {
+        if !starts_number(&chars, at) {
+            at += 1;
             continue;
         }
-        let start = i;
-        i += 1;
-        while i < chars.len()
-            && (is_digit(i) || (matches!(chars[i], '.' | ',' | '/') && is_digit(i + 1)))
-        {
-            i += 1;
+        let end = number_end(&chars, at);
+        if is_part_of_term(&chars[..at], &chars[end..]) {
+            return None;
         }
-        pieces.push(chars[start..i].iter().collect());
+        pieces.push(chars[at..end].iter().collect());
+        at = end;
     }
-    pieces
+    Some(pieces)
+}
+
+fn is_digit(chars: &[char], at: usize) -> bool {
+    chars.get(at).is_some_and(char::is_ascii_digit)
+}
+
+fn starts_number(chars: &[char], at: usize) -> bool {
+    let starts =
+        |at: usize| is_digit(chars, at) || (chars.get(at) == Some(&'.') && is_digit(chars, at + 1));
+    let is_sign = matches!(chars[at], '-' | '+') && (at == 0 || !chars[at - 1].is_alphanumeric());
+    starts(at) || is_sign && starts(at + 1)
+}
+
+fn number_end(chars: &[char], start: usize) -> usize {
+    let mut at = start + 1;
+    while at < chars.len() {
+        let goes_on = match chars[at] {
+            '.' | '/' => is_digit(chars, at + 1),
+            ',' => is_thousands(&chars[start..at], &chars[at + 1..]),
+            c => c.is_ascii_digit(),
+        };
+        if !goes_on {
+            break;
+        }
+        at += 1;
+    }
+    at
+}
+
+/// Whether a comma between these separates thousands: at most three digits before it, just three
+/// behind.
+fn is_thousands(before: &[char], after: &[char]) -> bool {
+    let digits = |c: &&char| c.is_ascii_digit();
+    let first = before.iter().rev().take_while(digits).count();
+    (1..=3).contains(&first)
+        && !before.contains(&'.')
+        && after.iter().take_while(digits).count() == 3
+}
+
+/// Whether a root, a power, an index, a factorial, bars, π or a division touches the number between
+/// these.
+fn is_part_of_term(before: &[char], after: &[char]) -> bool {
+    let before = before.iter().rev().copied();
+    let mut before = before.skip_while(|c| matches!(c, ' ' | '('));
+    let after = after.iter().copied();
+    let after = after.skip_while(|c| matches!(c, ' ' | ')'));
+    let word: String = after
+        .clone()
+        .take_while(char::is_ascii_alphabetic)
+        .collect();
+    let is_root = before.clone().take(4).eq("trqs".chars());
+    let touches = |c: char| matches!(c, '√' | '^' | '_' | '|' | 'π' | '/');
+    is_root
+        || matches!(word.as_str(), "pi" | "sqrt")
+        || before.next().is_some_and(touches)
+        || after.clone().next().is_some_and(|c| c == '!' || touches(c))
 }
 
 /// `12`, `-1,234.50` or `3/4` as an exact number.
@@ -175,37 +303,62 @@ fn fraction(text: &str) -> Option<Number> {
     )
 }
 
+/// Digits of a number that is read: so many always fit.
+const MOST_DIGITS: usize = 37;
+/// Decimals that are kept; those behind are rounded.
+const MOST_PLACES: usize = 30;
+/// With fewer decimals kept, rounding could make two answers equal.
+const LEAST_PLACES: usize = 6;
+
+/// `12` or `-1,234.50` as an exact number, as long as it fits; decimals far behind the point are
+/// rounded.
 pub(crate) fn decimal(text: &str) -> Option<Number> {
     let text = text.replace(',', "");
-    let (whole, decimals) = text.split_once('.').unwrap_or((&text, ""));
-    // More digits than this cannot be an answer, and would overflow the products above.
-    if whole.len() + decimals.len() > 18 {
+    let digits = text.trim_start_matches(['-', '+']);
+    let (whole, decimals) = digits.split_once('.').unwrap_or((digits, ""));
+    if whole.is_empty() && decimals.is_empty() {
         return None;
     }
-    let digits = format!("{whole}{decimals}");
-    Number::new(digits.parse().ok()?, 10i128.pow(decimals.len() as u32))
+    let whole = whole.trim_start_matches('0');
+    let decimals = decimals.trim_end_matches('0');
+    let room = MOST_DIGITS.checked_sub(whole.len())?.min(MOST_PLACES);
+    let kept = decimals.get(..room).unwrap_or(decimals);
+    if kept.len() < decimals.len().min(LEAST_PLACES) {
+        return None;
+    }
+    let rounds_up = decimals[kept.len()..].starts_with(['5', '6', '7', '8', '9']);
+    let size: i128 = format!("0{whole}{kept}").parse().ok()?;
+    let size = size.checked_add(i128::from(rounds_up))?;
+    let sign = if text.starts_with('-') { -1 } else { 1 };
+    Number::new(sign * size, 10i128.pow(kept.len() as u32))
 }
 
 /// Text in the form in which answers are compared: lower case, one space between words, no
-/// punctuation around words, no article in front, British "grey" as "gray".
+/// punctuation around words but signs and percent signs that touch them, no article in front, British
+/// "grey" as "gray".
 pub fn plain_text(text: &str) -> String {
-    let mut words: Vec<String> = text
-        .split_whitespace()
-        .map(|word| {
-            word.trim_matches(|c: char| !c.is_alphanumeric())
-                .to_lowercase()
-        })
-        .filter(|word| !word.is_empty())
-        .map(|word| {
-            if word == "grey" {
-                "gray".to_owned()
-            } else {
-                word
-            }
-        })
-        .collect();
+    let words = text.split_whitespace().map(plain_word);
+    let mut words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
     if words.len() > 1 && matches!(words[0].as_str(), "a" | "an" | "the") {
         words.remove(0);
     }
     words.join(" ")
+}
+
+fn plain_word(word: &str) -> String {
+    let core = word.trim_matches(|c: char| !c.is_alphanumeric());
+    let Some((before, after)) = word.split_once(core).filter(|_| !core.is_empty()) else {
+        return String::new();
+    };
+    let sign = |c: Option<char>| match c {
+        Some('-' | '−') => "-",
+        Some('+') => "+",
+        Some('%') => "%",
+        _ => "",
+    };
+    let first = sign(before.trim_end_matches(['\\', '$']).chars().next_back());
+    let last = sign(after.trim_start_matches(['\\', '$']).chars().next());
+    let core = core.to_lowercase();
+    let core = if core == "grey" { "gray" } else { &core };
+    format!("{first}{core}{last}")
 }

@@ -11,8 +11,9 @@
 //! that a sample cannot be judged; it is dropped and the rest go on.
 //!
 //! A request that fails, times out or is answered with anything else is sent again, each time after
-//! twice the pause; after the last attempt its samples are dropped. A 4xx answer is not asked again:
-//! the request would be as wrong the next time.
+//! twice the pause; after the last attempt its samples are dropped. A 4xx answer other than 408, 425 and
+//! 429 is not asked again: the request would be as wrong the next time. Nor is a redirect followed, on
+//! which a request may lose its body.
 
 use std::time::Duration;
 
@@ -116,6 +117,7 @@ impl Endpoint {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs_f64(options.timeout)))
             .http_status_as_error(false)
+            .max_redirects(0)
             .build();
         Self {
             url: url.to_owned(),
@@ -157,6 +159,14 @@ impl Endpoint {
         let passing = |what: &dyn std::fmt::Display| Failure::Passing(what.to_string());
         let mut response = request.send(body).map_err(|error| passing(&error))?;
         let status = response.status();
+        if status.is_redirection() {
+            let address = response.headers().get("location");
+            let address = address.and_then(|address| address.to_str().ok());
+            return Err(Failure::Lasting(match address {
+                Some(address) => format!("it redirects to {address}; name that address"),
+                None => format!("it answered {status}"),
+            }));
+        }
         let is_busy = matches!(status.as_u16(), 408 | 425 | 429);
         if status.is_client_error() && !is_busy {
             return Err(Failure::Lasting(format!("it answered {status}")));

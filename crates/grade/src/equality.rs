@@ -6,20 +6,24 @@
 //!   "0.50" ────────────────────────────────────────▶ Answer ┘
 //! ```
 //!
-//! Numbers are exact fractions as long as they fit; whatever holds roots, functions or symbols is
-//! compared at a few fixed points. Units, money signs, degrees and thousands separators do not count.
-//! The rules are those by which the public package math-verify decides (its table of cases and the
-//! few deliberate differences are `tests/equality.tsv`): decimals agree to six places, a percentage
-//! equals its number and its fraction, sets have no order, "x = 5" answers 5. An answer is refused as
-//! not mathematical, never guessed at, so the work is bounded by the length of the text.
+//! Numbers are exact fractions as long as they fit; larger ones, and terms of unknowns, are compared
+//! modulo two primes; whatever holds roots or functions, at a few fixed points. Units, money signs,
+//! degrees and thousands separators do not count. The rules are those by which the public package
+//! math-verify decides (its table of cases and the few deliberate differences are
+//! `tests/equality.tsv`): decimals agree to six places, a percentage equals its number and its
+//! fraction, sets have no order, "x = 5" answers 5. An answer is refused as not mathematical, never
+//! guessed at, so the work is bounded by the length of the text.
 
+mod approximate;
+mod exact;
 mod parse;
+mod residue;
 mod terms;
 mod tokens;
 mod value;
 
 use crate::answer::plain_text;
-use value::{Expr, same_expr};
+use value::{Expr, proportional, same_expr};
 
 /// Longer texts are no answers.
 const LONGEST: usize = 1_000;
@@ -59,10 +63,10 @@ impl Answer {
         parse::answer(tokens).map(Self)
     }
 
-    /// Whether this is one number, with or without a percent sign.
-    pub fn is_number(&self) -> bool {
+    /// Whether this is one plain number: a sign, digits, a fraction of these, a unit or a percent sign.
+    pub fn is_numeral(&self) -> bool {
         match &self.0 {
-            Form::Value(value) | Form::Percent(value) => value.is_constant(),
+            Form::Value(value) | Form::Percent(value) => value.is_numeral(),
             _ => false,
         }
     }
@@ -149,7 +153,7 @@ fn same_relation((a, signs): (&[Expr], &[char]), (b, others): (&[Expr], &[char])
     signs == others
         && (0..signs.len()).all(|at| {
             let is_directed = matches!(signs[at], '<' | '≤');
-            value::proportional(&link(a, at), &link(b, at), is_directed)
+            proportional(&link(a, at), &link(b, at), is_directed)
         })
 }
 

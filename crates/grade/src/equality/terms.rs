@@ -194,18 +194,21 @@ impl Parser {
         Some(Expr::Name(format!("{name}_{index}")))
     }
 
-    /// A function with the base or power at its name, and what it is of.
+    /// A function with the base or power at its name, and what it is of. The power −1 at a function of
+    /// angles is its inverse.
     fn function(&mut self, name: &'static str) -> Option<Expr> {
         let base = if self.eat('_') {
             Some(self.argument()?)
         } else {
             None
         };
-        let exponent = if self.eat('^') {
-            Some(self.argument()?)
-        } else {
-            None
+        let exponent = match self.eat('^') {
+            true if self.is_sign('-') => Some(self.deeper(Self::exponent)?),
+            true => Some(self.argument()?),
+            false => None,
         };
+        let inverse = inverse(name).filter(|_| exponent == Some(Expr::whole(1).negative()));
+        let (name, exponent) = inverse.map_or((name, exponent), |inverse| (inverse, None));
         let of = Box::new(self.operand()?);
         let value = match (name, base) {
             ("log", Some(base)) => Expr::Log(Box::new(base), of),
@@ -241,6 +244,22 @@ impl Parser {
         }
         self.deeper(Self::atom)
     }
+}
+
+/// The function that a power of −1 at the name of another means.
+fn inverse(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "sin" => "arcsin",
+        "cos" => "arccos",
+        "tan" => "arctan",
+        "cot" => "arccot",
+        "sec" => "arcsec",
+        "csc" => "arccsc",
+        "sinh" => "arsinh",
+        "cosh" => "arcosh",
+        "tanh" => "artanh",
+        _ => return None,
+    })
 }
 
 fn product_of(mut factors: Vec<Expr>) -> Option<Expr> {

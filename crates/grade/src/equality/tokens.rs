@@ -29,9 +29,9 @@ pub(super) enum Token {
 }
 
 /// Functions that an answer may hold.
-pub(super) const FUNCTIONS: [&str; 16] = [
-    "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "sin", "cos", "tan", "cot", "sec", "csc",
-    "ln", "log", "exp", "abs",
+pub(super) const FUNCTIONS: [&str; 19] = [
+    "arcsin", "arccos", "arctan", "arccot", "arcsec", "arccsc", "sinh", "cosh", "tanh", "sin",
+    "cos", "tan", "cot", "sec", "csc", "ln", "log", "exp", "abs",
 ];
 
 const GREEK: [&str; 26] = [

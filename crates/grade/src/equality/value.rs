@@ -1,5 +1,13 @@
-//! What a term is worth: an exact fraction where one fits, else its value at a few fixed points.
+//! What a term is, and whether two are worth the same.
+//!
+//! ```text
+//!   fractions that fit                 exact         equal or not
+//!   larger ones, n!, unknowns, π, e    residue       equal modulo two primes
+//!   roots, functions, x in 2^x         approximate   as near as the arithmetic tells, at fixed points
+//! ```
 
+use super::exact::{HUNDRED, millionths, quotient};
+use super::{approximate, residue};
 use crate::answer::Number;
 
 /// A term.
@@ -42,15 +50,6 @@ pub(super) enum Expr {
     Choose(Box<Expr>, Box<Expr>),
 }
 
-/// Points at which terms with unknowns are compared: the first half positive.
-const POINTS: u64 = 8;
-/// Powers with larger exponents are not worked out exactly.
-const LARGEST_EXPONENT: i128 = 128;
-/// n! and n over k beyond this are not worked out.
-const LARGEST_FACTORIAL: i128 = 33;
-/// Decimals agree when they are equal in so many parts of one.
-const DECIMALS: f64 = 1e6;
-
 impl Expr {
     /// A whole number.
     pub(super) fn whole(value: i128) -> Self {
@@ -63,9 +62,14 @@ impl Expr {
         }
     }
 
+    /// This with the other sign.
+    pub(super) fn negative(self) -> Self {
+        Self::Negative(Box::new(self))
+    }
+
     /// This less another.
     pub(super) fn minus(self, other: Self) -> Self {
-        Self::Sum(vec![self, Self::Negative(Box::new(other))])
+        Self::Sum(vec![self, other.negative()])
     }
 
     /// A hundredth of this, as exact as this is.
@@ -129,6 +133,22 @@ impl Expr {
         }
     }
 
+    /// Whether this was written in digits alone, as a number, a fraction or both.
+    pub(super) fn is_numeral(&self) -> bool {
+        match self {
+            Self::Number { .. } => true,
+            Self::Negative(part) => part.is_numeral(),
+            Self::Quotient(a, b) => a.is_integer_literal() && b.is_integer_literal(),
+            Self::Sum(parts) => match parts.as_slice() {
+                [whole, part @ Self::Quotient(..)] => {
+                    whole.is_integer_literal() && part.is_numeral()
+                }
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     fn is_decimal_literal(&self) -> bool {
         match self {
             Self::Number { is_decimal, .. } => *is_decimal,
@@ -137,7 +157,8 @@ impl Expr {
         }
     }
 
-    fn parts(&self) -> Vec<&Self> {
+    /// The terms within this one.
+    pub(super) fn parts(&self) -> Vec<&Self> {
         match self {
             Self::Number { .. } | Self::Infinity | Self::Pi | Self::Euler | Self::Name(_) => {
                 Vec::new()
@@ -151,79 +172,7 @@ impl Expr {
             | Self::Choose(a, b) => vec![a, b],
         }
     }
-
-    /// The exact value, where it is a fraction that fits.
-    fn exact(&self) -> Option<Number> {
-        match self {
-            Self::Number { value, .. } => Some(*value),
-            Self::Sum(parts) => parts
-                .iter()
-                .try_fold(ZERO, |all, part| sum(all, part.exact()?)),
-            Self::Product(parts) => parts
-                .iter()
-                .try_fold(ONE, |all, part| product(all, part.exact()?)),
-            Self::Negative(part) => product(part.exact()?, MINUS_ONE),
-            Self::Quotient(a, b) => quotient(a.exact()?, b.exact()?),
-            Self::Power(a, b) => power(a.exact()?, b.exact()?),
-            Self::Call("!", part) => factorial(whole(part.exact()?)?),
-            Self::Call("abs", part) => {
-                let part = part.exact()?;
-                Number::new(part.numerator.checked_abs()?, part.denominator)
-            }
-            Self::Call("floor", part) => {
-                let part = part.exact()?;
-                Number::new(part.numerator.div_euclid(part.denominator), 1)
-            }
-            Self::Choose(n, k) => choose(whole(n.exact()?)?, whole(k.exact()?)?),
-            _ => None,
-        }
-    }
-
-    /// The value at a point.
-    fn at(&self, point: u64) -> f64 {
-        let at = |part: &Self| part.at(point);
-        match self {
-            Self::Number { value, .. } => value.numerator as f64 / value.denominator as f64,
-            Self::Infinity => f64::INFINITY,
-            Self::Pi => std::f64::consts::PI,
-            Self::Euler => std::f64::consts::E,
-            Self::Name(name) => coordinate(name, point),
-            Self::Sum(parts) => parts.iter().map(at).sum(),
-            Self::Product(parts) => parts.iter().map(at).product(),
-            Self::Negative(part) => -at(part),
-            Self::PlusMinus(_) => f64::NAN,
-            Self::Quotient(a, b) => match at(b) {
-                // A quotient by zero is nothing, not infinity.
-                0.0 => f64::NAN,
-                below => at(a) / below,
-            },
-            Self::Power(a, b) => at(a).powf(at(b)),
-            Self::Root(degree, of) => root(at(degree), at(of)),
-            Self::Log(base, of) => at(of).ln() / at(base).ln(),
-            Self::Choose(..) | Self::Call("!", _) => self.exact().map_or(f64::NAN, |exact| {
-                exact.numerator as f64 / exact.denominator as f64
-            }),
-            Self::Call(name, part) => call(name, at(part)),
-        }
-    }
 }
-
-const ZERO: Number = Number {
-    numerator: 0,
-    denominator: 1,
-};
-const ONE: Number = Number {
-    numerator: 1,
-    denominator: 1,
-};
-const MINUS_ONE: Number = Number {
-    numerator: -1,
-    denominator: 1,
-};
-const HUNDRED: Number = Number {
-    numerator: 100,
-    denominator: 1,
-};
 
 /// Whether two terms are worth the same.
 pub(super) fn same_expr(a: &Expr, b: &Expr) -> bool {
@@ -239,146 +188,35 @@ pub(super) fn same_expr(a: &Expr, b: &Expr) -> bool {
         value.is_some_and(|value| value.denominator == 1) && !expr.is_decimal_literal()
     };
     if (a.is_decimal_literal() || b.is_decimal_literal()) && !is_whole(a) && !is_whole(b) {
-        let round = |expr: &Expr| (expr.at(0) * DECIMALS).round();
-        return a.is_constant() && b.is_constant() && round(a) == round(b);
+        return a.is_constant() && b.is_constant() && same_decimals(a, b);
     }
-    exact.is_none() && values(a, b).is_some_and(|pairs| pairs.into_iter().all(near))
+    exact.is_none() && residue::same(a, b).unwrap_or_else(|| approximate::same(a, b))
+}
+
+/// Whether two constants agree to six places.
+fn same_decimals(a: &Expr, b: &Expr) -> bool {
+    let exact = |expr: &Expr| expr.exact().and_then(millionths);
+    match (exact(a), exact(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => approximate::same_millionths(a, b),
+    }
 }
 
 /// Whether one term is a multiple of the other, by a positive factor where `is_directed`.
 pub(super) fn proportional(a: &Expr, b: &Expr, is_directed: bool) -> bool {
-    let Some(pairs) = values(a, b) else {
-        return false;
-    };
-    // Where the first of the two is near 0, a ratio says little.
-    let Some(&(above, below)) = pairs.iter().find(|(a, b)| a.abs() > 1e-3 && b.abs() > 1e-3) else {
-        return false;
-    };
-    let ratio = above / below;
-    let mut scaled = pairs.into_iter().map(|(a, b)| (a, ratio * b));
-    (ratio > 0.0 || !is_directed) && scaled.all(near)
+    let is_multiple = residue::proportional(a, b);
+    is_multiple.unwrap_or_else(|| approximate::proportional(a, b))
+        && (!is_directed || approximate::is_factor_positive(a, b))
 }
 
-fn near((a, b): (f64, f64)) -> bool {
-    a == b || (a - b).is_finite() && (a - b).abs() <= 1e-10 * a.abs().max(b.abs()) + 1e-13
-}
-
-/// Both terms at the points where both have a value; `None` where one has a value alone, or nowhere
-/// are there two to compare.
-fn values(a: &Expr, b: &Expr) -> Option<Vec<(f64, f64)>> {
-    let mut pairs = Vec::new();
-    for point in 0..POINTS {
-        let (a, b) = (a.at(point), b.at(point));
-        if a.is_nan() != b.is_nan() {
-            return None;
-        }
-        if !a.is_nan() {
-            pairs.push((a, b));
-        }
-    }
-    (pairs.len() >= 2).then_some(pairs)
-}
-
-/// The unknown's value at a point: from 0.3 to 2.7, with either sign at the later points.
-fn coordinate(name: &str, point: u64) -> f64 {
-    // FNV-1a, so that a name has its values wherever it occurs.
-    let mut hash = 0xcbf2_9ce4_8422_2325 ^ point;
-    for byte in name.bytes().chain([point as u8]) {
+/// A number that a name has at a point, wherever it occurs.
+pub(super) fn hash(name: &str, point: u64) -> u64 {
+    // FNV-1a, then the last steps of SplitMix64, so that neighbours have nothing in common.
+    let mut hash = 0xcbf2_9ce4_8422_2325;
+    for byte in name.bytes().chain(point.to_le_bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
     }
-    hash ^= hash >> 29;
-    let size = 0.3 + 2.4 * (hash % 10_007) as f64 / 10_007.0;
-    let is_negative = point >= POINTS / 2 && (hash >> 20) & 1 == 1;
-    if is_negative { -size } else { size }
-}
-
-fn sum(a: Number, b: Number) -> Option<Number> {
-    let left = a.numerator.checked_mul(b.denominator)?;
-    let right = b.numerator.checked_mul(a.denominator)?;
-    Number::new(
-        left.checked_add(right)?,
-        a.denominator.checked_mul(b.denominator)?,
-    )
-}
-
-fn product(a: Number, b: Number) -> Option<Number> {
-    Number::new(
-        a.numerator.checked_mul(b.numerator)?,
-        a.denominator.checked_mul(b.denominator)?,
-    )
-}
-
-fn quotient(a: Number, b: Number) -> Option<Number> {
-    Number::new(
-        a.numerator.checked_mul(b.denominator)?,
-        a.denominator.checked_mul(b.numerator)?,
-    )
-}
-
-fn power(base: Number, exponent: Number) -> Option<Number> {
-    let exponent = whole(exponent)?;
-    if exponent.abs() > LARGEST_EXPONENT {
-        return None;
-    }
-    let raised = (0..exponent.abs()).try_fold(ONE, |all, _| product(all, base))?;
-    if exponent < 0 {
-        quotient(ONE, raised)
-    } else {
-        Some(raised)
-    }
-}
-
-fn whole(number: Number) -> Option<i128> {
-    (number.denominator == 1).then_some(number.numerator)
-}
-
-fn factorial(n: i128) -> Option<Number> {
-    if !(0..=LARGEST_FACTORIAL).contains(&n) {
-        return None;
-    }
-    Number::new((1..=n).product(), 1)
-}
-
-fn choose(n: i128, k: i128) -> Option<Number> {
-    if !(0..=LARGEST_FACTORIAL).contains(&n) || !(0..=n).contains(&k) {
-        return None;
-    }
-    Number::new((0..k).fold(1, |all, i| all * (n - i) / (i + 1)), 1)
-}
-
-/// Odd roots of negative numbers are negative.
-fn root(degree: f64, of: f64) -> f64 {
-    if degree == 2.0 {
-        of.sqrt()
-    } else if degree == 3.0 {
-        of.cbrt()
-    } else if degree % 2.0 == 1.0 && of < 0.0 {
-        -(-of).powf(1.0 / degree)
-    } else {
-        of.powf(1.0 / degree)
-    }
-}
-
-fn call(name: &str, x: f64) -> f64 {
-    match name {
-        "sin" => x.sin(),
-        "cos" => x.cos(),
-        "tan" => x.tan(),
-        "cot" => 1.0 / x.tan(),
-        "sec" => 1.0 / x.cos(),
-        "csc" => 1.0 / x.sin(),
-        "arcsin" => x.asin(),
-        "arccos" => x.acos(),
-        "arctan" => x.atan(),
-        "sinh" => x.sinh(),
-        "cosh" => x.cosh(),
-        "tanh" => x.tanh(),
-        "ln" => x.ln(),
-        "log" => x.log10(),
-        "exp" => x.exp(),
-        "abs" => x.abs(),
-        "floor" => x.floor(),
-        "ceil" => x.ceil(),
-        _ => f64::NAN,
-    }
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    hash ^ (hash >> 31)
 }

@@ -20,6 +20,20 @@ fn final_answers_are_cut_out_of_replies() {
         ("Hence \\boxed{\\frac{1}{2}} holds", "\\frac{1}{2}"),
         ("so\n#### 1,234", "1,234"),
         ("</think>7", "7"),
+        ("\\boxed{5} or \\boxed{6", "5"),
+        ("\\boxed{\\boxed{5}}", "5"),
+        ("\\boxed{5}. The answer is a length.", "5"),
+        (
+            "I think the answer is: 5. Let me check. No, the answer is 6",
+            "6",
+        ),
+        ("#### Step 2: 3 + 4 = 7\nThe answer is 7", "7"),
+        ("The answer is near.\n#### 7\n", "7"),
+        ("#### 7\nThat is all.", "7\nThat is all."),
+        ("ANSWER:B", "B"),
+        ("Answer is: 5", "5"),
+        ("The answer isn't 5", "The answer isn't 5"),
+        ("The answer issued: 5", "The answer issued: 5"),
         ("", ""),
     ] {
         assert_eq!(final_answer(reply), expected, "{reply:?}");
@@ -64,6 +78,87 @@ fn answers_are_equal_as_numbers() {
     assert_eq!(number("no digits"), None);
 }
 
+/// Sentences around a number: right only where the number is all that is told.
+#[test]
+fn numbers_are_cut_out_of_sentences() {
+    for (got, expected) in [
+        ("The value is 3", "3"),
+        ("It is -$5.", "-5"),
+        ("It is -\\$5.", "-5"),
+        ("It costs $1,234.50 in all.", "1234.5"),
+        ("It is \\frac{1}{2} of it", "\\frac{1}{2}"),
+        ("It is -\\frac{1}{2} then", "-0.5"),
+        ("It is 1\\frac{1}{2} then", "1 1/2"),
+        ("So it is \\textbf{5}", "5"),
+        ("The angle is 30^\\circ", "30"),
+        (
+            "It is 12\\text{ inches} long, I think",
+            "12 \\text{ inches}",
+        ),
+        ("It is 50\\% of it", "50%"),
+        ("So 3 + 4 = 7 legs are left", "7"),
+        ("We get 12 \\times 3 = 36 + 6 = 42 legs", "42"),
+        ("So x = 5 holds here", "5"),
+    ] {
+        assert!(same_answer(got, expected), "{got:?} {expected:?}");
+    }
+    for (got, expected) in [
+        ("The value is 3", "\\sqrt{3}"),
+        ("The value is 3", "3\\pi"),
+        ("The value is 3", "3!"),
+        ("The value is 3", "|3|"),
+        ("It is 2", "\\frac{\\pi}{2}"),
+        ("It is 5", "\\mathbb{Z}_5"),
+        ("It is 3", "3\\hat{i}"),
+        ("5", "\\mathbb{Z}_5"),
+        ("The answer is therefore $5\\pi$", "5"),
+        ("The answer is therefore 5 pi", "5"),
+        ("The answer is therefore 5π", "5"),
+        ("So it equals \\sqrt{3}", "3"),
+        ("So it equals sqrt(3)", "3"),
+        ("So it equals √3", "3"),
+        ("So it equals \\frac{\\pi}{2}", "2"),
+        ("So it equals \\frac{5}{\\pi}", "5"),
+        ("So it equals 3!", "3"),
+        ("So it equals x_3", "3"),
+        ("So it equals x^3", "3"),
+        ("So it equals |-3|", "-3"),
+        ("It is -\\frac{1}{2} then", "0.5"),
+        ("It is -$5.", "5"),
+        ("The total is 12 when x = 4", "4"),
+        ("The total is 12 when x = 4", "12"),
+        ("x = 5 or maybe x = 3", "3"),
+        ("the roots are 3,4", "34"),
+        ("the roots are 3,4", "4"),
+        ("it is 1234,567 then", "1234567"),
+        ("The answer isn't 5", "5"),
+        ("not 5", "5"),
+        ("It cannot be 5", "5"),
+    ] {
+        assert!(!same_answer(got, expected), "{got:?} {expected:?}");
+    }
+}
+
+#[test]
+fn long_numbers_are_exact() {
+    for (got, expected) in [
+        ("It is 18446744073709551616 then", "18446744073709551616"),
+        ("It is 0000000000000000000000000000000000000000042.0", "42"),
+        ("1.0000000000000000000000000000000000000000000001", "1"),
+    ] {
+        assert!(same_answer(got, expected), "{got:?} {expected:?}");
+    }
+    for (got, expected) in [
+        ("It is 18446744073709551617 then", "18446744073709551616"),
+        (
+            "123456789012345678901234567890123456.25",
+            "123456789012345678901234567890123456.3",
+        ),
+    ] {
+        assert!(!same_answer(got, expected), "{got:?} {expected:?}");
+    }
+}
+
 #[test]
 fn answers_are_equal_as_plain_text() {
     assert_eq!(plain_text(" A  Blue, rectangle. "), "blue rectangle");
@@ -71,6 +166,20 @@ fn answers_are_equal_as_plain_text() {
     assert!(same_answer("Grey", "gray"));
     assert!(same_answer("Yes.", "yes"));
     assert!(!same_answer("yes", "no"));
+    for (text, plain) in [
+        ("(-\\vec{a})", "-vec{a"),
+        ("−5", "-5"),
+        ("about 5%.", "about 5%"),
+        ("about 5\\%.", "about 5%"),
+        ("type O+, blood", "type o+ blood"),
+        ("so - it - is", "so it is"),
+    ] {
+        assert_eq!(plain_text(text), plain, "{text:?}");
+    }
+    for (got, expected) in [("-\\vec{a}", "\\vec{a}"), ("type O+", "type O-")] {
+        assert!(!same_answer(got, expected), "{got:?} {expected:?}");
+        assert!(same_answer(got, got), "{got:?}");
+    }
 }
 
 #[test]

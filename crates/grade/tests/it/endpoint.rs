@@ -16,6 +16,8 @@ use serde_json::Value;
 enum Act {
     /// Answers with this status and body.
     Say(u16, &'static str),
+    /// Sends the request to another address.
+    Redirect(u16),
     /// Reads the request and never answers.
     Hang,
     /// Closes the connection at once.
@@ -37,10 +39,15 @@ fn server(acts: &'static [Act]) -> (String, Receiver<String>) {
                 continue;
             }
             let _ = send.send(body(&stream));
-            if let Act::Say(status, text) = act {
+            let (status, text, more) = match act {
+                Act::Say(status, text) => (status, text, ""),
+                Act::Redirect(status) => (status, "", "location: /v2/judge\r\n"),
+                Act::Hang | Act::Drop => (0, "", ""),
+            };
+            if status > 0 {
                 let length = text.len();
                 let head = format!(
-                    "HTTP/1.1 {status} x\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+                    "HTTP/1.1 {status} x\r\nconnection: close\r\n{more}content-length: {length}\r\n\r\n"
                 );
                 let _ = stream.write_all(head.as_bytes());
                 let _ = stream.write_all(text.as_bytes());
@@ -129,7 +136,7 @@ fn failures_are_tried_again_and_then_dropped() {
     const GOOD: Act = Act::Say(200, r#"{"rewards": [1, 2]}"#);
     /// What the server does, and what comes of it after how many requests that it read.
     type Row = (&'static [Act], [Option<f64>; 2], usize);
-    let table: [Row; 10] = [
+    let table: [Row; 13] = [
         (&[Act::Say(500, "oh"), GOOD], [Some(1.0), Some(2.0)], 2),
         (
             &[Act::Say(200, "{}"), Act::Say(200, "<html>"), GOOD],
@@ -141,6 +148,10 @@ fn failures_are_tried_again_and_then_dropped() {
         (&[Act::Say(503, "")], [None, None], 3),
         (&[Act::Say(200, r#"{"rewards": [1]}"#)], [None, None], 3),
         (&[Act::Say(404, "")], [None, None], 1),
+        // On some of these the body would be lost, so none is followed.
+        (&[Act::Redirect(301), GOOD], [None, None], 1),
+        (&[Act::Redirect(303), GOOD], [None, None], 1),
+        (&[Act::Redirect(307), GOOD], [None, None], 1),
         // Too many requests: the same may be right a moment later.
         (&[Act::Say(429, ""), GOOD], [Some(1.0), Some(2.0)], 2),
         (
@@ -209,6 +220,10 @@ fn senseless_options_are_named() {
 fn reasons_are_told() {
     for (acts, part) in [
         (&[Act::Say(404, "")] as &[Act], "404"),
+        (
+            &[Act::Redirect(302)],
+            "it redirects to /v2/judge; name that address",
+        ),
         (&[Act::Say(200, "<html>")], "rewards"),
         (
             &[Act::Say(200, r#"{"rewards": [1]}"#)],

@@ -27,6 +27,32 @@ fn pairs_are_decided_as_math_verify_decides_them() {
     assert!(equal >= 100 && unequal >= 60, "{equal} {unequal}");
 }
 
+/// Each letter stands for an unknown of either sign, and each pair for two that differ.
+#[test]
+fn letters_have_values_that_tell_terms_apart() {
+    // e is a number.
+    let letters: Vec<char> = ('a'..='z').filter(|letter| *letter != 'e').collect();
+    for v in &letters {
+        let name = v.to_string();
+        for other in [format!("\\sqrt{{{v}^2}}"), format!("|{v}|")] {
+            assert!(!same_answer(&other, &name), "{other}");
+        }
+        let sign = format!("(-1)^{v}");
+        for other in ["1", "-1", &format!("(-1)^{{{v}+1}}")] {
+            assert!(!same_answer(&sign, other), "{sign} {other}");
+        }
+        let (all, next) = (format!("({v}+1)!"), format!("({v}+1){v}!"));
+        assert!(same_answer(&all, &next), "{all}");
+        let (inverse, arc) = (format!("2\\sin^{{-1}} {v}"), format!("\\arcsin({v})2"));
+        assert!(same_answer(&inverse, &arc), "{inverse}");
+        for w in letters.iter().filter(|w| *w > v) {
+            let (product, size) = (format!("{v} \\cdot {w}"), format!("|{v} \\cdot {w}|"));
+            assert!(!same_answer(&product, &size), "{size}");
+            assert!(!same_answer(&format!("{v}!"), &format!("{w}!")), "{v} {w}");
+        }
+    }
+}
+
 /// Pieces of answers; strung together at random they are mostly nonsense, and nested.
 const PIECES: [&str; 40] = [
     "\\frac",
@@ -117,10 +143,18 @@ fn the_work_is_bounded() {
         "(".repeat(1_000_000),
         vec!["2^{127}"; 100].join("*"),
         vec!["\\pm x"; 100].join(","),
+        vec!["399!"; 200].join("*"),
+        "2^{99999999999999999999}".to_owned(),
+        "\\binom{99999999999999999999}{399}".repeat(20),
     ] {
         same_answer(&text, &text);
         same_answer(&text, "1");
     }
+    let [some, others] = [0, 1].map(|more| {
+        let factorials = (200..390).map(|n| format!("{}!", n + more));
+        factorials.collect::<Vec<_>>().join(",")
+    });
+    assert!(!same_answer(&some, &others));
     assert!(
         start.elapsed() < Duration::from_secs(5),
         "{:?}",
