@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use mmada_data::picture::{Limits, Mask, Picture};
 use mmada_diffusion::Anneal;
-use mmada_model::{FillOptions, LoadOptions, Mmada, PaintOptions, TextOptions};
+use mmada_model::{FillOptions, LoadOptions, Mmada, Numbers, PaintOptions, TextOptions};
 use mmada_tensor::Packing;
 
 use crate::args::{
@@ -24,13 +24,18 @@ pub(crate) fn open(args: &ModelArgs) -> Result<Mmada> {
         Some(name) => hub::locate(Some(name))?.directory(),
         None => None,
     };
+    let packing = packing(args);
     let options = LoadOptions {
         device: device::open(args.device)?,
+        numbers: match packing {
+            Some(_) => Numbers::Stored,
+            None => Numbers::Computed,
+        },
         image_tokenizer,
         ..LoadOptions::default()
     };
     let model = open_source(&hub::locate(args.model.as_deref())?, &options)?;
-    match packing(args) {
+    match packing {
         Some(packing) => Ok(model.packed(packing)?),
         None => Ok(model),
     }

@@ -166,9 +166,10 @@ impl Batch {
             twin = lane.twin.as_mut();
         }
         let in_scope = |position| scope.contains(position);
+        let stand_ins = asked.committed.len();
         let part = Part {
             ids: canvas.visible(),
-            active: active(canvas.visible(), own.as_deref_mut(), in_scope),
+            active: active(canvas.visible(), own.as_deref_mut(), in_scope, stand_ins),
             wanted: &asked.candidates,
             doubted: &asked.committed,
             mask: canvas.mask(),
@@ -180,7 +181,7 @@ impl Batch {
         let also = canvas.visible_also().map(|ids| {
             let mut kept = others.as_mut().and_then(Iterator::next);
             let part = Part {
-                active: active(&ids, kept.as_deref_mut(), in_scope),
+                active: active(&ids, kept.as_deref_mut(), in_scope, stand_ins),
                 ids: &ids,
                 ..part
             };
@@ -198,7 +199,7 @@ impl Batch {
             let wanted: Vec<usize> = asked.candidates.iter().map(place).collect();
             let doubted: Vec<usize> = asked.committed.iter().map(place).collect();
             let part = Part {
-                active: active(&ids, twin.as_deref_mut(), in_scope),
+                active: active(&ids, twin.as_deref_mut(), in_scope, stand_ins),
                 ids: &ids,
                 wanted: &wanted,
                 doubted: &doubted,
@@ -279,10 +280,17 @@ impl Batch {
     }
 }
 
-/// Positions of a sequence whose rows are computed.
-fn active(ids: &[u32], kept: Option<&mut Kept>, in_scope: impl Fn(usize) -> bool) -> Vec<usize> {
-    match kept {
-        Some(kept) => kept.renew(ids, in_scope),
-        None => (0..ids.len()).collect(),
-    }
+/// Positions of a sequence whose rows are computed. Afterwards the `stand_ins` rows beyond the last
+/// token are not what is remembered of their positions.
+fn active(
+    ids: &[u32],
+    kept: Option<&mut Kept>,
+    in_scope: impl Fn(usize) -> bool,
+    stand_ins: usize,
+) -> Vec<usize> {
+    let Some(kept) = kept else {
+        return (0..ids.len()).collect();
+    };
+    kept.forget(ids.len()..ids.len() + stand_ins);
+    kept.renew(ids, in_scope)
 }

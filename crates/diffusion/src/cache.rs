@@ -120,6 +120,12 @@ impl Kept {
         Self { start, computed }
     }
 
+    /// Forgets what is remembered of these positions, whose rows something else takes.
+    pub(crate) fn forget(&mut self, positions: std::ops::Range<usize>) {
+        let last = self.computed.len();
+        self.computed[positions.start.min(last)..positions.end.min(last)].fill(None);
+    }
+
     /// Positions to compute, in order: those in scope, and those that changed. From now on they
     /// are taken as computed.
     pub(crate) fn renew(&mut self, ids: &[u32], in_scope: impl Fn(usize) -> bool) -> Vec<usize> {

@@ -158,9 +158,9 @@ impl Canvas {
     /// Adds guidance; a scale of 0 adds none.
     pub fn guided(mut self, scale: f32, unconditional: Unconditional) -> Result<Self> {
         unconditional.check(self.ids.len(), &self.region)?;
-        if !scale.is_finite() {
+        if scale.is_nan() || scale.abs() > LARGEST_SCALE {
             let hint = "0 is no guidance, 3.5 is usual for pictures";
-            return Err(Error::setting("guidance", "a finite number", scale, hint));
+            return Err(Error::setting("guidance", "-1000 to 1000", scale, hint));
         }
         self.guidance = (scale != 0.0).then_some(Guidance {
             scale,
@@ -298,12 +298,14 @@ impl Canvas {
                 let (step, steps) = (self.steps_taken, self.painting_steps());
                 // A revision commits all that it draws; their order does not matter.
                 let drawn = plan.token_temperature;
-                let noise = match self.is_revising() {
-                    true => (0.0, plan.revision_temperature.unwrap_or(drawn)),
-                    false => (
-                        plan.anneal.temperature(plan.temperature, step, steps),
-                        drawn,
-                    ),
+                let noise = match (self.is_revising(), plan.order) {
+                    (true, _) => (0.0, plan.revision_temperature.unwrap_or(drawn)),
+                    // Which positions come next is given: no noise is added to their order.
+                    (false, Order::Halton) => (0.0, drawn),
+                    (false, Order::Confidence) => {
+                        let annealed = plan.anneal.temperature(plan.temperature, step, steps);
+                        (annealed, drawn)
+                    }
                 };
                 let proposals = image::propose(plan, noise, candidates, scores, dice)?;
                 (proposals, Vec::new(), noise.0)
@@ -315,6 +317,12 @@ impl Canvas {
         for proposal in &committed {
             self.ids[proposal.position] = proposal.id;
         }
+        let drafts = match &self.plan {
+            Plan::Text(plan) if plan.commit.verifies() => {
+                committed.iter().map(|it| it.position).collect()
+            }
+            _ => Vec::new(),
+        };
         let revoked = match &self.plan {
             Plan::Text(_) => self.revoke(verdicts, committed.len()),
             Plan::Image(_) => self.revise(),
@@ -322,7 +330,7 @@ impl Canvas {
         self.held = held.into_iter().map(Decision::from).collect();
         let step = self.steps_taken;
         self.steps_taken += 1;
-        self.settle();
+        self.settle(&drafts);
         Ok(Move {
             canvas: index,
             step,
@@ -376,9 +384,10 @@ impl Canvas {
         unknown.saturating_sub(left)
     }
 
-    /// Decides whether the canvas is finished, and fills the rest after an early stop.
-    fn settle(&mut self) {
-        let is_stopped = self.is_stopped();
+    /// Decides whether the canvas is finished, and fills the rest after an early stop. Tokens at
+    /// `drafts` have not been verified yet.
+    fn settle(&mut self, drafts: &[usize]) {
+        let is_stopped = self.is_stopped(drafts);
         if is_stopped {
             self.held.clear();
             if let Plan::Text(TextPlan {
@@ -419,17 +428,19 @@ impl Canvas {
         }
     }
 
-    /// Whether the stop rule of a text plan holds after the step just taken.
-    fn is_stopped(&self) -> bool {
+    /// Whether the stop rule of a text plan holds after the step just taken. An answer is complete
+    /// once nothing of it is a draft.
+    fn is_stopped(&self, drafts: &[usize]) -> bool {
         let Plan::Text(plan) = &self.plan else {
             return false;
         };
         match &plan.stop {
             Stop::Never => false,
             Stop::Complete { end } => {
-                let generated = self.region.iter().map(|&position| self.ids[position]);
-                let mut decided = generated.take_while(|&id| id != self.mask);
-                decided.any(|id| end.contains(&id))
+                let is_decided =
+                    |position: &&usize| self.ids[**position] != self.mask && !drafts.contains(position);
+                let mut decided = self.region.iter().take_while(is_decided);
+                decided.any(|&position| end.contains(&self.ids[position]))
             }
             Stop::BlockEnd { token } => {
                 let step = &self.agenda[self.cursor];
@@ -458,6 +469,9 @@ impl From<Proposal> for Decision {
         }
     }
 }
+
+/// Of guidance; products of logits with much larger ones are no longer finite.
+const LARGEST_SCALE: f32 = 1e3;
 
 fn masked_in(ids: &[u32], mask: u32, range: Range<usize>) -> Vec<usize> {
     range.filter(|&position| ids[position] == mask).collect()

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The even share of the steps is what a rule commits at least, so every rule comes to an end, and
-//! the number of steps is the most that are taken.
+//! no block takes more steps than its share.
 
 use std::str::FromStr;
 

@@ -21,7 +21,7 @@ pub enum Error {
     /// The model answered with NaN or infinity.
     #[error(
         "logits at position {position} of canvas {canvas}: expected finite numbers, got NaN or \
-         infinity; the weights may be damaged, try another checkpoint or f32"
+         infinity; the weights may be damaged, try another checkpoint or f32, or no token is allowed there"
     )]
     NotFinite {
         /// Index of the canvas in the batch.
@@ -35,6 +35,15 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// The error of a canvas in a batch that is a part, which begins at the canvas `first`.
+    #[must_use]
+    pub fn counted_from(mut self, first: usize) -> Self {
+        if let Self::NotFinite { canvas, .. } = &mut self {
+            *canvas += first;
+        }
+        self
+    }
+
     /// A setting error in words.
     #[allow(clippy::needless_pass_by_value)] // Callers pass literals and numbers.
     pub fn setting(

@@ -3,10 +3,10 @@
 //! them apart loses least.
 //!
 //! ```text
-//!   4 x 4, the first four      · 1 · ·
-//!                              · · · 3
-//!                              0 · · ·
-//!                              · · 2 ·
+//!   4 x 4, the first four      · · · 2
+//!                              3 · 0 ·
+//!                              · 1 · ·
+//!                              · · · ·
 //! ```
 
 /// Points tried for each cell before the remaining cells are taken row by row.

@@ -4,7 +4,7 @@
 use mmada_tensor::random::Purpose;
 
 use crate::noise::{Dice, gumbel};
-use crate::plan::{ImagePlan, Order};
+use crate::plan::ImagePlan;
 use crate::scores::{Odds, Proposal, Scores, argmax};
 
 /// Smallest probability under the logarithm, as in the original.
@@ -35,7 +35,7 @@ pub(crate) fn propose(
         };
         let confidence = odds.probability(code);
         let mut order = confidence.max(SMALLEST_PROBABILITY).ln();
-        if temperature > 0.0 && plan.order == Order::Confidence {
+        if temperature > 0.0 {
             order += temperature * gumbel(dice.one(position, Purpose::Position));
         }
         proposals.push(Proposal {

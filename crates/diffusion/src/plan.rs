@@ -23,8 +23,8 @@ pub enum Plan {
 /// Text: blocks left to right, within a block the surest positions first (`generate.py`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextPlan {
-    /// Denoising steps over all blocks, at most. Each block gets its share, at least one and at most
-    /// one per token, so no forward is spent on a step that commits nothing. Bolder commit rules
+    /// Denoising steps over all blocks. Each block gets its share, at least one and at most one per
+    /// token, so that there are as many as blocks at the least, and at most as many as asked for beyond, so no forward is spent on a step that commits nothing. Bolder commit rules
     /// take fewer.
     pub steps: usize,
     /// Masked positions per block.
@@ -273,6 +273,7 @@ impl ImagePlan {
 
     pub(crate) fn check(&self, canvas_length: usize) -> Result<()> {
         check_steps(self.steps)?;
+        self.schedule.check()?;
         check_temperature(self.temperature)?;
         let revised = self.revision_temperature.unwrap_or(0.0);
         for (what, got) in [

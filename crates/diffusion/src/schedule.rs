@@ -49,6 +49,30 @@ impl Schedule {
         tau: 1.0,
     };
 
+    /// Refuses parameters that give no fraction from 1 down to 0.
+    ///
+    /// # Errors
+    /// An exponent of 0 or less, a sigmoid that is flat, numbers that are not finite.
+    pub fn check(self) -> Result<()> {
+        let is_sound = match self {
+            Self::Cosine | Self::Linear => true,
+            Self::Power(exponent) => exponent.is_finite() && exponent > 0.0,
+            Self::Sigmoid { start, end, tau } => {
+                let (first, last) = (sigmoid(start / tau), sigmoid(end / tau));
+                [start, end, tau].into_iter().all(f32::is_finite) && tau > 0.0 && first != last
+            }
+        };
+        match is_sound {
+            true => Ok(()),
+            false => Err(Error::setting(
+                "schedule",
+                "a power above 0, or a sigmoid whose start and end differ, with tau above 0",
+                format!("{self:?}"),
+                "cosine is what the published models use",
+            )),
+        }
+    }
+
     /// The fraction still masked at time `t` in `[0, 1]`. The cosine is a hair below 0 at t = 1.
     pub fn masked_fraction(self, t: f32) -> f32 {
         match self {
@@ -105,12 +129,8 @@ impl FromStr for Schedule {
             "sigmoid" => Ok(Self::SIGMOID),
             _ => {
                 let exponent = name.strip_prefix("pow").ok_or_else(unknown)?;
-                let exponent = exponent.parse::<f32>().map_err(|_| unknown())?;
-                if exponent.is_finite() && exponent > 0.0 {
-                    Ok(Self::Power(exponent))
-                } else {
-                    Err(unknown())
-                }
+                let power = Self::Power(exponent.parse().map_err(|_| unknown())?);
+                power.check().map(|()| power).map_err(|_| unknown())
             }
         }
     }

@@ -27,7 +27,7 @@ pub mod think;
 
 pub use denoiser::{Network, Work};
 pub use error::{Error, Result};
-pub use mmada::{ImageParts, LoadOptions, Mmada};
+pub use mmada::{ImageParts, LoadOptions, Mmada, Numbers};
 pub use mmada_tokens::Message;
 pub use options::{Defaults, FillOptions, ImageOptions, Outside, PaintOptions, TextOptions};
 pub use paint::{PaintRequest, Painting};

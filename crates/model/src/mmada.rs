@@ -60,9 +60,9 @@ pub struct ImageParts {
 pub struct LoadOptions {
     /// Where to compute.
     pub device: Device,
-    /// Number format of the transformer's weights; `None` keeps the file's. The image tokenizer
-    /// is always f32: its codes are signs of numbers near zero.
-    pub dtype: Option<DType>,
+    /// Number format of the transformer's weights. The image tokenizer is always f32: its codes
+    /// are signs of numbers near zero.
+    pub numbers: Numbers,
     /// Whether the transformer's weights are to be trained.
     pub mode: Mode,
     /// Folder of the image tokenizer; `None` is the one inside the model directory. The published
@@ -70,11 +70,34 @@ pub struct LoadOptions {
     pub image_tokenizer: Option<PathBuf>,
 }
 
+/// Number format of weights that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Numbers {
+    /// What the device computes in: f32 on a processor, the file's elsewhere.
+    #[default]
+    Computed,
+    /// The file's: to be packed, or to be looked at.
+    Stored,
+    /// This one.
+    In(DType),
+}
+
+impl LoadOptions {
+    /// What the transformer's weights are turned into; `None` leaves them.
+    fn dtype(&self) -> Option<DType> {
+        match self.numbers {
+            Numbers::Computed => self.device.is_cpu().then_some(DType::F32),
+            Numbers::Stored => None,
+            Numbers::In(dtype) => Some(dtype),
+        }
+    }
+}
+
 impl Default for LoadOptions {
     fn default() -> Self {
         Self {
             device: Device::Cpu,
-            dtype: None,
+            numbers: Numbers::default(),
             mode: Mode::Frozen,
             image_tokenizer: None,
         }
@@ -142,7 +165,7 @@ impl Mmada {
         let codes = image_codes(&config, image.as_ref())?;
         let codec = Codec::load(dir, codes, Some(embedding_rows(&config)))?;
         let defaults = read_defaults(dir)?.unwrap_or_default();
-        let params = Params::load(dir, &options.device, options.dtype, options.mode)?;
+        let params = Params::load(dir, &options.device, options.dtype(), options.mode)?;
         Self::new(&config, params, codec, image, defaults)
     }
 
@@ -182,7 +205,7 @@ impl Mmada {
             None => Defaults::default(),
         };
         let weights = need("model.safetensors")?;
-        let params = Params::from_bytes(&weights, &options.device, options.dtype, options.mode)?;
+        let params = Params::from_bytes(&weights, &options.device, options.dtype(), options.mode)?;
         let codec = Codec {
             tokenizer,
             template,

@@ -186,8 +186,8 @@ impl<'m, O: Outcome> Run<'m, O> {
         self.effort
     }
 
-    /// The picture as it would look with the present guesses; `None` for text, for a canvas that
-    /// is not in progress and before the first step.
+    /// The picture as it would look with the present guesses, and where there is none, with the code
+    /// decided before; `None` for text, for a canvas that is not in progress and before the first step.
     ///
     /// # Errors
     /// Those of the image tokenizer.
@@ -205,13 +205,16 @@ impl<'m, O: Outcome> Run<'m, O> {
             return Ok(None);
         };
         let ids = canvas.completed();
-        let codes: Option<Vec<u32>> = ids[span]
-            .iter()
-            .map(|&id| self.model.vocab().code(id))
-            .collect();
-        codes
-            .map(|codes| self.model.decode(&codes, grid))
-            .transpose()
+        let codes = ids[span].iter().map(|&id| self.model.vocab().code(id));
+        let Some(first) = codes.clone().flatten().next() else {
+            return Ok(None);
+        };
+        let codes = codes.scan(first, |before, code| {
+            *before = code.unwrap_or(*before);
+            Some(*before)
+        });
+        let codes: Vec<u32> = codes.collect();
+        self.model.decode(&codes, grid).map(Some)
     }
 
     /// How many canvases there are.
@@ -257,7 +260,7 @@ impl<'m, O: Outcome> Run<'m, O> {
         Some(match step {
             Err(error) => {
                 self.has_failed = true;
-                Err(error.into())
+                Err(error.counted_from(first).into())
             }
             Ok(mut step) => {
                 for moved in &mut step.moves {

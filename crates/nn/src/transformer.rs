@@ -74,9 +74,12 @@ impl Transformer {
         &self.cfg
     }
 
-    /// What its embeddings, and so its hidden states, are in.
+    /// What its hidden states are in: the format of its embeddings, f32 when packed.
     pub fn dtype(&self) -> DType {
-        self.wte.dtype()
+        match self.packing {
+            Some(_) => DType::F32,
+            None => self.wte.dtype(),
+        }
     }
 
     /// Where its tensors live.

@@ -90,7 +90,7 @@ impl Checkpoints {
         fill: impl FnOnce(&Path) -> Result<()>,
     ) -> Result<PathBuf> {
         let complete = self.folder.join(format!("step-{:08}", state.step));
-        if complete.exists() {
+        if complete.join(STATE).is_file() {
             // Written before an interruption; the run has come here again with the same numbers.
             return Ok(complete);
         }

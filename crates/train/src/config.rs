@@ -7,6 +7,7 @@
 //! Unknown keys are refused. Paths are relative to the working directory.
 
 mod init;
+mod rules;
 
 use std::path::{Path, PathBuf};
 
@@ -371,117 +372,4 @@ impl RunConfig {
     pub fn resolved(&self) -> Result<String> {
         toml::to_string_pretty(self).map_err(|error| Error::Config(error.to_string()))
     }
-
-    fn check(&self) -> Result<()> {
-        let is_denoise = matches!(self.objective, ObjectiveConfig::Denoise(_));
-        let is_reconstruct = matches!(self.objective, ObjectiveConfig::Reconstruct(_));
-        let is_from = matches!(self.model.init, Init::From(_));
-        let is_fresh = matches!(self.model.init, Init::Config(_) | Init::Sizes(_));
-        let lacks_tokenizer = is_fresh && is_denoise && self.model.tokenizer.is_none();
-        let share = |value: f32| (0.0..=1.0).contains(&value);
-        let denoise = match &self.objective {
-            ObjectiveConfig::Denoise(denoise) => denoise.clone(),
-            ObjectiveConfig::Reconstruct(_) | ObjectiveConfig::UniGrpo(_) => {
-                DenoiseConfig::default()
-            }
-        };
-        let (BatchSize::Tokens(size) | BatchSize::Sequences(size)) = self.batch.size;
-        let rules = [
-            (self.run.steps == 0, "run.steps is 0; ask for at least one"),
-            (size == 0, "batch.size is 0; ask for at least one"),
-            (
-                self.batch.accumulate == 0,
-                "batch.accumulate is 0; 1 means one micro-batch per step",
-            ),
-            (
-                self.data.is_empty(),
-                "no [[data]] source; name at least one",
-            ),
-            (self.log.every == 0, "log.every is 0; ask for at least one"),
-            (
-                self.model.code_rows.is_some_and(|rows| {
-                    let is_share = |share: f32| (0.0..=10.0).contains(&share);
-                    !(is_share(rows.keep) && is_share(rows.bits))
-                }),
-                "model.code_rows.keep and model.code_rows.bits must be in 0..=10",
-            ),
-            (
-                self.model.code_rows.is_some() && self.model.lora.is_some(),
-                "model.code_rows changes weights that model.lora leaves alone; remove one of them",
-            ),
-            (
-                self.optimizer
-                    .code_bits
-                    .is_some_and(|bits| !(bits.lr_scale.is_finite() && bits.lr_scale >= 0.0)),
-                "optimizer.code_bits.lr_scale must be a finite number, 0 or more",
-            ),
-            (
-                self.optimizer.code_bits.is_some() && (self.model.lora.is_some() || is_reconstruct),
-                "optimizer.code_bits needs rows of image codes that are trained: a transformer, \
-                 without model.lora; remove it",
-            ),
-            (
-                self.model.lora.is_some() && (!is_from || is_reconstruct),
-                "model.lora needs the transformer of a folder: model.init = { from = \"DIR\" }",
-            ),
-            (
-                lacks_tokenizer,
-                "model.tokenizer is missing: a fresh model needs the folder of one",
-            ),
-            (
-                !share(denoise.corruption.min_masking_rate),
-                "objective.corruption.min_masking_rate must be within 0 and 1",
-            ),
-            (
-                denoise.corruption.window.is_some_and(|window| {
-                    let longest = window.length.max(window.ahead.unwrap_or(0));
-                    longest > LONGEST_WINDOW || !share(window.share)
-                }),
-                "objective.corruption.window: length and ahead must be at most 65536, share within 0 and 1",
-            ),
-            (
-                !share(denoise.corruption.condition_dropout),
-                "objective.corruption.condition_dropout must be within 0 and 1",
-            ),
-            (
-                !(self.lr.peak.is_finite() && self.lr.peak >= 0.0),
-                "lr.peak must be a finite number, 0 or more",
-            ),
-        ];
-        if let Some(generation) = &self.model.generation {
-            let refused = |problem| Error::Config(format!("model.generation.{problem}"));
-            generation.image.check().map_err(refused)?;
-        }
-        let mut rules = rules.into_iter().chain(self.backward_rules());
-        match rules.find(|(is_broken, _)| *is_broken) {
-            Some((_, what)) => Err(Error::Config(what.to_owned())),
-            None => Ok(()),
-        }
-    }
-
-    /// What does not go together with `run.backward`.
-    fn backward_rules(&self) -> [(bool, &'static str); 3] {
-        let is_reconstruct = matches!(self.objective, ObjectiveConfig::Reconstruct(_));
-        let is_fused = self.run.backward == Backward::Fused;
-        [
-            (
-                self.run.backward != Backward::Keep && is_reconstruct,
-                "run.backward must be \"keep\" for an image tokenizer, which has no blocks to \
-                 compute again",
-            ),
-            (
-                is_fused && self.batch.accumulate != 1,
-                "run.backward = \"fused\" moves weights within a micro-batch: set batch.accumulate \
-                 to 1, or take \"recompute\"",
-            ),
-            (
-                is_fused && self.optimizer.clip > 0.0,
-                "run.backward = \"fused\" moves weights before the norm of all gradients is known: \
-                 set optimizer.clip to 0, or take \"recompute\"",
-            ),
-        ]
-    }
 }
-
-/// Tokens of a window, and masks after it: more than any context has.
-const LONGEST_WINDOW: usize = 1 << 16;

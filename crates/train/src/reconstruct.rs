@@ -74,7 +74,13 @@ impl Reconstruct {
         };
         let mixture =
             Mixture::open(&config.data, Path::new("."), config.run.seed).map_err(Error::data)?;
-        let side = tokenizer.config().resolution;
+        let (side, factor) = (tokenizer.config().resolution, tokenizer.factor());
+        if side == 0 || !side.is_multiple_of(factor) {
+            let what = format!(
+                "resolution: expected a multiple of {factor} pixels, which a token is wide, got {side}"
+            );
+            return Err(Error::Config(what));
+        }
         let mut probes = samples::first_pictures(&mixture, config.samples.pictures)?;
         for probe in &mut probes {
             *probe = probe.fit(side, side, Fit::default());

@@ -88,7 +88,6 @@ impl<'a, O: Objective> Trainer<'a, O> {
         let out = &config.run.out;
         std::fs::create_dir_all(out).map_err(Error::file(out, "create the run's folder"))?;
         let checkpoints = Checkpoints::new(out, config.checkpoint.keep);
-        checkpoints.clean()?;
         let newest = checkpoints.newest()?;
         let parameters = objective.parameters();
         let mut optimizer = Optimizer::new(
@@ -119,6 +118,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 state
             }
         };
+        // Only now: another run may be writing in a folder that this one is refused.
+        checkpoints.clean()?;
         let workers = Workers::new(config.run.threads, config.batch.accumulate)?;
         let resolved = config.resolved()?;
         atomic::write_atomic(&out.join("run.toml"), |file| {

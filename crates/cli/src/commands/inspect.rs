@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use mmada_model::{LoadOptions, Mmada};
+use mmada_model::{LoadOptions, Mmada, Numbers};
 use mmada_nn::Params;
 use serde_json::{Value, json};
 
@@ -19,7 +19,11 @@ use crate::{embedded, hub, output, session};
 /// Failed checks give exit code 1, after the report.
 pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
     let source = hub::locate(args.model.as_deref())?;
-    let model = session::open_source(&source, &LoadOptions::default())?;
+    let as_stored = LoadOptions {
+        numbers: Numbers::Stored,
+        ..LoadOptions::default()
+    };
+    let model = session::open_source(&source, &as_stored)?;
     let checked = model.check();
     let mut report = report(&model, &files(&source)?);
     report["task"] = json!("inspect");

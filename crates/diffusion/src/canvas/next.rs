@@ -52,7 +52,7 @@ impl Canvas {
     }
 
     fn guided_steps(&self, guidance: &Guidance) -> usize {
-        (guidance.share * self.painting_steps() as f32).ceil() as usize
+        steps_of(guidance.share, self.painting_steps())
     }
 
     /// Whether steps rely on what a denoiser remembers of earlier ones.
@@ -158,7 +158,7 @@ impl Canvas {
                 if self.is_revising() {
                     return Scope::All;
                 }
-                let warm = ((warm_up * self.painting_steps() as f32).ceil() as usize).max(1);
+                let warm = steps_of(warm_up, self.painting_steps()).max(1);
                 let since = self.steps_taken.checked_sub(warm);
                 let is_refreshed = since.is_none_or(|since| (since + 1).is_multiple_of(refresh));
                 let guided = self.guidance.as_ref().map(|g| self.guided_steps(g));
@@ -205,3 +205,12 @@ impl Canvas {
         }
     }
 }
+
+/// A share of the steps, rounded up. A share such as 0.3, which is not exact, asks for no step more
+/// than the fraction would.
+fn steps_of(share: f32, steps: usize) -> usize {
+    (f64::from(share) * steps as f64 - ROUNDING * steps as f64).ceil() as usize
+}
+
+/// More than the error of an f32 between 0 and 1.
+const ROUNDING: f64 = 1e-7;

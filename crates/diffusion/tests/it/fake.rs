@@ -7,11 +7,11 @@ use mmada_tensor::{Device, Recall, Result, Rows, Segment, Tensor, Want};
 
 pub(crate) type Rule = fn(sequence: &[u32], position: usize, id: u32) -> f32;
 
-/// Remembers what it was asked, and the ids of rows that were active once.
+/// Remembers what it was asked, and the ids and positions of rows that were active once.
 pub(crate) struct Fake {
     pub(crate) rule: Rule,
     pub(crate) asked: Vec<(Rows, Want)>,
-    memory: Vec<u32>,
+    memory: Vec<(u32, u32)>,
 }
 
 impl Fake {
@@ -30,7 +30,13 @@ impl Fake {
         let start = segment.keys.start;
         let is_own = |s: &&Segment| s.keys.start == start && s.hidden.is_none();
         let own = recall.segments.iter().find(is_own).unwrap();
-        let mut ids = self.memory[own.keys.clone()].to_vec();
+        let remembered = &self.memory[own.keys.clone()];
+        let mut places = remembered.iter().zip(0..);
+        assert!(
+            places.all(|(&(_, position), place)| position == place),
+            "a row holds what was computed for another position"
+        );
+        let mut ids: Vec<u32> = remembered.iter().map(|&(id, _)| id).collect();
         if let Some(hidden) = segment.hidden_from(row) {
             ids[hidden - start] = rows.ids[row];
         }
@@ -58,9 +64,10 @@ impl Denoiser for Fake {
     fn logits_recalled(&mut self, rows: &Rows, recall: &Recall, want: &Want) -> Result<Tensor> {
         self.asked.push((rows.clone(), want.clone()));
         assert_eq!(recall.places.len(), rows.len());
-        self.memory.resize(recall.capacity, u32::MAX);
-        for (&id, &place) in rows.ids.iter().zip(&recall.places) {
-            self.memory[place] = id;
+        self.memory.resize(recall.capacity, (u32::MAX, u32::MAX));
+        let computed = rows.ids.iter().zip(&rows.positions);
+        for ((&id, &position), &place) in computed.zip(&recall.places) {
+            self.memory[place] = (id, position);
         }
         let mut values = Vec::new();
         for &row in &want.rows {

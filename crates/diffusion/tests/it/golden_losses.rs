@@ -134,8 +134,10 @@ fn golden_losses_of_each_branch() {
         ));
         let examples = examples(&file, case, &batch);
         let loss = weighted_cross_entropy(&nll, &examples, &coefficients).unwrap();
-        let close = |got: f64, key: &str| {
+        let mut compared = 0;
+        let mut close = |got: f64, key: &str| {
             if let Some(expected) = case.get(key).and_then(Value::as_f64) {
+                compared += 1;
                 let error = (got - expected).abs();
                 assert!(
                     error <= 1e-5 * expected.abs(),
@@ -153,5 +155,9 @@ fn golden_losses_of_each_branch() {
             close(part.loss, key);
         }
         close(f64::from(loss.total.to_scalar::<f32>().unwrap()), "total");
+        // Every number of the file is met: one of another name would be passed by.
+        let fields = case.as_object().unwrap().keys();
+        let numbers = fields.filter(|key| key.starts_with("loss_") || *key == "total");
+        assert_eq!(compared, numbers.count(), "{name}");
     }
 }

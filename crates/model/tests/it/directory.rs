@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use mmada_model::{Defaults, Error, ImageParts, LoadOptions, Mmada};
+use mmada_model::{Defaults, Error, ImageParts, LoadOptions, Mmada, Numbers, Preset, TextOptions};
 use mmada_nn::magvit::ImageTokenizer;
-use mmada_nn::{Lora, LoraConfig, SaveOptions, Transformer};
-use mmada_tensor::{Device, Tensor};
+use mmada_nn::{Lora, LoraConfig, SaveDtype, SaveOptions, Transformer};
+use mmada_tensor::{DType, Device, Packing, Tensor};
 use mmada_tokens::Message;
 
 use crate::tiny;
@@ -53,6 +53,42 @@ fn a_saved_model_opens_again() {
     // Saving over an earlier model replaces it.
     opened.save(dir.path(), &SaveOptions::default()).unwrap();
     same_tensors(&model, &open(&dir).unwrap());
+}
+
+/// Checkpoints are published in bf16: a processor computes with them all the same, packed or not,
+/// with and without a cache.
+#[test]
+fn half_precision_weights_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    let half = SaveOptions {
+        dtype: SaveDtype::BF16,
+        ..SaveOptions::default()
+    };
+    tiny::model().save(dir.path(), &half).unwrap();
+    let opened = |numbers| {
+        let options = LoadOptions {
+            numbers,
+            ..LoadOptions::default()
+        };
+        Mmada::open(dir.path(), &options).unwrap()
+    };
+    let (computed, stored) = (opened(Numbers::Computed), opened(Numbers::Stored));
+    let dtype = |model: &Mmada| model.params().iter().next().unwrap().1.dtype();
+    assert_eq!((dtype(&computed), dtype(&stored)), (DType::F32, DType::BF16));
+    assert_eq!(dtype(&opened(Numbers::In(DType::F16))), DType::F16);
+    for model in [computed, stored.packed(Packing::Int8).unwrap()] {
+        for sampler in [Preset::Exact, Preset::Cached] {
+            let options = TextOptions {
+                length: 8,
+                block: 4,
+                steps: 8,
+                ..TextOptions::default().under(sampler)
+            };
+            let reply = model.chat(&[Message::user("red")], &options).unwrap();
+            let reply = reply.finish().unwrap().remove(0);
+            assert!(!reply.ids.is_empty(), "{sampler:?}");
+        }
+    }
 }
 
 #[test]

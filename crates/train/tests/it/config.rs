@@ -91,6 +91,28 @@ fn overrides_that_make_no_sense_are_refused() {
     check_refused(&["batch.size.sequences=0"], &["batch.size"]);
     check_refused(&["batch.accumulate=0"], &["accumulate"]);
     check_refused(&["lr.peak=nan"], &["lr.peak"]);
+    for number in [
+        "lr.floor_ratio=-1",
+        "optimizer.betas=[0.9, 1.0]",
+        "optimizer.betas=[1.0, 0.9]",
+        "optimizer.eps=0",
+        "optimizer.eps=1e-50",
+        "optimizer.clip=nan",
+        "optimizer.momentum=1",
+        "optimizer.groups=[{names=[\"wte\"],weight_decay=-1}]",
+        "optimizer.groups=[{names=[\"wte\"],weight_decay=0,lr_scale=-1}]",
+        "ema.decay=-1",
+        "objective.corruption.smallest_rate=nan",
+        "objective.corruption.smallest_rate=0",
+        "objective.coefficients.paint=-1",
+    ] {
+        let name = number.split(['=', '[']).next().unwrap();
+        check_refused(&[number], &[name, "expected a number"]);
+    }
+    check_refused(
+        &["objective.corruption.schedule={power=0}"],
+        &["objective.corruption", "schedule"],
+    );
     check_refused(
         &["objective.corruption.condition_dropout=1.5"],
         &["condition_dropout"],
