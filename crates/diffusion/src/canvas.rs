@@ -437,8 +437,9 @@ impl Canvas {
         match &plan.stop {
             Stop::Never => false,
             Stop::Complete { end } => {
-                let is_decided =
-                    |position: &&usize| self.ids[**position] != self.mask && !drafts.contains(position);
+                let is_decided = |position: &&usize| {
+                    self.ids[**position] != self.mask && !drafts.contains(position)
+                };
                 let mut decided = self.region.iter().take_while(is_decided);
                 decided.any(|&position| end.contains(&self.ids[position]))
             }

@@ -2,7 +2,7 @@
 
 use mmada_diffusion::{Allowed, CacheRule, Canvas, Commit, Rest, Sampler, Step, Stop, TextPlan};
 
-use crate::fake::{Fake, Rule, seeded, tangled};
+use crate::fake::{Fake, Rule, seeded, tangled, text_plan};
 
 const MASK: u32 = 99;
 
@@ -160,6 +160,38 @@ fn early_stops_hold_under_bold_rules() {
         assert_eq!(steps.len(), 2);
         assert!(steps[1].moves[0].is_finished);
     }
+}
+
+/// The second token seems to be the end until the first is known: what ends an answer is verified
+/// like the rest.
+#[test]
+fn an_answer_ends_on_nothing_unverified() {
+    let rule: Rule = |sequence, position, id| {
+        let says = match (position, sequence[0]) {
+            (1, MASK) => 1,
+            (1, _) => 3,
+            (5, _) => 1,
+            _ => 2,
+        };
+        5.0 * f32::from(u8::from(id == says))
+    };
+    let canvas = |commit| {
+        let stopping = TextPlan {
+            stop: Stop::Complete { end: vec![1] },
+            rest: Rest::Fill(0),
+            commit,
+            ..text_plan(8, 8)
+        };
+        let canvas = Canvas::text(vec![MASK; 8], MASK, stopping).unwrap();
+        let sampler = Sampler::new(Fake::new(rule), vec![canvas], seeded(3));
+        sampler.finish().unwrap()[0].ids().to_vec()
+    };
+    assert_eq!(canvas(Commit::Threshold(0.6))[..2], [2, 1]);
+    let verify = Commit::Verify {
+        draft: 0.6,
+        keep: 0.5,
+    };
+    assert_eq!(canvas(verify)[..6], [2, 3, 2, 2, 2, 1]);
 }
 
 #[test]

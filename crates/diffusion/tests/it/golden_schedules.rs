@@ -1,7 +1,7 @@
 //! `schedules/`: fractions and the counts that follow from them.
 
-use mmada_diffusion::Schedule;
 use mmada_diffusion::schedule::transfer_counts;
+use mmada_diffusion::{Canvas, ImagePlan, Schedule};
 use serde_json::Value;
 
 use crate::golden::{get, json};
@@ -33,6 +33,33 @@ fn golden_fractions() {
                 "{name} at {t}: {got}, expected {expected}"
             );
         }
+    }
+}
+
+#[test]
+fn schedules_that_lead_nowhere_are_refused() {
+    let sigmoid = |start, end, tau| Schedule::Sigmoid { start, end, tau };
+    for sound in [
+        Schedule::SIGMOID,
+        Schedule::Power(0.5),
+        sigmoid(3.0, -3.0, 1.0),
+    ] {
+        assert!(sound.check().is_ok(), "{sound:?}");
+    }
+    for broken in [
+        Schedule::Power(0.0),
+        Schedule::Power(-1.0),
+        Schedule::Power(f32::NAN),
+        sigmoid(0.0, 0.0, 1.0),
+        sigmoid(-3.0, 3.0, 0.0),
+        sigmoid(-3.0, f32::INFINITY, 1.0),
+    ] {
+        assert!(broken.check().is_err(), "{broken:?}");
+        let plan = ImagePlan {
+            schedule: broken,
+            ..ImagePlan::new(0..4, 20..30, 2)
+        };
+        assert!(Canvas::image(vec![99; 4], 99, plan).is_err(), "{broken:?}");
     }
 }
 

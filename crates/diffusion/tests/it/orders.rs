@@ -89,3 +89,37 @@ fn guidance_costs_only_the_steps_it_guides() {
     let canvas = Canvas::image(vec![MASK], MASK, ImagePlan::new(0..1, 20..30, 1)).unwrap();
     assert!(canvas.guided_for(1.5).is_err());
 }
+
+/// 0.3 is a little more than three tenths in f32, and yet no more than fifteen steps of fifty.
+#[test]
+fn a_share_of_the_steps_is_not_one_too_many() {
+    for (share, steps, guided) in [(0.3, 50, 15), (0.6, 25, 15), (0.31, 50, 16), (1.0, 7, 7)] {
+        let plan = ImagePlan {
+            order: Order::Confidence,
+            ..plan(8, 8, steps)
+        };
+        let twin = Unconditional::Masked { positions: vec![] };
+        let canvas = Canvas::image(vec![MASK; 64], MASK, plan).unwrap();
+        let canvas = canvas.guided(1.0, twin).unwrap().guided_for(share).unwrap();
+        let mut fake = Fake::new(tangled);
+        Sampler::new(&mut fake, vec![canvas], seeded(7))
+            .finish()
+            .unwrap();
+        let is_double = |rows: &&(mmada_tensor::Rows, _)| rows.0.sequences.len() == 2;
+        assert_eq!(
+            fake.asked.iter().filter(is_double).count(),
+            guided,
+            "{share}"
+        );
+    }
+}
+
+#[test]
+fn guidance_is_bounded() {
+    let twin = || Unconditional::Masked { positions: vec![] };
+    let canvas = || Canvas::image(vec![MASK; 64], MASK, plan(8, 8, 4)).unwrap();
+    assert!(canvas().guided(1e3, twin()).is_ok());
+    for scale in [f32::NAN, f32::INFINITY, 1e38, -2e3] {
+        assert!(canvas().guided(scale, twin()).is_err(), "{scale}");
+    }
+}
