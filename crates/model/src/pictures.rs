@@ -3,7 +3,7 @@
 use mmada_data::augment::Augment;
 use mmada_data::picture::Picture;
 use mmada_nn::magvit::ImageTokenizer;
-use mmada_tensor::Tensor;
+use mmada_tensor::{Precision, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -178,7 +178,8 @@ impl Mmada {
             .map(|picture| picture.to_tensor(tokenizer.device()));
         let tensors = tensors.collect::<std::result::Result<Vec<_>, _>>()?;
         let images = Tensor::stack(&tensors, 0).map_err(mmada_tensor::Error::from)?;
-        let codes = tokenizer.encode_codes(&images)?;
+        // Codes are signs of numbers near zero, whatever the transformer is computed in.
+        let codes = Precision::F32.scope(|| tokenizer.encode_codes(&images))?;
         Ok(codes
             .into_iter()
             .map(|codes| Seen {
@@ -195,7 +196,8 @@ impl Mmada {
     /// Codes that do not fill the grid or are none of the tokenizer's.
     pub fn decode(&self, codes: &[u32], grid: Grid) -> Result<Picture> {
         let tokenizer = self.image_tokenizer()?;
-        let images = tokenizer.decode_codes(&[codes.to_vec()], grid.height, grid.width)?;
+        let images = Precision::F32
+            .scope(|| tokenizer.decode_codes(&[codes.to_vec()], grid.height, grid.width))?;
         let image = images.squeeze(0).map_err(mmada_tensor::Error::from)?;
         Ok(Picture::from_tensor(&image)?)
     }

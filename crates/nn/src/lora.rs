@@ -95,6 +95,7 @@ impl LoraConfig {
             ("rank_pattern", json!({})),
             ("alpha_pattern", json!({})),
             ("layers_to_transform", json!([])),
+            ("alora_invocation_tokens", json!([])),
         ] {
             let value = keys.get(key).filter(|value| !value.is_null());
             if value.is_some_and(|value| *value != only) {
@@ -102,6 +103,19 @@ impl LoraConfig {
                 return Err(adapter(key, expected, &keys[key]));
             }
         }
+        // These change the model that the adapter stands beside.
+        if let Some(Value::String(init)) = keys.get("init_lora_weights")
+            && ["pissa", "olora", "corda", "loftq"]
+                .iter()
+                .any(|it| init.starts_with(it))
+        {
+            let expected = "true, false or \"gaussian\": the base model left as it is";
+            return Err(adapter("init_lora_weights", expected, init));
+        }
+        let rank = keys.get("r").unwrap_or(&Value::Null);
+        let r = rank
+            .as_u64()
+            .ok_or_else(|| adapter("r", "a whole number", rank))?;
         let number = |key: &str| {
             let value = keys.get(key).and_then(Value::as_f64);
             value.ok_or_else(|| adapter(key, "a number", keys.get(key).unwrap_or(&Value::Null)))
@@ -123,7 +137,7 @@ impl LoraConfig {
             name.ok_or_else(|| adapter("target_modules", "names", value))
         };
         let cfg = Self {
-            r: number("r")? as usize,
+            r: r as usize,
             alpha: number("lora_alpha")?,
             target_modules: targets.iter().map(name).collect::<Result<_>>()?,
         };

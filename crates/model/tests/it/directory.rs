@@ -74,7 +74,10 @@ fn half_precision_weights_answer() {
     };
     let (computed, stored) = (opened(Numbers::Computed), opened(Numbers::Stored));
     let dtype = |model: &Mmada| model.params().iter().next().unwrap().1.dtype();
-    assert_eq!((dtype(&computed), dtype(&stored)), (DType::F32, DType::BF16));
+    assert_eq!(
+        (dtype(&computed), dtype(&stored)),
+        (DType::F32, DType::BF16)
+    );
     assert_eq!(dtype(&opened(Numbers::In(DType::F16))), DType::F16);
     for model in [computed, stored.packed(Packing::Int8).unwrap()] {
         for sampler in [Preset::Exact, Preset::Cached] {

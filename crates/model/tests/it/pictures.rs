@@ -3,10 +3,11 @@
 use mmada_data::picture::{Mask, Picture};
 use mmada_model::repaint::Edit;
 use mmada_model::{
-    Error, Grid, LoadOptions, Mmada, Outside, PaintOptions, PaintRequest, Painting, Reading,
-    RepaintRequest, Sides,
+    Error, Grid, LoadOptions, Mmada, Outside, PaintOptions, PaintRequest, Painting, Preset,
+    Reading, RepaintRequest, Sides,
 };
 use mmada_nn::SaveOptions;
+use mmada_tensor::Precision;
 
 use crate::tiny;
 
@@ -57,6 +58,15 @@ fn painting_can_be_watched_and_finished() {
     let painting = run.finish().unwrap().remove(0);
     assert_eq!(painting.picture, preview);
     assert_eq!(painting.codes.len(), 16);
+    // Where codes are drawn in a fixed order, the others have no guess yet.
+    let mut run = model.paint("a blue circle", &options().under(Preset::Parallel));
+    let run = run.as_mut().unwrap();
+    assert!(
+        run.next().unwrap().unwrap().canvases[0]
+            .is_masked
+            .contains(&true)
+    );
+    assert!(run.preview(0).unwrap().is_some());
 }
 
 #[test]
@@ -415,4 +425,18 @@ fn a_text_model_has_no_pictures() {
     let opened = Mmada::open(dir.path(), &LoadOptions::default()).unwrap();
     assert!(opened.image_parts().is_none());
     opened.check().unwrap();
+}
+
+/// Whatever the transformer is computed in, pictures and codes are the same.
+#[test]
+fn the_image_tokenizer_is_always_f32() {
+    let model = tiny::model();
+    let codes: Vec<u32> = (0..16).collect();
+    let grid = model.grid(16, 16).unwrap();
+    let there_and_back = || {
+        let picture = model.decode(&codes, grid).unwrap();
+        let seen = model.encode(std::slice::from_ref(&picture)).unwrap();
+        (picture, seen[0].codes.clone())
+    };
+    assert_eq!(Precision::Bf16.scope(there_and_back), there_and_back());
 }

@@ -163,6 +163,9 @@ fn settings_that_are_not_implemented_are_refused() {
     for (key, value) in [
         ("peft_type", json!("IA3")),
         ("use_dora", json!(true)),
+        ("init_lora_weights", json!("pissa_niter_16")),
+        ("alora_invocation_tokens", json!([3])),
+        ("r", json!(8.7)),
         ("bias", json!("all")),
         ("rank_pattern", json!({"q_proj": 2})),
         ("modules_to_save", json!(["wte"])),

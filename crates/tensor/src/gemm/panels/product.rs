@@ -260,8 +260,9 @@ impl Product<'_> {
     /// Writes the finished sums of one panel by one to the target.
     ///
     /// # Safety
-    /// As for [`Product::run`]; kernels exist only where the processor has these features.
-    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx512bf16")]
+    /// As for [`Product::run`]; kernels exist only where the processor has these features, and
+    /// lines of bf16 are asked of bf16 kernels only, which need instructions for them.
+    #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq")]
     unsafe fn finish(self, left: usize, right: usize, sums: &[Sums]) {
         let row = left * PANEL;
         let rows = (self.left.lanes - row).min(PANEL);
