@@ -349,7 +349,9 @@ impl<'a> Work<'a> {
     }
 
     /// The end of a window of random place, from the beginning of the answer. Windows may begin before
-    /// the answer and end after it, so that every position is in one equally often.
+    /// the answer and end after it, so that every position is in one equally often. Where targets are
+    /// averaged, those of such a window share its weight among fewer: the first and the last token
+    /// weigh up to 1 + 1/2 + … + 1/length times what one in the middle does.
     fn window_end(&self, window: Window, stream: &mut Stream) -> usize {
         let learnable = self.learnable_text().count();
         1 + stream.below((learnable + window.length.max(1) - 1).max(1))

@@ -1,7 +1,8 @@
 //! Cache rules: which rows are computed, and what may not change by it.
 
 use mmada_diffusion::{
-    CacheRule, Canvas, Denoiser, ImagePlan, Order, Refresh, Sampler, TextPlan, Unconditional,
+    CacheRule, Canvas, Commit, Denoiser, ImagePlan, Order, Refresh, Sampler, TextPlan,
+    Unconditional,
 };
 use mmada_nn::{Cache, Config, Sizes, Transformer};
 use mmada_tensor::{Device, Recall, Result, Rows, Tensor, Want, candle};
@@ -114,6 +115,28 @@ fn no_token_is_seen_stale() {
             }
         }
     }
+}
+
+/// A given token beyond the first block lets one forward see all of the canvas; later ones are cut,
+/// and stand-ins take rows behind the cut, which further blocks look at again.
+#[test]
+fn stand_ins_leave_no_stale_rows() {
+    let masks = |n| vec![MASK; n];
+    let ids = [vec![5], masks(4), vec![6], masks(8)].concat();
+    let canvas = |cache| {
+        let plan = TextPlan {
+            ahead: Some(2),
+            commit: Commit::Verify {
+                draft: 1.0,
+                keep: 0.0,
+            },
+            cache,
+            ..text_plan(12, 2)
+        };
+        Canvas::text(ids.clone(), MASK, plan).unwrap()
+    };
+    let exact = fake(canvas(CacheRule::Off)).1;
+    assert_eq!(fake(canvas(CacheRule::Dual(Refresh::Steps(100)))).1, exact);
 }
 
 #[test]

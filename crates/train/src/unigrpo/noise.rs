@@ -27,8 +27,9 @@ pub enum Masks {
     /// The same for pictures; of text the last tokens, those that a sampler which writes from left to
     /// right has not written yet. A wrong result that stands twice is then never there to be copied.
     Unwritten,
-    /// The same for pictures; of text only the block that such a sampler would write next, with nothing
-    /// behind it but masks: the likelihood of what was sampled, given what was seen when it was.
+    /// The same for pictures; of text only as many tokens as a block that such a sampler would write
+    /// next, with nothing behind them but masks: nearly the likelihood of what was sampled, given what
+    /// was seen when it was. They begin anywhere, where blocks begin at multiples of their length.
     Window,
 }
 
