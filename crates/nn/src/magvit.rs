@@ -14,6 +14,7 @@
 mod config;
 mod layers;
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use mmada_tensor::random::{Key, Purpose};
@@ -55,13 +56,32 @@ impl ImageTokenizer {
     ///
     /// # Errors
     /// Also when the quantiser's buffers (`quantize.*`) are present but are not those of this
-    /// number of bits: the codes would mean something else.
+    /// number of bits, or when there are layers that the config does not name: the codes would mean
+    /// something else.
     pub fn load(cfg: &Config, params: &Params) -> Result<Self> {
         cfg.check()?;
         quantizer::check_buffers(params, cfg.z_channels)?;
-        Self::build(cfg, params.device(), &mut |name, shape, _| {
+        let mut used = HashSet::new();
+        let tokenizer = Self::build(cfg, params.device(), &mut |name, shape, _| {
+            used.insert(name.to_owned());
             params.get(name, shape)
-        })
+        })?;
+        let is_layer = |name: &str| name.starts_with("encoder.") || name.starts_with("decoder.");
+        match params
+            .names()
+            .find(|name| is_layer(name) && !used.contains(*name))
+        {
+            Some(left) => {
+                let expected =
+                    "the layers of config.json and no more; is num_res_blocks as it was?";
+                Err(Error::input(
+                    "weights of the image tokenizer",
+                    expected,
+                    left,
+                ))
+            }
+            None => Ok(tokenizer),
+        }
     }
 
     /// Reads `config.json` and the weights of a folder.

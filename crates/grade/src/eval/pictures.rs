@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mmada_data::part;
 use mmada_data::picture::Picture;
+use mmada_data::{DataError, part};
 use mmada_model::{Effort, PaintOptions, PaintRequest};
 
 use super::{Benchmark, Context, Example, OnProgress, Report, Right, decode, finish, spread};
@@ -174,7 +174,8 @@ fn concepts(context: &Context, on_progress: OnProgress) -> Result<Report> {
             |caption| names.contains(caption),
             |picture| context.model.fitted(&picture),
         )?,
-        Err(_) => Gallery::default(),
+        Err(DataError::Pack { .. }) => Gallery::default(),
+        Err(broken) => return Err(broken.into()),
     };
     if gallery.is_empty() {
         let expected = "captions that training pictures have, to recognise paintings by";

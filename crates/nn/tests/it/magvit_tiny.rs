@@ -241,6 +241,13 @@ fn weights_of_another_model_are_refused() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("encoder.conv_in.weight"), "{error}");
+    let mut shorter = tiny();
+    shorter.decoder.num_res_blocks = vec![1, 1, 1];
+    let error = ImageTokenizer::load(&shorter, &params).unwrap_err();
+    assert!(
+        error.to_string().contains("decoder.up.2.block.1"),
+        "{error}"
+    );
     let empty = Params::new(CPU, Mode::Frozen);
     assert!(ImageTokenizer::load(&tiny(), &empty).is_err());
     // A codebook in another bit order would silently mean other pictures.
