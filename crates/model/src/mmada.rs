@@ -78,8 +78,6 @@ pub enum Numbers {
     Computed,
     /// The file's: to be packed, or to be looked at.
     Stored,
-    /// This one.
-    In(DType),
 }
 
 impl LoadOptions {
@@ -88,7 +86,6 @@ impl LoadOptions {
         match self.numbers {
             Numbers::Computed => self.device.is_cpu().then_some(DType::F32),
             Numbers::Stored => None,
-            Numbers::In(dtype) => Some(dtype),
         }
     }
 }

@@ -136,17 +136,12 @@ impl<'m> ThinkPaint<'m> {
         let requests = self.sequences.iter_mut().zip(&self.requests);
         for ((sequence, (words, example)), canvas) in requests.zip(&canvases) {
             let span = sequence.span(SpanKind::Answer).unwrap_or(0..0);
-            self.thoughts
-                .push(Text::whole(span.clone()).read(self.model, canvas)?);
-            let mut ids = canvas.ids().to_vec();
+            let thought = Text::whole(span.clone()).read(self.model, canvas)?;
+            sequence.ids = canvas.ids().to_vec();
             // What was drawn behind the end is no part of the thought: filler, as in training.
-            let special = &self.model.vocab().special;
-            let answer = &mut ids[span.clone()];
-            let is_end = |id: &u32| [special.eot, special.eos].contains(id);
-            if let Some(end) = answer.iter().position(is_end) {
-                answer[end + 1..].fill(special.eos);
-            }
-            sequence.ids = ids;
+            let end = span.start + thought.ids.len();
+            sequence.ids[end..span.end].fill(self.model.vocab().special.eos);
+            self.thoughts.push(thought);
             let (grid, options) = (self.grid, &self.options);
             let rivals = self
                 .model

@@ -315,12 +315,8 @@ impl Objective for UniGrpo {
     fn seek(&mut self, position: &Value) -> Result<()> {
         let position: Position = serde_json::from_value(position.clone()).map_err(Error::data)?;
         self.stock.seek(&position.data)?;
-        let updates = |rollout: &Rollout| rollout.sets.len();
-        if position
-            .rollouts
-            .iter()
-            .any(|it| updates(it) != self.config.updates)
-        {
+        let mut rollouts = position.rollouts.iter();
+        if rollouts.any(|rollout| rollout.sets.len() != self.config.updates) {
             let what = "the checkpoint holds completions for another number of updates: set \
                         objective.updates as it was";
             return Err(Error::Config(what.to_owned()));

@@ -54,6 +54,18 @@ fn keeps_the_newest_and_points_at_the_last() {
     assert_eq!(latest, "step-00000006");
 }
 
+/// A folder without its state is no checkpoint: it is written when the run comes there again.
+#[test]
+fn one_without_its_state_is_written_again() {
+    let run = tempfile::tempdir().unwrap();
+    let checkpoints = Checkpoints::new(run.path(), 2);
+    let path = checkpoints.write(&state(4), fill).unwrap();
+    fs::remove_file(path.join("trainer_state.json")).unwrap();
+    assert!(checkpoints.newest().unwrap().is_none());
+    assert_eq!(checkpoints.write(&state(4), fill).unwrap(), path);
+    assert_eq!(checkpoints.newest().unwrap().unwrap().1, state(4));
+}
+
 #[test]
 fn a_failed_write_leaves_the_older_one_and_no_trace() {
     let run = tempfile::tempdir().unwrap();

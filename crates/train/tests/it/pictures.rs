@@ -91,6 +91,19 @@ fn a_file_of_codes_is_shared_by_those_with_one_encoder() {
     assert_eq!(std::fs::read(&file).unwrap(), before);
 }
 
+/// A picture smaller than a token would never fill a batch.
+#[test]
+fn pictures_hold_whole_tokens() {
+    let world = World::new();
+    for side in ["2", "18", "0"] {
+        let resolution = format!("model.init.sizes.resolution={side}");
+        let config = world.reconstruct(side, &[&resolution]);
+        let error = run(&config, options(Mode::Fresh), &Silent).unwrap_err();
+        let error = error.to_string();
+        assert!(error.contains("a multiple of 4 pixels"), "{error}");
+    }
+}
+
 /// How many pictures were to be encoded.
 #[derive(Default)]
 struct Told(AtomicUsize);

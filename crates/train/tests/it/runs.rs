@@ -102,12 +102,16 @@ fn a_folder_with_a_run_is_not_begun_anew() {
     let world = World::new();
     let config = world.reconstruct("a", &["run.steps=1"]);
     train(&config, Mode::Fresh);
+    // What another run is writing there is left alone by one that is refused.
+    let unfinished = config.run.out.join("checkpoints/.step-00000009.partial");
+    std::fs::create_dir(&unfinished).unwrap();
     let error = run(&config, options(Mode::Fresh), &Silent)
         .unwrap_err()
         .to_string();
-    assert!(error.contains("--resume"), "{error}");
+    assert!(error.contains("--resume") && unfinished.is_dir(), "{error}");
     // A finished run resumes to its end at once.
     assert_eq!(train(&config, Mode::Resume).step, 1);
+    assert!(!unfinished.exists());
     let other = world.reconstruct("a", &["run.seed=6"]);
     let error = run(&other, options(Mode::Resume), &Silent)
         .unwrap_err()
@@ -399,4 +403,16 @@ fn an_image_tokenizer_is_not_trained_without_pictures() {
     config.data.truncate(1);
     let error = run(&config, options(Mode::Fresh), &Silent).unwrap_err();
     assert!(error.to_string().contains("no picture in"), "{error}");
+}
+
+/// The completions of a checkpoint are noised once for each update: no other number goes on from it.
+#[test]
+fn other_updates_do_not_resume() {
+    let world = World::new();
+    train(&world.denoise("first", &["run.steps=2"]), Mode::Fresh);
+    let of = |updates: &str| world.unigrpo("rl", "first/model", &[updates]);
+    assert!(stopped_at(&of("objective.updates=2"), 1).is_early);
+    let error = run(&of("objective.updates=3"), options(Mode::Resume), &Silent).unwrap_err();
+    assert!(error.to_string().contains("objective.updates"), "{error}");
+    train(&of("objective.updates=2"), Mode::Resume);
 }
