@@ -71,11 +71,11 @@ impl Work {
         self.forwards += 1;
         self.wanted += want.rows.len();
         self.logits += want.rows.len() * want.vocab.len();
-        for Segment { queries, keys, .. } in segments {
-            let wanted = want.rows.iter().filter(|row| queries.contains(row));
-            self.rows += queries.len();
-            self.pairs += queries.len() * keys.len();
-            self.last_pairs += wanted.count() * keys.len();
+        for segment in segments {
+            let wanted = want.rows.iter().filter(|row| segment.queries.contains(row));
+            self.rows += segment.queries.len();
+            self.pairs += segment.queries.len() * segment.seen();
+            self.last_pairs += wanted.count() * segment.seen();
         }
     }
 

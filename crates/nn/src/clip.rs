@@ -239,11 +239,8 @@ fn pooled(ids: &[u32], eos: u32) -> usize {
 fn causal_segments(rows: &Rows) -> Vec<Segment> {
     let rows = rows.sequences.iter().flat_map(|sequence| {
         let start = sequence.start;
-        sequence.clone().map(move |row| Segment {
-            queries: row..row + 1,
-            keys: start..row + 1,
-            hidden: None,
-        })
+        let of_row = move |row| Segment::new(row..row + 1, start..row + 1);
+        sequence.clone().map(of_row)
     });
     rows.collect()
 }

@@ -352,12 +352,10 @@ impl TextTower {
         let own = rows.segments();
         let places_seen = seen.dim(0)? / texts.len();
         let pictures = even_segments(texts.len(), places_seen);
-        let across = own.iter().zip(pictures).map(|(text, picture)| Segment {
-            queries: text.queries.clone(),
-            keys: picture.keys,
-            hidden: None,
-        });
-        let across: Vec<Segment> = across.collect();
+        let pairs = own.iter().zip(pictures);
+        let across: Vec<Segment> = pairs
+            .map(|(text, picture)| Segment::new(text.queries.clone(), picture.keys))
+            .collect();
         let mut x = self.norm.forward(&(words + places)?)?;
         for layer in &self.layers {
             let attended = layer.attention.forward(&x, &x, &own)?;

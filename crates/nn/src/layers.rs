@@ -176,10 +176,7 @@ pub(crate) fn patches(pixels: &Tensor, p: usize) -> Result<Tensor> {
 /// One segment for each of `count` sequences of `length` rows: each sees itself.
 pub(crate) fn even_segments(count: usize, length: usize) -> Vec<Segment> {
     let ranges = (0..count).map(|i| i * length..(i + 1) * length);
-    let whole = ranges.map(|range| Segment {
-        queries: range.clone(),
-        keys: range,
-        hidden: None,
-    });
-    whole.collect()
+    ranges
+        .map(|range| Segment::new(range.clone(), range))
+        .collect()
 }

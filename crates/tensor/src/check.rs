@@ -104,7 +104,12 @@ pub(crate) fn attention(
     }
     let mut covered = 0;
     for segment in segments {
-        let Segment { queries, keys, .. } = segment;
+        let Segment {
+            queries,
+            keys,
+            past,
+            hidden,
+        } = segment;
         if queries.start != covered || queries.end < queries.start || queries.end > query_rows {
             let expected = format!("queries that start at row {covered}, within {query_rows}");
             return Err(Error::shape(
@@ -122,7 +127,13 @@ pub(crate) fn attention(
                 format!("{keys:?}"),
             ));
         }
-        if let Some(hidden) = segment.hidden.filter(|_| !queries.is_empty()) {
+        let is_before = past.start < past.end && past.end <= keys.start;
+        if *past != (0..0) && !is_before {
+            let expected = format!("a past before the keys {keys:?}, or 0..0");
+            let got = format!("{past:?}");
+            return Err(Error::shape("attention segments", expected, got));
+        }
+        if let Some(hidden) = hidden.filter(|_| !queries.is_empty()) {
             let is_within = keys.start <= hidden && hidden + queries.len() <= keys.end;
             if !is_within || keys.len() < 2 {
                 let expected = format!("hidden keys within {keys:?}, which are two or more");

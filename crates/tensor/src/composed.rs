@@ -62,11 +62,19 @@ pub fn attention(
     let scale = 1.0 / (c as f64).sqrt();
     let group = heads.query / heads.key_value;
     // [rows, heads * c] -> [heads, rows, c]
-    let split = |x: &Tensor, rows: &std::ops::Range<usize>, h: usize| -> Result<Tensor> {
-        let x = x.narrow(0, rows.start, rows.len())?;
-        Ok(x.reshape((rows.len(), h, c))?
-            .transpose(0, 1)?
-            .contiguous()?)
+    let split = |x: &Tensor, h: usize| -> Result<Tensor> {
+        let x = x.reshape((x.dim(0)?, h, c))?;
+        Ok(x.transpose(0, 1)?.contiguous()?)
+    };
+    let seen = |x: &Tensor, Segment { past, keys, .. }: &Segment| -> Result<Tensor> {
+        let keys = x.narrow(0, keys.start, keys.len())?;
+        match past.is_empty() {
+            true => Ok(keys),
+            false => Ok(Tensor::cat(
+                &[x.narrow(0, past.start, past.len())?, keys],
+                0,
+            )?),
+        }
     };
     let spread = |x: Tensor| -> Result<Tensor> {
         if group == 1 {
@@ -78,16 +86,17 @@ pub fn attention(
     };
     let mut outputs = Vec::with_capacity(segments.len());
     for segment in segments.iter().filter(|s| !s.queries.is_empty()) {
-        let q = split(q, &segment.queries, heads.query)?;
-        let k = spread(split(k, &segment.keys, heads.key_value)?)?;
-        let v = spread(split(v, &segment.keys, heads.key_value)?)?;
+        let queries = q.narrow(0, segment.queries.start, segment.queries.len())?;
+        let q = split(&queries, heads.query)?;
+        let k = spread(split(&seen(k, segment)?, heads.key_value)?)?;
+        let v = spread(split(&seen(v, segment)?, heads.key_value)?)?;
         let mut scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
         if segment.hidden.is_some() {
-            let (rows, l) = (segment.queries.len(), segment.keys.len());
+            let (rows, l) = (segment.queries.len(), segment.seen());
             let mut offsets = vec![0f32; rows * l];
             for (query, offsets) in segment.queries.clone().zip(offsets.chunks_exact_mut(l)) {
                 if let Some(key) = segment.hidden_from(query) {
-                    offsets[key - segment.keys.start] = f32::NEG_INFINITY;
+                    offsets[segment.past.len() + key - segment.keys.start] = f32::NEG_INFINITY;
                 }
             }
             let offsets = Tensor::from_vec(offsets, (1, rows, l), scores.device())?;

@@ -9,7 +9,15 @@
 //! Linear layers see `[rows, width]` and never learn where a sequence ends. Prompts of different
 //! length, the two halves of guidance, several users' requests and training examples are all just
 //! more sequences. Rotary positions are relative, so leaving out left padding changes nothing.
+//!
+//! A sequence may go on from rows before it, which see nothing of it; several can share them:
+//!
+//! ```text
+//!   ids        [ a a a | b b | c c c | d d ]
+//!   past                  a     a b    a      b, c and d see what stands below them, and themselves
+//! ```
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Token sequences laid end to end.
@@ -21,6 +29,8 @@ pub struct Rows {
     pub positions: Vec<u32>,
     /// The rows of each sequence, in order, without gaps.
     pub sequences: Vec<Range<usize>>,
+    /// Earlier rows that a sequence goes on from and sees, by the number of the sequence.
+    pub pasts: BTreeMap<usize, Range<usize>>,
 }
 
 /// Which logits a caller needs: nobody ever builds `[rows, vocabulary]`.
@@ -39,6 +49,8 @@ pub struct Segment {
     pub queries: Range<usize>,
     /// Rows of the key and value tensors.
     pub keys: Range<usize>,
+    /// Further rows of them, before `keys`, that every query sees; empty: none.
+    pub past: Range<usize>,
     /// Keys that single queries do not see: from the first query this key is hidden, from the
     /// second the next, and so on. A query that stands in for a token must not see the token.
     pub hidden: Option<usize>,
@@ -65,12 +77,17 @@ pub struct Recall {
 impl Segment {
     /// Every query sees every key.
     pub fn new(queries: Range<usize>, keys: Range<usize>) -> Self {
-        let hidden = None;
         Self {
             queries,
             keys,
-            hidden,
+            past: 0..0,
+            hidden: None,
         }
+    }
+
+    /// Keys that are seen: of the past, then the others.
+    pub fn seen(&self) -> usize {
+        self.past.len() + self.keys.len()
     }
 
     /// The segment of some of its queries, which are `queries` among those that remain, and were
@@ -78,8 +95,8 @@ impl Segment {
     pub fn part(&self, skipped: usize, queries: Range<usize>) -> Self {
         Self {
             queries,
-            keys: self.keys.clone(),
             hidden: self.hidden.map(|key| key + skipped),
+            ..self.clone()
         }
     }
 
@@ -109,6 +126,17 @@ impl Rows {
         range
     }
 
+    /// Appends a sequence that goes on, at `position`, from `past`, rows that are there already, and
+    /// returns its rows.
+    pub fn push_after(&mut self, past: Range<usize>, position: u32, ids: &[u32]) -> Range<usize> {
+        let range = self.push(ids);
+        self.pasts.insert(self.sequences.len() - 1, past);
+        for (row, place) in self.positions[range.clone()].iter_mut().zip(position..) {
+            *row = place;
+        }
+        range
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.ids.len()
@@ -119,12 +147,22 @@ impl Rows {
         self.ids.is_empty()
     }
 
-    /// Full bidirectional attention: every row sees its whole sequence.
+    /// Full bidirectional attention: every row sees its whole sequence, and the past of that.
     pub fn segments(&self) -> Vec<Segment> {
-        self.sequences
-            .iter()
-            .map(|s| Segment::new(s.clone(), s.clone()))
-            .collect()
+        let segment = |(number, rows): (usize, &Range<usize>)| {
+            let own = Segment::new(rows.clone(), rows.clone());
+            match self.pasts.get(&number) {
+                Some(past) if past.end == rows.start => {
+                    Segment::new(rows.clone(), past.start..rows.end)
+                }
+                Some(past) => Segment {
+                    past: past.clone(),
+                    ..own
+                },
+                None => own,
+            }
+        };
+        self.sequences.iter().enumerate().map(segment).collect()
     }
 }
 

@@ -129,10 +129,19 @@ pub(super) fn check_wanted(rows: &Rows, wanted: &[usize]) -> Result<()> {
 /// Attention relies on query ranges that follow each other and on keys that exist.
 pub(super) fn check_segments(r: usize, key_rows: usize, segments: &[Segment]) -> Result<()> {
     let mut next = 0;
-    for Segment { queries, keys, .. } in segments {
-        if queries.start != next || keys.is_empty() || keys.end > key_rows {
-            let expected = format!("queries from {next} on and keys within 0..{key_rows}");
-            let got = format!("queries {queries:?} and keys {keys:?}");
+    for segment in segments {
+        let Segment {
+            queries,
+            keys,
+            past,
+            ..
+        } = segment;
+        let is_before = past.start <= past.end && past.end <= keys.start;
+        if queries.start != next || keys.is_empty() || keys.end > key_rows || !is_before {
+            let expected = format!(
+                "queries from {next} on, keys within 0..{key_rows}, a past before the keys"
+            );
+            let got = format!("queries {queries:?}, keys {keys:?} and past {past:?}");
             return Err(Error::input("attention segment", expected, got));
         }
         next = queries.end;

@@ -91,6 +91,7 @@ fn a_stand_in_sees_what_its_token_would_see_if_it_were_masked() {
         ids: [&ids[..], &[mask]].concat(),
         positions: vec![0, 1, 2, 3, 4, 2],
         sequences: std::iter::once(0..6).collect(),
+        ..Rows::default()
     };
     let stand_in = Segment {
         hidden: Some(2),

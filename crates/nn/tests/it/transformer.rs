@@ -183,9 +183,10 @@ proptest! {
 fn wanted_rows_are_those_of_all_rows_and_so_are_their_gradients() {
     let cfg = Config::new(&small_sizes()).unwrap();
     let (params, model) = Transformer::init(&cfg, 5, &Device::Cpu).unwrap();
-    let rows = Rows::pack([vec![1u32, 2, 3, 4, 5], vec![9, 8], vec![7, 7, 6]]);
+    let mut rows = Rows::pack([vec![1u32, 2, 3, 4, 5], vec![9, 8], vec![7, 7, 6]]);
+    rows.push_after(0..4, 4, &[5, 2]);
     let every: Vec<usize> = (0..rows.len()).collect();
-    for wanted in [&every[..], &[8, 0, 3, 0], &[1], &[5, 6]] {
+    for wanted in [&every[..], &[8, 0, 3, 0], &[1], &[5, 6], &[11, 2]] {
         let index: Vec<u32> = wanted.iter().map(|row| *row as u32).collect();
         let index = Tensor::new(index, &Device::Cpu).unwrap();
         let all = model.hidden(&rows).unwrap();
@@ -215,6 +216,40 @@ fn attention_reaches_as_far_as_its_segment() {
     let joined = common::values(&model.hidden_segments(&rows, &joined).unwrap());
     let differs = apart.iter().zip(&joined).any(|(a, b)| (a - b).abs() > 1e-2);
     assert!(differs, "rows of one segment must see each other");
+}
+
+/// Windows that go on from a shared past: each as if it were alone behind it, and the past as if
+/// nothing followed.
+#[test]
+fn windows_know_their_past_and_not_each_other() {
+    let (_, model) = small_model();
+    let packed = |windows: &[(usize, &[u32])]| {
+        let mut rows = Rows::pack([[1u32, 2, 3]]);
+        rows.push_after(0..3, 3, &[4, 5]);
+        for (past, ids) in windows {
+            rows.push_after(0..*past, *past as u32, ids);
+        }
+        model.hidden(&rows).unwrap()
+    };
+    let (first, second): (&[u32], &[u32]) = (&[9, 9, 9], &[8, 9]);
+    let together = packed(&[(3, first), (5, second)]);
+    let given = packed(&[]);
+    let of_first = packed(&[(3, first)]);
+    let of_second = packed(&[(5, second)]);
+    let part = |x: &Tensor, rows: std::ops::Range<usize>| {
+        common::values(&x.narrow(0, rows.start, rows.len()).unwrap())
+    };
+    let near = |got: Vec<f32>, expected: Vec<f32>| {
+        assert_eq!(got.len(), expected.len());
+        let far = got.iter().zip(&expected).any(|(a, b)| (a - b).abs() > 1e-5);
+        assert!(!far, "{got:?} {expected:?}");
+    };
+    near(part(&together, 0..5), part(&given, 0..5));
+    near(part(&together, 5..8), part(&of_first, 5..8));
+    near(part(&together, 8..10), part(&of_second, 5..7));
+    // The prompt alone is a sequence like any other.
+    let prompt = model.hidden(&Rows::pack([[1u32, 2, 3]])).unwrap();
+    near(part(&given, 0..3), common::values(&prompt));
 }
 
 #[test]

@@ -3,13 +3,13 @@
 //! ```text
 //!   segment × head × tile of queries          (tasks, in parallel)
 //!     scores = q · kᵀ / √c  ─► softmax ─► · v
-//!   segment × key-value head, backward        (tiles one after another: they add into dk and dv)
+//!   segments that share keys × key-value head, backward    (tiles one after another: they add into dk and dv)
 //!     p again from q and k     dp = g · vᵀ     ds = p ∘ (dp - rowsum(g ∘ out))
 //!     dq = ds · k / √c         dk += dsᵀ · q / √c         dv += pᵀ · g
 //! ```
 //!
 //! Rows interleave their heads, `[rows, heads·c]`; a head is read and written in place, strided.
-//! l keys of a segment, c width of one head.
+//! l keys of a segment, its past and then the others, c width of one head.
 
 use std::ops::Range;
 
@@ -19,7 +19,7 @@ use rayon::prelude::*;
 use super::math::{dot, multiversion, softmax_row};
 use super::{Shared, output, slice, view, zeros};
 use crate::Precision;
-use crate::gemm::{Into, Matrix, Workers, attend, has_attention, product_at, product_into};
+use crate::gemm::{Into, Matrix, Workers, attend, has_attention, product_at};
 use crate::ops::Heads;
 use crate::packed::Segment;
 
@@ -53,6 +53,27 @@ fn head_of(data: &[f32], rows: Range<usize>, head: usize, c: usize, width: usize
     Matrix::strided(&data[rows.start * width + head * c..], rows.len(), c, width)
 }
 
+/// One head of the keys that a segment sees, in two runs: of its past and the others.
+fn seen_by<'a>(
+    segment: &Segment,
+    data: &'a [f32],
+    head: usize,
+    c: usize,
+    width: usize,
+) -> [Matrix<'a>; 2] {
+    [&segment.past, &segment.keys].map(|rows| head_of(data, rows.clone(), head, c, width))
+}
+
+/// The columns of a tile, `[rows, l]`, that belong to the two runs of its keys.
+fn columns<'a>(segment: &Segment, tile: &'a [f32], rows: usize) -> [Matrix<'a>; 2] {
+    let (past, l) = (segment.past.len(), segment.seen());
+    let run = |from: usize, count: usize| match count {
+        0 => Matrix::new(&[], rows, 0),
+        _ => Matrix::strided(&tile[from..], rows, count, l),
+    };
+    [run(0, past), run(past, l - past)]
+}
+
 /// Query rows of one tile: the whole segment when its scores are few.
 fn tile_rows(keys: usize) -> usize {
     (TILE_ELEMENTS / keys.max(1)).clamp(16, 256)
@@ -61,7 +82,7 @@ fn tile_rows(keys: usize) -> usize {
 /// Cuts the queries of a segment into tiles.
 fn tiles(segment: &Segment) -> impl Iterator<Item = Range<usize>> + use<> {
     let queries = segment.queries.clone();
-    let rows = tile_rows(segment.keys.len());
+    let rows = tile_rows(segment.seen());
     let end = queries.end;
     queries
         .step_by(rows)
@@ -97,7 +118,8 @@ impl Attention {
     pub(super) fn forward(&self, q: &[f32], k: &[f32], v: &[f32], g: Geometry) -> Vec<f32> {
         let mut out = zeros(q.len());
         let shared = Shared::new(&mut out);
-        if has_attention(self.precision) {
+        let is_whole = self.segments.iter().all(|segment| segment.past.is_empty());
+        if is_whole && has_attention(self.precision) {
             self.forward_by_head([q, k, v], g, shared);
         } else {
             self.forward_by_tile([q, k, v], g, shared);
@@ -149,43 +171,43 @@ impl Attention {
         tasks.into_par_iter().with_max_len(1).for_each_init(
             Vec::new,
             |scores, (segment, tile, head)| {
-                let l = segment.keys.len();
                 let key_head = head / self.group();
                 let q = head_of(q, tile.clone(), head, g.c, g.query_width);
-                let k = head_of(k, segment.keys.clone(), key_head, g.c, g.key_width);
-                let v = head_of(v, segment.keys.clone(), key_head, g.c, g.key_width);
+                let k = seen_by(segment, k, key_head, g.c, g.key_width);
+                let v = seen_by(segment, v, key_head, g.c, g.key_width);
                 let p = probabilities((q, k), (segment, &tile), g, scores);
-                let p = Matrix::new(p, tile.len(), l);
+                let pairs = columns(segment, p, tile.len()).into_iter().zip(v);
                 // SAFETY: each (tile, head) is one task, so its rows and columns of `out` are
                 // written by nobody else; `out` outlives the tasks.
                 unsafe {
                     let out = shared.at(tile.start * g.query_width + head * g.c);
-                    let out = (out, g.query_width);
-                    product_at(
-                        g.precision,
-                        1.0,
-                        (p, v),
-                        Into::Replace,
-                        out,
-                        Workers::Caller,
-                    );
+                    sum_of_products(g.precision, 1.0, pairs, (out, g.query_width));
                 }
             },
         );
     }
 
-    /// Segments whose keys overlap add into the same rows of dk and dv, so they take turns:
-    /// each inner list can run in parallel.
-    fn rounds(&self) -> Vec<Vec<&Segment>> {
-        let in_order = self
-            .segments
-            .windows(2)
-            .all(|pair| pair[0].keys.end <= pair[1].keys.start);
-        if in_order {
-            vec![self.segments.iter().collect()]
-        } else {
-            self.segments.iter().map(|segment| vec![segment]).collect()
+    /// Segments whose keys may overlap add into the same rows of dk and dv, so they take turns: each
+    /// list is one task's, in order, and the lists can run side by side.
+    fn apart(&self) -> Vec<Vec<&Segment>> {
+        let mut lists: Vec<(Range<usize>, Vec<&Segment>)> = Vec::new();
+        for segment in &self.segments {
+            let mut hull = segment.keys.clone();
+            if !segment.past.is_empty() {
+                hull = hull.start.min(segment.past.start)..hull.end.max(segment.past.end);
+            }
+            let mut list = (hull.clone(), Vec::new());
+            let meets = |(other, _): &mut (Range<usize>, Vec<&Segment>)| {
+                other.start < hull.end && hull.start < other.end
+            };
+            for (other, segments) in lists.extract_if(.., meets) {
+                list.0 = list.0.start.min(other.start)..list.0.end.max(other.end);
+                list.1.extend(segments);
+            }
+            list.1.push(segment);
+            lists.push(list);
         }
+        lists.into_iter().map(|(_, segments)| segments).collect()
     }
 
     pub(super) fn backward(&self, given: &Given<'_>, g: Geometry) -> Gradients {
@@ -199,28 +221,31 @@ impl Attention {
             dk: Shared::new(&mut grads.dk),
             dv: Shared::new(&mut grads.dv),
         };
-        for round in self.rounds() {
-            let tasks: Vec<(&Segment, usize)> = round
-                .into_iter()
-                .flat_map(|segment| (0..self.heads.key_value).map(move |head| (segment, head)))
-                .collect();
-            tasks.into_par_iter().with_max_len(1).for_each_init(
-                Scratch::default,
-                |scratch, (segment, key_head)| {
-                    for head in key_head * self.group()..(key_head + 1) * self.group() {
-                        for queries in tiles(segment) {
-                            let tile = Tile {
-                                segment,
-                                head,
-                                key_head,
-                                queries,
-                            };
-                            backward_tile(given, g, places, &tile, scratch);
-                        }
+        let lists = self.apart();
+        let tasks: Vec<(&[&Segment], usize)> = lists
+            .iter()
+            .flat_map(|list| (0..self.heads.key_value).map(move |head| (list.as_slice(), head)))
+            .collect();
+        tasks.into_par_iter().with_max_len(1).for_each_init(
+            Scratch::default,
+            |scratch, (list, key_head)| {
+                let heads = key_head * self.group()..(key_head + 1) * self.group();
+                for (segment, head) in list
+                    .iter()
+                    .flat_map(|s| heads.clone().map(move |h| (*s, h)))
+                {
+                    for queries in tiles(segment) {
+                        let tile = Tile {
+                            segment,
+                            head,
+                            key_head,
+                            queries,
+                        };
+                        backward_tile(given, g, places, &tile, scratch);
                     }
-                },
-            );
-        }
+                }
+            },
+        );
         grads
     }
 }
@@ -264,29 +289,69 @@ struct Places {
     dv: Shared,
 }
 
-/// softmax(q · kᵀ · scale) in the buffer.
-fn probabilities<'a>(
-    (q, k): (Matrix<'_>, Matrix<'_>),
-    (segment, tile): (&Segment, &Range<usize>),
+/// The sum of the products of some pairs, of which one at least is not empty, times `scale`.
+///
+/// # Safety
+/// As of [`product_at`].
+unsafe fn sum_of_products<'a>(
+    precision: Precision,
+    scale: f32,
+    pairs: impl Iterator<Item = (Matrix<'a>, Matrix<'a>)>,
+    out: (*mut f32, usize),
+) {
+    let mut into = Into::Replace;
+    for pair in pairs.filter(|(_, b)| b.rows() > 0) {
+        // SAFETY: the caller's.
+        unsafe { product_at(precision, scale, pair, into, out, Workers::Caller) };
+        into = Into::Add;
+    }
+}
+
+/// x · keysᵀ · scale in the buffer, a column for each of the keys that a segment sees.
+fn by_keys<'b>(
     g: Geometry,
-    buffer: &'a mut Vec<f32>,
-) -> &'a [f32] {
-    let (rows, l) = (tile.len(), segment.keys.len());
+    scale: f32,
+    x: Matrix<'_>,
+    keys: [Matrix<'_>; 2],
+    buffer: &'b mut Vec<f32>,
+) -> &'b mut [f32] {
+    let (rows, l) = (x.rows(), keys[0].rows() + keys[1].rows());
     if buffer.len() < rows * l {
         buffer.resize(rows * l, 0.0);
     }
-    let scores = &mut buffer[..rows * l];
-    product_into(
-        g.precision,
-        g.scale,
-        (q, k.t()),
-        Into::Replace,
-        scores,
-        Workers::Caller,
-    );
-    for (query, row) in tile.clone().zip(scores.chunks_exact_mut(l)) {
+    let tile = &mut buffer[..rows * l];
+    let place = Shared::new(tile);
+    let mut column = 0;
+    for keys in keys.into_iter().filter(|keys| keys.rows() > 0) {
+        let pair = (x, keys.t());
+        // SAFETY: the columns lie within the tile, which nobody else writes.
+        unsafe {
+            let out = (place.at(column), l);
+            product_at(
+                g.precision,
+                scale,
+                pair,
+                Into::Replace,
+                out,
+                Workers::Caller,
+            );
+        }
+        column += keys.rows();
+    }
+    tile
+}
+
+/// softmax(q · kᵀ · scale) in the buffer.
+fn probabilities<'b>(
+    (q, k): (Matrix<'_>, [Matrix<'_>; 2]),
+    (segment, tile): (&Segment, &Range<usize>),
+    g: Geometry,
+    buffer: &'b mut Vec<f32>,
+) -> &'b [f32] {
+    let scores = by_keys(g, g.scale, q, k, buffer);
+    for (query, row) in tile.clone().zip(scores.chunks_exact_mut(segment.seen())) {
         if let Some(key) = segment.hidden_from(query) {
-            row[key - segment.keys.start] = f32::NEG_INFINITY;
+            row[segment.past.len() + key - segment.keys.start] = f32::NEG_INFINITY;
         }
         softmax_row(row);
     }
@@ -295,7 +360,7 @@ fn probabilities<'a>(
 
 /// `dp ← p ∘ (dp - rowsum(grad ∘ out))`: the gradient of the scores of a tile.
 fn score_gradients(given: &Given<'_>, g: Geometry, tile: &Tile<'_>, p: &[f32], dp: &mut [f32]) {
-    let l = tile.segment.keys.len();
+    let l = tile.segment.seen();
     let pairs = p.chunks_exact(l).zip(dp.chunks_exact_mut(l));
     for (row, (p, dp)) in tile.queries.clone().zip(pairs) {
         let start = row * g.query_width + tile.head * g.c;
@@ -319,42 +384,38 @@ fn backward_tile(
         key_head,
         queries,
     } = tile;
-    let l = segment.keys.len();
     let (c, rows) = (g.c, queries.len());
     let q = head_of(given.q, queries.clone(), *head, c, g.query_width);
-    let k = head_of(given.k, segment.keys.clone(), *key_head, c, g.key_width);
-    let v = head_of(given.v, segment.keys.clone(), *key_head, c, g.key_width);
+    let k = seen_by(segment, given.k, *key_head, c, g.key_width);
+    let v = seen_by(segment, given.v, *key_head, c, g.key_width);
     let grad = head_of(given.grad, queries.clone(), *head, c, g.query_width);
     let p = probabilities((q, k), (segment, queries), g, &mut scratch.p);
-    if scratch.dp.len() < rows * l {
-        scratch.dp.resize(rows * l, 0.0);
-    }
-    let dp = &mut scratch.dp[..rows * l];
-    product_into(
-        g.precision,
-        1.0,
-        (grad, v.t()),
-        Into::Replace,
-        dp,
-        Workers::Caller,
-    );
+    let dp = by_keys(g, 1.0, grad, v, &mut scratch.dp);
     score_gradients(given, g, tile, p, dp);
-    let (p, ds) = (Matrix::new(p, rows, l), Matrix::new(dp, rows, l));
+    let (p, ds) = (columns(segment, p, rows), columns(segment, dp, rows));
     let at_queries = queries.start * g.query_width + head * c;
-    let at_keys = segment.keys.start * g.key_width + key_head * c;
+    let at_keys = |run: &Range<usize>| run.start * g.key_width + key_head * c;
     // SAFETY: rows of dq belong to this tile and head alone. Rows of dk and dv belong to this
-    // task's segment (see `rounds`) and key-value head, whose tiles run one after another. All
+    // task's segments (see `apart`) and key-value head, whose tiles run one after another. All
     // three buffers outlive the tasks.
     unsafe {
-        let dq = places.dq.at(at_queries);
-        let (dk, dv) = (places.dk.at(at_keys), places.dv.at(at_keys));
-        let (dq, dk, dv) = ((dq, g.query_width), (dk, g.key_width), (dv, g.key_width));
-        let multiply = |scale, pair, into, out| {
-            product_at(g.precision, scale, pair, into, out, Workers::Caller);
-        };
-        multiply(g.scale, (ds, k), Into::Replace, dq);
-        multiply(g.scale, (ds.t(), q), Into::Add, dk);
-        multiply(1.0, (p.t(), grad), Into::Add, dv);
+        let dq = (places.dq.at(at_queries), g.query_width);
+        sum_of_products(g.precision, g.scale, ds.into_iter().zip(k), dq);
+        for (run, (p, ds)) in [&segment.past, &segment.keys]
+            .into_iter()
+            .zip(p.into_iter().zip(ds))
+        {
+            if run.is_empty() {
+                continue;
+            }
+            let dk = (places.dk.at(at_keys(run)), g.key_width);
+            let dv = (places.dv.at(at_keys(run)), g.key_width);
+            let add = |scale, pair, out| {
+                product_at(g.precision, scale, pair, Into::Add, out, Workers::Caller);
+            };
+            add(g.scale, (ds.t(), q), dk);
+            add(1.0, (p.t(), grad), dv);
+        }
     }
 }
 

@@ -86,6 +86,48 @@ fn segments_may_share_keys() {
 }
 
 #[test]
+fn a_past_is_seen_before_the_keys() {
+    let heads = Heads {
+        query: 4,
+        key_value: 2,
+    };
+    let after = |past, queries, keys| Segment {
+        past,
+        ..Segment::new(queries, keys)
+    };
+    // A prompt, what follows it, and three windows that share parts of both; then another.
+    let segments = [
+        Segment::new(0..9, 0..9),
+        Segment::new(9..17, 0..17),
+        after(0..9, 17..25, 17..25),
+        after(0..17, 25..33, 25..33),
+        after(3..17, 33..34, 33..34),
+        Segment::new(34..40, 34..40),
+        after(34..40, 40..41, 41..42),
+    ];
+    check_case("shared pasts", heads, 8, &segments);
+    let hiding = Segment {
+        hidden: Some(701),
+        ..after(20..690, 700..750, 700..760)
+    };
+    let long = [Segment::new(0..700, 0..700), hiding];
+    check_case("a long past, and a hidden key", heads, 8, &long);
+    let x = normal(1, &[6, 8]);
+    let single = Heads {
+        query: 1,
+        key_value: 1,
+    };
+    for past in [2..4, 1..5, 3..3, 5..7] {
+        let segment = Segment {
+            past,
+            ..Segment::new(0..6, 3..6)
+        };
+        let got = ops::attention(&x, &x, &x, single, std::slice::from_ref(&segment));
+        assert!(got.is_err(), "{segment:?}");
+    }
+}
+
+#[test]
 fn segments_must_cover_the_queries() {
     let heads = Heads {
         query: 1,
