@@ -9,7 +9,7 @@
 //!
 //! A weight belongs to a target and a `share` to an example: the loss of a task is
 //! `Σ weight·nll / Σ share` over the batch. With share 1 that averages examples, with share = the
-//! number of targets it averages targets. Source: `modeling_mmada.py` and `training/utils.py` of
+//! number of targets it averages targets. Several windows of an answer at once are in `tiles`. Source: `modeling_mmada.py` and `training/utils.py` of
 //! the original; paper, equations 1 and 2.
 
 use mmada_tensor::random::Stream;
@@ -17,6 +17,10 @@ use mmada_tokens::{Sequence, SpanKind, Task};
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::Schedule;
+
+mod tiles;
+
+pub use tiles::Piece;
 
 /// How examples are noised and what their targets weigh. The defaults are the original's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -89,7 +93,7 @@ pub enum Average {
 ///
 /// With masks anywhere, a result can mostly be copied from where it is used next; here it must be
 /// computed, as in semi-autoregressive sampling.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// Its length in tokens.
@@ -101,6 +105,14 @@ pub struct Window {
     pub ahead: Option<usize>,
     /// The share of answers that are noised so; the others are masked anywhere, as in the original.
     pub share: f32,
+    /// The share of those of which all windows are learnt in one forward, each with its own past.
+    /// Needs `ahead`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tiled: f32,
+}
+
+fn is_zero(value: &f32) -> bool {
+    *value == 0.0
 }
 
 /// Whether start and end of picture, which are never masked, are targets.
@@ -127,10 +139,12 @@ pub enum Thinking {
 }
 
 /// An example after the forward process.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Noised {
     /// Ids, with the mask where it fell.
     pub ids: Vec<u32>,
+    /// What of them sees what; empty: they are one sequence.
+    pub pieces: Vec<Piece>,
     /// What is to be predicted, in order of position; may be empty.
     pub targets: Vec<Target>,
     /// What the example adds to the divisor of its task's loss.
@@ -140,7 +154,7 @@ pub struct Noised {
 /// A position to predict.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Target {
-    /// Position in the sequence.
+    /// Place among the ids, which is the position in the sequence unless there are pieces.
     pub position: usize,
     /// The clean id.
     pub id: u32,
@@ -217,6 +231,14 @@ impl Corruption {
         let rate = self.text_rate(t);
         match self.window {
             Some(window) if stream.uniform() < window.share => {
+                if let Some(ahead) = window.ahead.filter(|_| window.tiled > 0.0)
+                    && stream.uniform() < window.tiled
+                    && work.can_be_tiled()
+                {
+                    let rate = |part: f32| self.text_rate((t + part).fract());
+                    work.tile(self.answer, window, ahead, rate, stream);
+                    return;
+                }
                 let end = work.window_end(window, stream);
                 work.mask_window(self.answer, rate, window, end, stream);
             }
@@ -312,6 +334,7 @@ struct Work<'a> {
     sequence: &'a Sequence,
     mask: u32,
     ids: Vec<u32>,
+    pieces: Vec<Piece>,
     targets: Vec<Target>,
     share: f32,
 }
@@ -322,6 +345,7 @@ impl<'a> Work<'a> {
             sequence,
             mask,
             ids: sequence.ids.clone(),
+            pieces: Vec::new(),
             targets: Vec::new(),
             share: 1.0,
         }
@@ -331,6 +355,7 @@ impl<'a> Work<'a> {
         self.targets.sort_by_key(|target| target.position);
         Noised {
             ids: self.ids,
+            pieces: self.pieces,
             targets: self.targets,
             share: self.share,
         }

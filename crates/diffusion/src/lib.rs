@@ -30,7 +30,7 @@ mod text;
 pub use cache::{CacheRule, Refresh};
 pub use canvas::{Canvas, Decision, Move};
 pub use commit::Commit;
-pub use corruption::{Corruption, Noised, Target};
+pub use corruption::{Corruption, Noised, Piece, Target};
 pub use denoiser::Denoiser;
 pub use error::{Error, Result};
 pub use guidance::{Guidance, Unconditional};

@@ -118,7 +118,7 @@ pub fn weighted_cross_entropy(
     let mut rows = Rows::default();
     let (mut wanted, mut targets, mut weights, mut owners) = (vec![], vec![], vec![], vec![]);
     for (index, example) in examples.iter().enumerate() {
-        let start = rows.push(&example.noised.ids).start;
+        let start = example.noised.push_onto(&mut rows);
         for target in &example.noised.targets {
             wanted.push(start + target.position);
             targets.push(target.id);

@@ -158,11 +158,17 @@ impl Denoise {
         }
         // Masks ahead of a window have no place beyond the context.
         let longest = self.network.model.config().max_sequence_length;
-        noised.ids.truncate(longest);
-        let places = learnable(&sequence).filter(|place| *place < noised.ids.len());
-        let places: Vec<usize> = places.collect();
-        let masked = places.iter().filter(|&&place| noised.ids[place] == mask);
-        let rate = masked.count() as f64 / places.len().max(1) as f64;
+        noised.truncate(longest);
+        let (masked, places) = match noised.pieces.is_empty() {
+            true => {
+                let places = learnable(&sequence).filter_map(|place| noised.ids.get(place));
+                let is_masked: Vec<bool> = places.map(|id| *id == mask).collect();
+                let masked = is_masked.iter().filter(|is_masked| **is_masked);
+                (masked.count(), is_masked.len())
+            }
+            false => (noised.targets.len(), learnable(&sequence).count()),
+        };
+        let rate = masked as f64 / places.max(1) as f64;
         let task = sequence.task;
         (Noised { task, noised }, rate)
     }

@@ -114,6 +114,7 @@ fn a_window_is_given_before_and_masked_after() {
             length: 4,
             ahead: None,
             share: 1.0,
+            ..Window::default()
         }),
         ..Corruption::default()
     };
@@ -183,6 +184,7 @@ fn a_blank_answer_is_known_from_its_prompt_alone() {
             length,
             ahead,
             share: 0.0,
+            ..Window::default()
         })
     };
     // The window, the length of the row, and how many targets there are.
@@ -364,6 +366,7 @@ fn tasks_are_averaged_apart_and_weighed() {
             ids: vec![MASK; 4],
             targets,
             share,
+            ..Noised::default()
         };
         Example { task, noised }
     };
@@ -395,6 +398,7 @@ fn nothing_masked_is_no_loss() {
         ids: vec![1],
         targets: vec![],
         share: 1.0,
+        ..Noised::default()
     };
     let batch = [Example {
         task: Task::Chat,

@@ -42,6 +42,7 @@ fn text(
         targets: targets.collect(),
         ids: inputs.iter().map(|&id| id as u32).collect(),
         share: 1.0,
+        ..Noised::default()
     }
 }
 
@@ -64,6 +65,7 @@ fn paint(batch: &Tensors, row: usize, first: usize) -> Noised {
         ids: kept,
         share: targets.len() as f32,
         targets,
+        ..Noised::default()
     }
 }
 

@@ -17,3 +17,4 @@ mod properties;
 mod quirks_image;
 mod quirks_text;
 mod revisions;
+mod tiles;

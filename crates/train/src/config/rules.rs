@@ -114,9 +114,14 @@ impl RunConfig {
             (
                 window.is_some_and(|window| {
                     let longest = window.length.max(window.ahead.unwrap_or(0));
-                    longest > LONGEST_WINDOW || !share(window.share)
+                    let is_far = longest > LONGEST_WINDOW;
+                    is_far || !share(window.share) || !share(window.tiled)
                 }),
-                "objective.corruption.window: length and ahead must be at most 65536, share within 0 and 1",
+                "objective.corruption.window: length and ahead must be at most 65536, share and tiled within 0 and 1",
+            ),
+            (
+                window.is_some_and(|window| window.tiled > 0.0 && window.ahead.is_none()),
+                "objective.corruption.window.tiled needs window.ahead, the masks after each window; add it",
             ),
         ];
         if let Some(generation) = &self.model.generation {

@@ -85,6 +85,7 @@ fn examples(setup: &Value, curve: &Value, batch: &Tensors) -> Vec<Example> {
                 ids,
                 targets,
                 share,
+                ..Noised::default()
             };
             examples.push(Example { task, noised });
         }

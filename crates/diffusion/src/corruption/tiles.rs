@@ -1,0 +1,137 @@
+//! All windows of an answer in one forward, each with its own past.
+//!
+//! ```text
+//!   piece    prompt │ 3 3 + │ 6 = 9 │ 3 ? + a a │ ? = ? a a │ ? e e a a      a: masked ahead
+//!   past               ▲      ▲ ▲      prompt      ▲ 3 3 +     ▲ 3 3 + 6 = 9
+//!            └── given, each block with all before it ──┘ └── learnt: a window knows no other ──┘
+//! ```
+//!
+//! One window of an answer learns from a few tokens and pays for the prompt and all that comes before
+//! it. Here prompt and answer are paid for once. What is given sees nothing of the windows, so it is
+//! the same for all of them, as keys and values are that a sampler has remembered. As the training of
+//! block diffusion (Arriola et al. 2025, arXiv 2503.09573).
+
+use std::ops::Range;
+
+use mmada_tensor::Rows;
+use mmada_tensor::random::Stream;
+
+use super::{Noised, Weighting, Window, Work, mask_independently};
+
+/// Neighbouring ids of a noised example that see each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Piece {
+    /// Their places among the ids.
+    pub ids: Range<usize>,
+    /// The position of the first of them in the sequence.
+    pub position: usize,
+    /// Places of the ids before, which these see and which do not see these; empty: none.
+    pub past: Range<usize>,
+}
+
+impl Noised {
+    /// Lays the ids behind other rows; returns the row of the first.
+    pub fn push_onto(&self, rows: &mut Rows) -> usize {
+        let start = rows.len();
+        if self.pieces.is_empty() {
+            rows.push(&self.ids);
+        }
+        for piece in &self.pieces {
+            let past = start + piece.past.start..start + piece.past.end;
+            let ids = &self.ids[piece.ids.clone()];
+            match past.is_empty() {
+                true => rows.push(ids),
+                false => rows.push_after(past, piece.position as u32, ids),
+            };
+        }
+        start
+    }
+
+    /// Leaves out what lies beyond `longest` positions of the sequence, which is no target.
+    pub fn truncate(&mut self, longest: usize) {
+        if self.pieces.is_empty() {
+            self.ids.truncate(longest);
+            return;
+        }
+        let ids = std::mem::take(&mut self.ids);
+        for piece in &mut self.pieces {
+            let start = self.ids.len();
+            let room = longest.saturating_sub(piece.position);
+            let kept = piece.ids.start..piece.ids.end.min(piece.ids.start + room);
+            let of_piece = |target: &&mut super::Target| piece.ids.contains(&target.position);
+            for target in self.targets.iter_mut().filter(of_piece) {
+                target.position -= piece.ids.start - start;
+            }
+            self.ids.extend_from_slice(&ids[kept]);
+            piece.ids = start..self.ids.len();
+        }
+    }
+}
+
+impl Work<'_> {
+    /// Whether the answer is the rest of the sequence and something is before it, as windows side by
+    /// side need it.
+    pub(super) fn can_be_tiled(&self) -> bool {
+        let first = self.learnable_text().next();
+        first.is_some_and(|first| first > 0 && self.learnable_text().eq(first..self.ids.len()))
+    }
+
+    /// Cuts the answer into windows from a random place on, of which each is noised at a rate of its
+    /// own, and counts as an example. `rate` is given a number for each, spread evenly over `[0, 1)`.
+    pub(super) fn tile(
+        &mut self,
+        weighting: Weighting,
+        window: Window,
+        ahead: usize,
+        rate: impl Fn(f32) -> f32,
+        stream: &mut Stream,
+    ) {
+        let Some(answer) = self.learnable_text().next() else {
+            return;
+        };
+        let (end, length) = (self.sequence.ids.len(), window.length.max(1));
+        let first = answer + 1 + stream.below(length);
+        let mut starts = vec![answer];
+        starts.extend((first..end).step_by(length));
+        let ends = starts[1..].iter().copied().chain([end]);
+        let windows: Vec<Range<usize>> = starts.iter().zip(ends).map(|(s, e)| *s..e).collect();
+
+        // What is given: the prompt, and each window but the last.
+        let given = *starts.last().unwrap_or(&answer);
+        self.ids.truncate(given);
+        let runs = std::iter::once(0..answer).chain(windows.clone());
+        for run in runs.take(windows.len()) {
+            self.pieces.push(Piece {
+                ids: run.clone(),
+                position: run.start,
+                past: 0..run.start,
+            });
+        }
+
+        self.share = 0.0;
+        let count = windows.len() as f32;
+        for (index, run) in windows.into_iter().enumerate() {
+            let positions: Vec<usize> = run.clone().collect();
+            let rate = rate(index as f32 / count);
+            let masked = mask_independently(&positions, rate, stream);
+            let place = self.ids.len();
+            let to_place = |position: usize| place + position - run.start;
+            self.ids.extend_from_slice(&self.sequence.ids[run.clone()]);
+            for &position in &masked {
+                self.ids[to_place(position)] = self.mask;
+            }
+            self.ids.resize(to_place(run.end) + ahead, self.mask);
+            self.pieces.push(Piece {
+                ids: place..self.ids.len(),
+                position: run.start,
+                past: 0..run.start,
+            });
+            let (before, share) = (self.targets.len(), self.share);
+            self.learn(weighting, rate, positions.len(), &masked, &[]);
+            for target in &mut self.targets[before..] {
+                target.position = to_place(target.position);
+            }
+            self.share += share;
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! All windows of an answer in one forward.
+
+use std::collections::BTreeSet;
+
+use mmada_diffusion::corruption::{Average, Scale, Weighting, Window};
+use mmada_diffusion::{Corruption, Noised};
+use mmada_tensor::random::{Key, Purpose, Stream};
+use mmada_tensor::{Rows, Segment};
+use mmada_tokens::{Sequence, SpanKind, Task};
+
+const MASK: u32 = 999;
+
+fn stream(example: u64) -> Stream {
+    Key::new(3, Purpose::Corruption).example(example).stream()
+}
+
+/// Four tokens of prompt and an answer of eleven; ids are their positions.
+fn chat() -> Sequence {
+    let mut sequence = Sequence::new(Task::Chat);
+    for (kind, ids) in [
+        (SpanKind::Frame, 0..1),
+        (SpanKind::Prompt, 1..4),
+        (SpanKind::Answer, 4..11),
+        (SpanKind::Tail, 11..15),
+    ] {
+        sequence.push(kind, &ids.collect::<Vec<u32>>());
+    }
+    sequence
+}
+
+fn tiling(length: usize, ahead: usize) -> Corruption {
+    let window = Window {
+        length,
+        ahead: Some(ahead),
+        share: 1.0,
+        tiled: 1.0,
+    };
+    Corruption {
+        window: Some(window),
+        ..Corruption::default()
+    }
+}
+
+/// The positions of the windows, and of the targets.
+fn check_pieces(noised: &Noised, length: usize, ahead: usize) -> (Vec<usize>, Vec<usize>) {
+    let given = |piece: &&mmada_diffusion::Piece| piece.ids.start == piece.position;
+    let clean = noised.pieces.iter().take_while(given).count();
+    let (clean, windows) = noised.pieces.split_at(clean);
+    assert_eq!(clean[0].ids, 0..4, "the prompt is one piece");
+    // What is given are the windows but the last, as they are.
+    assert_eq!(clean.len(), windows.len());
+    for (block, window) in clean[1..].iter().zip(windows) {
+        assert_eq!(block.position, window.position);
+        assert_eq!(block.ids.len(), window.ids.len() - ahead);
+    }
+    let mut positions = Vec::new();
+    for piece in noised.pieces.iter() {
+        assert_eq!(piece.past, 0..piece.position);
+        let ids = &noised.ids[piece.ids.clone()];
+        let is_window = piece.ids.start != piece.position;
+        let own = ids.len() - if is_window { ahead } else { 0 };
+        assert!(own <= length || piece.position == 0);
+        for (id, position) in ids[..own].iter().zip(piece.position..) {
+            assert!(*id as usize == position || (is_window && *id == MASK));
+        }
+        assert!(ids[own..].iter().all(|id| *id == MASK));
+        if is_window {
+            positions.extend(piece.position..piece.position + own);
+        }
+    }
+    let targets = noised.targets.iter();
+    let targets = targets.map(|target| {
+        assert_eq!(noised.ids[target.position], MASK);
+        target.id as usize
+    });
+    (positions, targets.collect())
+}
+
+#[test]
+fn every_token_is_in_one_window_and_knows_what_is_before_it() {
+    let (mut firsts, mut learnt) = (BTreeSet::new(), [0; 15]);
+    for example in 0..600 {
+        let t = example as f32 / 600.0;
+        let noised = tiling(4, 3).corrupt(&chat(), MASK, t, &mut stream(example));
+        let (positions, targets) = check_pieces(&noised, 4, 3);
+        assert_eq!(positions, (4..15).collect::<Vec<_>>());
+        firsts.insert(noised.pieces[1].ids.len());
+        // Each window is an example.
+        assert_eq!(noised.share as usize, noised.pieces.len() / 2);
+        for target in targets {
+            learnt[target] += 1;
+        }
+    }
+    assert_eq!(firsts, (1..=4).collect());
+    // Rates are spread over the windows, so half of the tokens are learnt, wherever they are.
+    assert_eq!(learnt[..4], [0; 4]);
+    assert!(
+        learnt[4..].iter().all(|n| (240..=360).contains(n)),
+        "{learnt:?}"
+    );
+}
+
+#[test]
+fn targets_of_a_window_weigh_as_an_example_of_it() {
+    let answer = |scale, average| Corruption {
+        answer: Weighting { scale, average },
+        ..tiling(4, 0)
+    };
+    for example in 0..50 {
+        let mean = answer(Scale::One, Average::Learnable);
+        let noised = mean.corrupt(&chat(), MASK, 0.5, &mut stream(example));
+        for target in &noised.targets {
+            let of_target = noised
+                .pieces
+                .iter()
+                .find(|p| p.ids.contains(&target.position));
+            let length = of_target.unwrap().ids.len() as f32;
+            assert!((target.weight - 1.0 / length).abs() < 1e-6);
+        }
+        let sum = answer(Scale::One, Average::Targets);
+        let noised = sum.corrupt(&chat(), MASK, 0.5, &mut stream(example));
+        assert_eq!(noised.share, noised.targets.len() as f32);
+        assert!(noised.targets.iter().all(|target| target.weight == 1.0));
+    }
+}
+
+#[test]
+fn rows_of_windows_share_their_past() {
+    let noised = tiling(8, 2).corrupt(&chat(), MASK, 0.5, &mut stream(1));
+    let mut rows = Rows::pack([[7, 7]]);
+    assert_eq!(noised.push_onto(&mut rows), 2);
+    assert_eq!(rows.ids[2..], noised.ids);
+    for (piece, segment) in noised.pieces.iter().zip(&rows.segments()[1..]) {
+        let own = piece.ids.start + 2..piece.ids.end + 2;
+        assert_eq!(segment.queries, own);
+        let is_given = piece.ids.start == piece.position;
+        let seen = match is_given {
+            true => Segment::new(own.clone(), 2..own.end),
+            false => Segment {
+                past: 2..2 + piece.position,
+                ..Segment::new(own.clone(), own.clone())
+            },
+        };
+        assert_eq!(*segment, seen);
+        let first = piece.position as u32;
+        assert_eq!(
+            rows.positions[own.clone()],
+            (first..first + own.len() as u32).collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn what_has_no_place_is_left_out() {
+    let whole = tiling(4, 5).corrupt(&chat(), MASK, 0.5, &mut stream(4));
+    for longest in [15, 17] {
+        let mut cut = whole.clone();
+        cut.truncate(longest);
+        assert!(cut.ids.len() < whole.ids.len());
+        for (piece, before) in cut.pieces.iter().zip(&whole.pieces) {
+            let kept = before.ids.len().min(longest - before.position);
+            let ids = &whole.ids[before.ids.clone()][..kept];
+            assert_eq!(&cut.ids[piece.ids.clone()], ids);
+            assert_eq!(
+                (piece.position, &piece.past),
+                (before.position, &before.past)
+            );
+        }
+        assert_eq!(cut.targets.len(), whole.targets.len());
+        for (target, before) in cut.targets.iter().zip(&whole.targets) {
+            assert_eq!((cut.ids[target.position], target.id), (MASK, before.id));
+            assert_eq!(target.weight, before.weight);
+        }
+    }
+    let mut all = whole.clone();
+    all.truncate(20);
+    assert_eq!(all, whole);
+}
+
+/// Where something follows the answer or nothing is before it, one window is learnt as ever.
+#[test]
+fn other_answers_are_not_tiled() {
+    let mut before = chat();
+    before.push(SpanKind::Frame, &[15]);
+    let mut alone = Sequence::new(Task::Chat);
+    alone.push(SpanKind::Answer, &(0..9).collect::<Vec<u32>>());
+    for sequence in [before, alone] {
+        let noised = tiling(4, 3).corrupt(&sequence, MASK, 0.5, &mut stream(2));
+        assert!(noised.pieces.is_empty());
+        assert_eq!(noised.share, 1.0);
+    }
+    // A share of none takes no number from the stream.
+    let some = |tiled| {
+        let mut corruption = tiling(4, 3);
+        corruption.window.as_mut().unwrap().tiled = tiled;
+        corruption.corrupt(&chat(), MASK, 0.5, &mut stream(9))
+    };
+    assert!(some(0.0).pieces.is_empty());
+    let count = (0..200).filter(|&example| {
+        let mut corruption = tiling(4, 3);
+        corruption.window.as_mut().unwrap().tiled = 0.5;
+        let noised = corruption.corrupt(&chat(), MASK, 0.5, &mut stream(example));
+        !noised.pieces.is_empty()
+    });
+    assert!((70..130).contains(&count.count()));
+}
