@@ -10,7 +10,7 @@
 //!     latest                    names the newest; a convenience, the folder is the truth
 //! ```
 
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use mmada_nn::atomic;
@@ -171,6 +171,23 @@ impl Checkpoints {
                 .map_err(Error::file(&discarded, "discard a checkpoint"))?;
         }
         Ok(())
+    }
+}
+
+/// Keeps other processes from training in a run's folder, until the file is closed or the process
+/// ends. File systems that know no locks are trusted.
+///
+/// # Errors
+/// When one of them does, or the file cannot be made.
+pub fn lock(run: &Path) -> Result<File> {
+    let path = run.join(".lock");
+    let file = File::create(&path).map_err(Error::file(&path, "make the lock of the run"))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let what = "another process is training here; wait for it, or choose another run.out";
+            Err(Error::checkpoint(run, what))
+        }
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 

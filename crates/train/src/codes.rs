@@ -12,7 +12,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use mmada_data::picture::Picture;
 use mmada_data::{ImageBytes, Mixture};
@@ -29,6 +29,8 @@ pub struct CodeCache {
     /// Of encoder, picture size and the way pictures are fitted to it.
     fingerprint: u64,
     known: Known,
+    /// How many of them the file has.
+    saved: AtomicUsize,
 }
 
 /// Codes by the content of the picture. `None`: the picture cannot be read.
@@ -62,16 +64,18 @@ impl CodeCache {
             }
             read => read.unwrap_or_default(),
         };
+        let known = match decode(&bytes) {
+            Some((saved, known)) if saved == fingerprint => known,
+            Some(_) if is_shared && model.image_parts().is_some() => {
+                return Err(Error::Config(not_ours(path)));
+            }
+            _ => HashMap::new(),
+        };
         Ok(Self {
             path: path.to_path_buf(),
             fingerprint,
-            known: match decode(&bytes) {
-                Some((saved, known)) if saved == fingerprint => known,
-                Some(_) if is_shared && model.image_parts().is_some() => {
-                    return Err(Error::Config(not_ours(path)));
-                }
-                _ => HashMap::new(),
-            },
+            saved: AtomicUsize::new(known.len()),
+            known,
         })
     }
 
@@ -179,6 +183,17 @@ impl CodeCache {
         Ok(())
     }
 
+    /// Writes the file if it lacks codes that are known.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn keep(&self) -> Result<()> {
+        match self.saved.load(Ordering::Relaxed) == self.known.len() {
+            true => Ok(()),
+            false => self.save(),
+        }
+    }
+
     /// Writes the file, atomically.
     ///
     /// # Errors
@@ -201,9 +216,9 @@ impl CodeCache {
             }
         }
         bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_le_bytes());
-        Ok(atomic::write_atomic(&self.path, |file| {
-            file.write_all(&bytes)
-        })?)
+        atomic::write_atomic(&self.path, |file| file.write_all(&bytes))?;
+        self.saved.store(self.known.len(), Ordering::Relaxed);
+        Ok(())
     }
 }
 

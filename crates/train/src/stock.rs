@@ -94,11 +94,13 @@ impl Stock {
         skipped
     }
 
-    /// Position in the data after the last example.
+    /// Position in the data after the last example. Codes of pictures that were encoded on the way to it
+    /// are in their file then.
     ///
     /// # Errors
-    /// When it cannot be written as JSON.
+    /// When it cannot be written as JSON, or the codes cannot be written.
     pub(crate) fn position(&self) -> Result<Value> {
+        self.codes.keep()?;
         serde_json::to_value(self.mixture.state()).map_err(Error::data)
     }
 

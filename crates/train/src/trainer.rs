@@ -8,6 +8,7 @@
 //!
 //! Nothing here draws a random number or knows what is learnt; see [`Objective`].
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,7 +18,7 @@ use mmada_nn::atomic;
 use mmada_tensor::candle::backprop::GradStore;
 use mmada_tensor::{Var, process};
 
-use crate::checkpoint::{Checkpoints, TrainerState, optimizer_file};
+use crate::checkpoint::{self, Checkpoints, TrainerState, optimizer_file};
 use crate::clock::Clock;
 use crate::config::RunConfig;
 use crate::metrics::{Meter, MetricsFile, Record};
@@ -71,6 +72,8 @@ pub struct Trainer<'a, O: Objective> {
     last: Option<Record>,
     reporter: &'a dyn Reporter,
     stop: Arc<AtomicBool>,
+    /// Held as long as the run: two of them in one folder would overwrite each other's files.
+    _lock: File,
 }
 
 impl<'a, O: Objective> Trainer<'a, O> {
@@ -87,6 +90,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
     ) -> Result<Self> {
         let out = &config.run.out;
         std::fs::create_dir_all(out).map_err(Error::file(out, "create the run's folder"))?;
+        let lock = checkpoint::lock(out)?;
         let checkpoints = Checkpoints::new(out, config.checkpoint.keep);
         let newest = checkpoints.newest()?;
         let parameters = objective.parameters();
@@ -112,6 +116,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             },
             (Start::Resume, Some((path, state))) => {
                 check_seed(&path, &state, config)?;
+                check_steps(&path, &state, config)?;
                 objective.restore(&path)?;
                 optimizer.load(&optimizer_file(&path), state.step)?;
                 objective.seek(&state.data)?;
@@ -140,6 +145,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             last: None,
             reporter,
             stop,
+            _lock: lock,
         })
     }
 
@@ -420,6 +426,18 @@ fn check_seed(path: &Path, state: &TrainerState, config: &RunConfig) -> Result<(
     let what = format!(
         "it was written with run.seed = {}, the run file says {}; the random numbers would differ",
         state.seed, config.run.seed
+    );
+    Err(Error::checkpoint(path, what))
+}
+
+/// The model of fewer steps than were taken is not there any more.
+fn check_steps(path: &Path, state: &TrainerState, config: &RunConfig) -> Result<()> {
+    if state.step <= config.run.steps {
+        return Ok(());
+    }
+    let what = format!(
+        "it is of step {}, the run file says run.steps = {}; raise it, or choose another run.out",
+        state.step, config.run.steps
     );
     Err(Error::checkpoint(path, what))
 }

@@ -246,6 +246,21 @@ fn a_stop_while_pictures_are_encoded_is_heeded_and_made_up_for() {
     assert_eq!(metrics(&whole.run.out), metrics(&parts.run.out));
 }
 
+/// Encoded as they are needed, pictures are encoded once nevertheless.
+#[test]
+fn codes_that_were_needed_are_kept() {
+    let world = World::new();
+    let codes = |run: &str, overrides: &[&str]| {
+        let config = world.denoise(run, overrides);
+        train(&config, Mode::Fresh);
+        std::fs::read(config.run.out.join("codes.bin")).unwrap()
+    };
+    let all = codes("a", &[]);
+    let needed = codes("b", &["objective.precompute=as_needed"]);
+    // A mark, whose they are and a checksum are no picture yet.
+    assert!(needed.len() > 8 + 8 + 4 && needed.len() <= all.len());
+}
+
 #[test]
 fn eight_examples_are_learnt_by_heart() {
     let world = World::new();
@@ -415,4 +430,29 @@ fn other_updates_do_not_resume() {
     let error = run(&of("objective.updates=3"), options(Mode::Resume), &Silent).unwrap_err();
     assert!(error.to_string().contains("objective.updates"), "{error}");
     train(&of("objective.updates=2"), Mode::Resume);
+}
+
+/// The model of step 1 is not in the checkpoint of step 2.
+#[test]
+fn fewer_steps_than_were_taken_do_not_resume() {
+    let world = World::new();
+    train(&world.denoise("first", &["run.steps=2"]), Mode::Fresh);
+    let fewer = world.denoise("first", &["run.steps=1"]);
+    let error = run(&fewer, options(Mode::Resume), &Silent).unwrap_err();
+    assert!(error.to_string().contains("run.steps = 1"), "{error}");
+    train(&world.denoise("first", &["run.steps=2"]), Mode::Resume);
+}
+
+#[test]
+fn two_runs_do_not_share_a_folder() {
+    let world = World::new();
+    let config = world.denoise("first", &["run.steps=2"]);
+    std::fs::create_dir_all(&config.run.out).unwrap();
+    let other = mmada_train::checkpoint::lock(&config.run.out).unwrap();
+    for mode in [Mode::Fresh, Mode::Resume] {
+        let error = run(&config, options(mode), &Silent).unwrap_err();
+        assert!(error.to_string().contains("another process"), "{error}");
+    }
+    drop(other);
+    train(&config, Mode::Fresh);
 }
