@@ -127,10 +127,13 @@ pub fn number(text: &str) -> Option<Number> {
     let text = without_commands(text);
     let pieces = numeric_pieces(right_side(&text))?;
     match pieces.as_slice() {
-        [one] => fraction(one),
+        [(_, one)] => fraction(one),
         // A mixed number: a whole one, a space, a proper fraction.
-        [whole, part]
-            if part.contains('/') && !whole.contains(['/', '.']) && !part.starts_with('-') =>
+        [(_, whole), (between, part)]
+            if is_sum(between)
+                && part.contains('/')
+                && !whole.contains(['/', '.'])
+                && !part.starts_with('-') =>
         {
             let (whole_value, part) = (fraction(whole)?, fraction(part)?);
             let sign = if whole.starts_with('-') { -1 } else { 1 };
@@ -139,6 +142,11 @@ pub fn number(text: &str) -> Option<Number> {
         }
         _ => None,
     }
+}
+
+/// Whether what stands between a whole number and a fraction makes one number of them.
+fn is_sum(between: &str) -> bool {
+    matches!(between.trim(), "" | "and" | "&")
 }
 
 /// Whether a text says what the answer is not.
@@ -209,12 +217,12 @@ fn right_side(text: &str) -> &str {
     }
 }
 
-/// Maximal runs that look like numbers: a sign, digits with separators, an optional `/digits`. `None`
-/// where one is part of a larger term.
-fn numeric_pieces(text: &str) -> Option<Vec<String>> {
+/// Maximal runs that look like numbers, each behind what is between it and the one before: a sign,
+/// digits with separators, an optional `/digits`. `None` where one is part of a larger term.
+fn numeric_pieces(text: &str) -> Option<Vec<(String, String)>> {
     let chars: Vec<char> = text.chars().collect();
     let mut pieces = Vec::new();
-    let mut at = 0;
+    let (mut at, mut last) = (0, 0);
     while at < chars.len() {
         if !starts_number(&chars, at) {
             at += 1;
@@ -224,8 +232,9 @@ fn numeric_pieces(text: &str) -> Option<Vec<String>> {
         if is_part_of_term(&chars[..at], &chars[end..]) {
             return None;
         }
-        pieces.push(chars[at..end].iter().collect());
-        at = end;
+        let text = |run: std::ops::Range<usize>| chars[run].iter().collect();
+        pieces.push((text(last..at), text(at..end)));
+        (at, last) = (end, end);
     }
     Some(pieces)
 }

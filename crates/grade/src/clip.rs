@@ -72,7 +72,16 @@ impl ClipScore {
 
 impl Judge for ClipScore {
     fn judge(&self, cases: &[Case<'_>]) -> Vec<Judged> {
-        judge_pairs(cases, |pairs| self.scores(pairs))
+        judge_pairs(cases, |pairs| {
+            let mut scores = self.scores(pairs)?;
+            // Words that say nothing fit no picture.
+            for (score, (_, text)) in scores.iter_mut().zip(pairs) {
+                if text.trim().is_empty() {
+                    *score = 0.0;
+                }
+            }
+            Ok(scores)
+        })
     }
 
     fn looks_at_pictures(&self) -> bool {

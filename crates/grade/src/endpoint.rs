@@ -5,16 +5,17 @@
 //!   200        {"rewards": [1.0, null, …]}                       one per sample, in their order
 //! ```
 //!
-//! `prompt` is what the model was asked; `truth` the right answer, where there is one; `reply` the
-//! model's text, thought included. Pictures are PNG files in base64: `shown`, the one that was asked
-//! about, and `painted`, the reply. A field that does not apply is left out. `null` and `NaN` mean
-//! that a sample cannot be judged; it is dropped and the rest go on.
+//! `prompt` is what the model was asked; `truth` the right answer, where there is one, of a painted
+//! shape such as "blue circle"; `reply` the model's text, thought included. Pictures are PNG files in
+//! base64: `shown`, the one that was asked about, and `painted`, the reply. A field that does not apply
+//! is left out. `null` and `NaN` mean that a sample cannot be judged; it is dropped and the rest go on.
 //!
 //! A request that fails, times out or is answered with anything else is sent again, each time after
 //! twice the pause; after the last attempt its samples are dropped. A 4xx answer other than 408, 425 and
 //! 429 is not asked again: the request would be as wrong the next time. Nor is a redirect followed, on
 //! which a request may lose its body.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use base64::Engine;
@@ -22,7 +23,7 @@ use base64::engine::general_purpose::STANDARD;
 use mmada_data::picture::Picture;
 use serde::{Deserialize, Serialize};
 
-use crate::grader::Reply;
+use crate::grader::{Reply, Truth};
 use crate::judge::{Case, Judge, Judged};
 
 /// How an endpoint is asked.
@@ -89,7 +90,7 @@ struct Request<'a> {
 struct Sample<'a> {
     prompt: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    truth: Option<&'a str>,
+    truth: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     reply: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -200,7 +201,10 @@ impl<'a> Sample<'a> {
         };
         Self {
             prompt: case.prompt,
-            truth: case.truth.text(),
+            truth: match case.truth {
+                Truth::Drawing { color, shape } => Some(format!("{color} {shape}").into()),
+                truth => truth.text().map(Cow::Borrowed),
+            },
             reply,
             shown: case.shown.and_then(png),
             painted,

@@ -1,7 +1,7 @@
 //! Pictures with the texts that they are to fit: what judges of both have in common.
 
 use mmada_data::picture::{Fit, Picture};
-use mmada_tensor::{DType, Device, Tensor};
+use mmada_tensor::{DType, Device, Precision, Tensor};
 
 use crate::answer::final_answer;
 use crate::grader::Reply;
@@ -48,11 +48,13 @@ fn pair<'a>(case: &Case<'a>) -> Option<(&'a Picture, &'a str)> {
     }
 }
 
-/// Scores the cases that make a pair; where the scoring fails, no case has a number.
+/// Scores the cases that make a pair, in f32 whatever is being trained in; where the scoring fails, no
+/// case has a number.
 pub(crate) fn judge_pairs(
     cases: &[Case<'_>],
     scores: impl FnOnce(&[(&Picture, &str)]) -> Result<Vec<f64>>,
 ) -> Vec<Judged> {
+    let scores = |pairs: &[_]| Precision::F32.scope(|| scores(pairs));
     let pairs: Vec<_> = cases.iter().map(pair).collect();
     let present: Vec<_> = pairs.iter().flatten().copied().collect();
     let mut scores = match scores(&present) {

@@ -89,6 +89,7 @@ fn numbers_are_cut_out_of_sentences() {
         ("It is \\frac{1}{2} of it", "\\frac{1}{2}"),
         ("It is -\\frac{1}{2} then", "-0.5"),
         ("It is 1\\frac{1}{2} then", "1 1/2"),
+        ("It is 1 and 1/2 of them", "1.5"),
         ("So it is \\textbf{5}", "5"),
         ("The angle is 30^\\circ", "30"),
         (
@@ -128,6 +129,8 @@ fn numbers_are_cut_out_of_sentences() {
         ("The total is 12 when x = 4", "4"),
         ("The total is 12 when x = 4", "12"),
         ("x = 5 or maybe x = 3", "3"),
+        ("It is 5 or 1/2", "5.5"),
+        ("It is 5 or 1/2", "5"),
         ("the roots are 3,4", "34"),
         ("the roots are 3,4", "4"),
         ("it is 1234,567 then", "1234567"),

@@ -100,6 +100,27 @@ fn paintings_and_captions_are_judged_in_batches() {
         assert_eq!(alone.is_ok(), verdict.is_ok());
         assert!((alone.unwrap_or(0.0) - verdict.clone().unwrap_or(0.0)).abs() < 1e-3);
     }
+    // A reply that says nothing has nothing, whatever the network makes of no words.
+    let silent = pictures.iter().map(|picture| Case {
+        reply: Reply::Text("<think>a picture</think> "),
+        shown: Some(picture),
+        ..described
+    });
+    let silent: Vec<Case> = silent.collect();
+    assert!(
+        judge
+            .judge(&silent)
+            .iter()
+            .all(|verdict| *verdict == Ok(0.0))
+    );
+    let pairs: Vec<_> = pictures.iter().map(|picture| (picture, "")).collect();
+    assert!(
+        judge
+            .scores(&pairs)
+            .unwrap()
+            .iter()
+            .any(|score| *score > 0.0)
+    );
     let some = verdicts.iter().flatten().filter(|score| **score > 0.0);
     assert!(some.count() > 2, "{verdicts:?}");
 }

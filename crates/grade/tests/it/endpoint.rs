@@ -116,7 +116,10 @@ fn pictures_travel_as_png() {
     let painted = Case {
         shown: Some(&picture),
         reply: Reply::Picture(&picture),
-        truth: Truth::Unknown,
+        truth: Truth::Drawing {
+            color: "blue",
+            shape: "circle",
+        },
         ..case("")
     };
     assert_eq!(Endpoint::new(&url, QUICK).judge(&[painted]), [Ok(3.0)]);
@@ -124,7 +127,8 @@ fn pictures_travel_as_png() {
     let sample = body["samples"][0].as_object().unwrap();
     let mut names: Vec<&str> = sample.keys().map(String::as_str).collect();
     names.sort_unstable();
-    assert_eq!(names, ["painted", "prompt", "shown"]);
+    assert_eq!(names, ["painted", "prompt", "shown", "truth"]);
+    assert_eq!(sample["truth"], "blue circle");
     for name in ["painted", "shown"] {
         let png = STANDARD.decode(sample[name].as_str().unwrap()).unwrap();
         assert_eq!(Picture::decode(&png, &Limits::default()).unwrap(), picture);

@@ -110,6 +110,25 @@ impl std::fmt::Display for GraderName {
 }
 
 impl GraderName {
+    /// What it judges, in words, if that is not the replies of a task.
+    fn misfit(&self, task: Task) -> Option<&'static str> {
+        let paints = matches!(task, Task::Paint | Task::ThinkPaint);
+        match self {
+            Self::Answer | Self::Steps | Self::Format | Self::Exact | Self::Plain if paints => {
+                Some("texts, that is chat and describe")
+            }
+            Self::Color | Self::Shape | Self::Drawing | Self::Outline | Self::Likeness
+                if !paints =>
+            {
+                Some("paintings, that is paint and think_paint")
+            }
+            Self::Clip | Self::ImageReward if task == Task::Chat => {
+                Some("pictures and captions, that is paint, think_paint and describe")
+            }
+            _ => None,
+        }
+    }
+
     /// The name of its mean in the metrics.
     pub fn metric(&self) -> &'static str {
         let known = NAMES.iter().find(|(grader, ..)| grader == self);
@@ -174,14 +193,21 @@ impl Rewards {
     /// # Errors
     /// When a grader cannot judge its task, or a weight is no number.
     pub(super) fn check(&self) -> Result<()> {
-        let looks =
-            |reward: &&Reward| matches!(reward.grader, GraderName::Clip | GraderName::ImageReward);
-        if let Some(Reward { grader, .. }) = self.chat.iter().find(looks) {
-            let what = format!(
-                "objective.rewards.chat: expected graders of texts, got \"{grader}\"; \
-                 it judges pictures and captions, that is paint, think_paint and describe"
-            );
-            return Err(Error::Config(what));
+        for (name, task) in [
+            ("chat", Task::Chat),
+            ("describe", Task::Describe),
+            ("paint", Task::Paint),
+            ("think_paint", Task::ThinkPaint),
+        ] {
+            let graders = self.of(task).iter().map(|reward| &reward.grader);
+            let mut misfits = graders.filter_map(|grader| Some((grader, grader.misfit(task)?)));
+            if let Some((grader, judged)) = misfits.next() {
+                let what = format!(
+                    "objective.rewards.{name}: expected graders of its replies, got \"{grader}\"; \
+                     it judges {judged}"
+                );
+                return Err(Error::Config(what));
+            }
         }
         match self.all().find(|reward| !reward.weight.is_finite()) {
             Some(Reward { grader, weight }) => {

@@ -450,7 +450,7 @@ fn pictures_that_are_thought_about_are_rolled_out() {
         "checkpoint.every=1",
         "objective.temperature=2.0",
         "model.generation.thought={length=4, block=4, steps=4}",
-        "objective.rewards.think_paint=[{grader=\"color\"}, {grader=\"format\"}]",
+        "objective.rewards.think_paint=[{grader=\"color\"}, {grader=\"shape\"}]",
         "data.1.views=[{task=\"think-paint\", prompt=\"{caption} circle\", thought=\"{caption}\"}]",
     ];
     let mut config = world.unigrpo("rl", "first/model", &overrides);

@@ -371,6 +371,9 @@ fn graders_have_names_in_run_files() {
     let none = JudgesConfig::default();
     for (text, part) in [
         ("chat = [{ grader = \"clip\" }]", "objective.rewards.chat"),
+        ("describe = [{ grader = \"drawing\" }]", "judges paintings"),
+        ("paint = [{ grader = \"format\" }]", "judges texts"),
+        ("think_paint = [{ grader = \"plain\" }]", "judges texts"),
         ("paint = [{ grader = \"clip\" }]", "objective.judges.clip"),
         (
             "paint = [{ grader = \"likeness\" }]",
