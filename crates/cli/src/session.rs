@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use mmada_data::picture::{Limits, Mask, Picture};
-use mmada_diffusion::Anneal;
+use mmada_diffusion::{Anneal, Order};
 use mmada_model::{FillOptions, LoadOptions, Mmada, Numbers, PaintOptions, TextOptions};
 use mmada_tensor::Packing;
 
@@ -137,6 +137,21 @@ pub(crate) fn paint_options(
         anneal: canvas.anneal.map_or(own.anneal, anneal),
         seed,
         ..own
+    }
+}
+
+/// Flags about the order of positions, and whether they are given, are refused where it is fixed.
+pub(crate) fn check_order(options: &PaintOptions, flags: &[(&str, bool)]) -> Result<()> {
+    let given = flags.iter().find(|(_, is_given)| *is_given);
+    match (options.rules().order, given) {
+        (Order::Halton, Some((flag, _))) => {
+            let name = options.sampler.name();
+            Err(usage(format!(
+                "{flag}: expected a sampler that chooses the order of positions, and {name} knows it \
+                 before; leave the flag out, or try --sampler exact or --token-temperature"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct EvalArgs {
     /// Which part of the pack.
     #[arg(long, default_value = "test")]
     pub(crate) split: String,
-    /// Use only this many items, spread evenly.
+    /// Use only this many items, spread evenly; paintings are then told apart among these.
     #[arg(long)]
     pub(crate) limit: Option<usize>,
     /// Pictures per prompt when painting is judged.

@@ -27,11 +27,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     if let Some(path) = &args.output {
         output::prepare(path)?;
     }
-    if args.keep.is_some() && !matches!(args.task, EvalTask::Paint | EvalTask::All) {
-        return Err(usage(
-            "--keep: expected the task 'paint', whose paintings it keeps, got another; leave it out",
-        ));
-    }
+    check_flags(args)?;
     output::prepare_answer(args.keep.as_deref())?;
     let packs = packs::below(&args.data)?;
     let entries = entries(args, &packs)?;
@@ -83,6 +79,50 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     match args.json {
         true => output::json(&as_json(args, &reports, saved, seconds)),
         false => output::line(table::table(&reports)),
+    }
+}
+
+/// Flags that would change nothing of what is measured are refused.
+fn check_flags(args: &EvalArgs) -> Result<()> {
+    if args.samples == 0 {
+        return Err(usage(
+            "--samples: expected 1 or more pictures of a prompt, got 0",
+        ));
+    }
+    let of_paintings = [
+        ("--keep", args.keep.is_some()),
+        ("--token-temperature", args.token_temperature.is_some()),
+        ("--best-of", args.best_of.is_some()),
+        ("--revisions", args.revisions.is_some()),
+        (
+            "--revision-temperature",
+            args.revision_temperature.is_some(),
+        ),
+        ("--guidance", args.guidance.is_some()),
+    ];
+    let of_answers = [
+        ("--commit", args.commit.is_some()),
+        ("--ahead", args.ahead.is_some()),
+    ];
+    let of_looks = [("--looks", args.looks.is_some())];
+    let (others, tasks): (Vec<_>, _) = match args.task {
+        EvalTask::All => return Ok(()),
+        EvalTask::Paint => (
+            [&of_answers[..], &of_looks].concat(),
+            "one whose replies are texts",
+        ),
+        EvalTask::Reasoning => ([&of_paintings[..], &of_looks].concat(), "one with pictures"),
+        EvalTask::Caption | EvalTask::Kind | EvalTask::Vqa => (of_paintings.to_vec(), "'paint'"),
+        EvalTask::Reconstruction => (
+            [&of_paintings[..], &of_answers, &of_looks].concat(),
+            "one whose replies are sampled",
+        ),
+    };
+    match others.into_iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) => Err(usage(format!(
+            "{flag}: expected a task that it changes, {tasks}; leave it out"
+        ))),
+        None => Ok(()),
     }
 }
 

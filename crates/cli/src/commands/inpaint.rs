@@ -23,6 +23,11 @@ pub(crate) fn run(args: &InpaintArgs) -> Result<()> {
     let (picture, mask) = fitted(&model, picture, mask)?;
     let defaults = &model.defaults().paint;
     let options = session::paint_options(defaults, &args.canvas, &args.sample, args.model.seed);
+    let of_order = [
+        ("--temperature", args.sample.temperature.is_some()),
+        ("--anneal", args.canvas.anneal.is_some()),
+    ];
+    session::check_order(&options, &of_order)?;
     let started = Instant::now();
     let mut run = match &mask {
         Some(mask) => model.inpaint(&picture, mask, &args.prompt, &options)?,

@@ -37,6 +37,13 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
         count: args.count,
         ..session::paint_options(&defaults.paint, &args.canvas, &args.sample, seed)
     };
+    // Thoughts are sampled at the temperature too.
+    let is_noise = args.sample.temperature.is_some() && !args.think;
+    let is_annealed = args.canvas.anneal.is_some();
+    session::check_order(
+        &options,
+        &[("--temperature", is_noise), ("--anneal", is_annealed)],
+    )?;
     let started = Instant::now();
     let sight = Sight::new(args.sample.watch);
     let (thoughts, paintings, steps): (Vec<TextReply>, _, _) = match args.think {

@@ -305,3 +305,36 @@ fn data_that_is_none() {
     fails(&mut train, 2, &["100"]);
     assert!(support::files(&tokenizer).is_empty());
 }
+
+/// Flags that would change nothing are told so.
+#[test]
+fn flags_without_an_effect_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let picture = picture_file(dir.path(), 64, 64);
+    let picture = picture.to_str().unwrap();
+    for (flag, value) in [("--temperature", "2"), ("--anneal", "maskgit")] {
+        let paint = ["paint", "a circle", "--sampler", "parallel", flag, value];
+        fails(mmada().args(paint), 2, &[flag, "parallel"]);
+        let inpaint = [
+            "inpaint",
+            picture,
+            "--extend",
+            "left=8",
+            "--sampler",
+            "turbo",
+            flag,
+            value,
+        ];
+        fails(mmada().args(inpaint), 2, &[flag, "turbo"]);
+    }
+    for (task, flag, value, word) in [
+        ("reasoning", "--guidance", "2", "with pictures"),
+        ("reasoning", "--looks", "2", "with pictures"),
+        ("vqa", "--best-of", "2", "'paint'"),
+        ("paint", "--commit", "threshold=0.9", "texts"),
+        ("reconstruction", "--ahead", "8", "sampled"),
+        ("paint", "--samples", "0", "1 or more"),
+    ] {
+        fails(mmada().args(["eval", task, flag, value]), 2, &[flag, word]);
+    }
+}
