@@ -25,7 +25,8 @@ pub struct ImageStore {
 #[derive(Debug)]
 enum Kind {
     Folder,
-    Memory(HashMap<String, ImageBytes>),
+    /// Of what is larger than allowed, only the size.
+    Memory(HashMap<String, Result<ImageBytes, u64>>),
     /// Offset and size of each member of a plain tar.
     Indexed {
         file: Mutex<File>,
@@ -65,11 +66,15 @@ impl ImageStore {
         }
         let (mut images, mut total) = (HashMap::new(), 0u64);
         while let Some(member) = tar.next_member()? {
-            let Body::Bytes(bytes) = member.body else {
-                continue;
+            let (image, length) = match member.body {
+                Body::Bytes(bytes) => {
+                    let length = bytes.len();
+                    (Ok(ImageBytes::new(bytes)), length)
+                }
+                Body::TooLarge(size) => (Err(size), 0),
             };
             // The name counts too, and what the table keeps beside it.
-            total += (bytes.len() + member.name.len()) as u64 + ROW;
+            total += (length + member.name.len()) as u64 + ROW;
             if total > bounds.archive {
                 let limit = bounds.archive;
                 return Err(DataError::shard(
@@ -79,7 +84,7 @@ impl ImageStore {
                     ),
                 ));
             }
-            images.insert(member.name, ImageBytes::new(bytes));
+            images.insert(member.name, image);
         }
         Ok(Kind::Memory(images))
     }
@@ -90,9 +95,14 @@ impl ImageStore {
     /// The reason in words: no such picture, a path that leaves the folder, too large.
     pub fn get(&self, name: &str) -> Result<ImageBytes, String> {
         let name = name.strip_prefix("./").unwrap_or(name);
+        let too_large = |size: u64| format!("'{name}' has {size} bytes, more than allowed");
         let absent = || format!("no picture '{name}' in {}", self.path.display());
         match &self.kind {
-            Kind::Memory(images) => images.get(name).cloned().ok_or_else(absent),
+            Kind::Memory(images) => match images.get(name) {
+                Some(Ok(image)) => Ok(image.clone()),
+                Some(Err(size)) => Err(too_large(*size)),
+                None => Err(absent()),
+            },
             Kind::Folder => {
                 let relative = Path::new(name);
                 let is_inside = relative
@@ -113,7 +123,7 @@ impl ImageStore {
             Kind::Indexed { file, members } => {
                 let &(offset, size) = members.get(name).ok_or_else(absent)?;
                 if size > self.bounds.entry {
-                    return Err(format!("'{name}' has {size} bytes, more than allowed"));
+                    return Err(too_large(size));
                 }
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 let mut bytes = vec![0; size as usize];

@@ -233,6 +233,13 @@ fn image_archives_and_folders_agree() {
             assert!(store.get(outside).is_err());
         }
     }
+    // What is there but too large is told as that.
+    let short = Bounds { entry: 1, ..SMALL };
+    for name in ["i.tar", "i.tar.gz"] {
+        let store = ImageStore::open(&dir.path().join(name), short).unwrap();
+        let reason = store.get("d/b.jpg").unwrap_err();
+        assert!(reason.contains("2 bytes"), "{reason}");
+    }
     let tiny = Bounds {
         entry: 4096,
         archive: 2,
