@@ -10,6 +10,7 @@ use crate::config::{ObjectiveConfig, RunConfig};
 use crate::denoise::Denoise;
 use crate::objective::Objective;
 use crate::reconstruct::Reconstruct;
+use crate::report::Event;
 use crate::trainer::{Start, Summary, Trainer};
 use crate::unigrpo::UniGrpo;
 use crate::{Error, Reporter, Result};
@@ -85,6 +86,11 @@ pub fn run(config: &RunConfig, options: LaunchOptions, reporter: &dyn Reporter) 
         .build()
         .map_err(|error| Error::Config(format!("run.threads = {}: {error}", config.run.threads)))?;
     let LaunchOptions { device, stop, .. } = options;
+    if !device.is_cpu() && (config.run.precision, config.run.backward) != Default::default() {
+        let what = "run.precision and run.backward are of the processor; elsewhere factors are f32 and \
+                    activations are kept";
+        reporter.report(&Event::Warning(what));
+    }
     let summary = pool.install(|| match &config.objective {
         ObjectiveConfig::Denoise(settings) => {
             let objective = Denoise::open(config, settings, &device, reporter, &stop)?;

@@ -167,6 +167,32 @@ impl Rule {
     }
 }
 
+/// Every group has a parameter of its own, the first that claims one having it, and a method for it.
+fn check_groups(parameters: &[(String, Var)], groups: &[GroupConfig]) -> Result<()> {
+    let owner = |name: &str| groups.iter().position(|group| group.claims(name));
+    for (index, group) in groups.iter().enumerate() {
+        let claimed = parameters.iter().filter(|(name, _)| group.claims(name));
+        let own: Vec<usize> = claimed
+            .clone()
+            .filter(|(name, _)| owner(name) == Some(index))
+            .map(|(_, var)| var.rank())
+            .collect();
+        let problem = match own.as_slice() {
+            [] if claimed.count() > 0 => "match only parameters that belong to an earlier group",
+            [] => "match no parameter; try part of a name as `mmada inspect` prints it",
+            own if group.method == Method::Muon && !own.contains(&2) => {
+                "match no matrix, and method = \"muon\" moves nothing else"
+            }
+            _ => continue,
+        };
+        let names = &group.names;
+        return Err(Error::Config(format!(
+            "optimizer.groups: names {names:?} {problem}"
+        )));
+    }
+    Ok(())
+}
+
 /// A step that has begun.
 pub struct Begun {
     /// What its forward passes keep.
@@ -199,16 +225,7 @@ impl Optimizer {
         ema: Option<&EmaConfig>,
         tables: Option<&CodeTables>,
     ) -> Result<Self> {
-        for group in &config.groups {
-            let claims = |(name, _): &(String, Var)| group.claims(name);
-            if !parameters.iter().any(claims) {
-                return Err(Error::Config(format!(
-                    "optimizer.groups: names {:?} match no parameter; \
-                     try part of a name as `mmada inspect` prints it",
-                    group.names
-                )));
-            }
-        }
+        check_groups(parameters, &config.groups)?;
         let slots = parameters.iter().map(|(name, var)| {
             let group = config.groups.iter().find(|group| group.claims(name));
             let method = match var.rank() {

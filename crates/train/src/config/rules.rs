@@ -108,6 +108,10 @@ impl RunConfig {
                 "model.lora needs the transformer of a folder: model.init = { from = \"DIR\" }",
             ),
             (
+                self.model.lora.is_some() && self.model.tokenizer.is_some(),
+                "model.lora goes with the text tokenizer of its model and saves none; remove model.tokenizer",
+            ),
+            (
                 lacks_tokenizer,
                 "model.tokenizer is missing: a fresh model needs the folder of one",
             ),

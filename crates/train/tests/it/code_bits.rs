@@ -227,6 +227,7 @@ fn what_has_no_such_rows_to_train_is_refused_before_it_begins() {
     let world = World::new();
     let mut adapted = world.denoise("a", &[]);
     adapted.model.init = Init::From(world.path("first/model"));
+    adapted.model.tokenizer = None;
     adapted.model.lora = Some(LoraConfig {
         r: 4,
         alpha: 8.0,

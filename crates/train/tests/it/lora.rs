@@ -148,6 +148,14 @@ fn the_reference_is_the_model_without_its_adapter() {
         },
         ..world.denoise("fresh", &[])
     };
+    let mut other = twice.clone();
+    other.model.tokenizer = fresh.model.tokenizer.clone();
+    let text = toml::to_string(&other).unwrap();
+    let error = RunConfig::parse(&text, &[]).unwrap_err();
+    assert!(
+        error.to_string().contains("remove model.tokenizer"),
+        "{error}"
+    );
     let text = toml::to_string(&fresh).unwrap();
     let error = RunConfig::parse(&text, &[]).unwrap_err();
     assert!(error.to_string().contains("model.lora"), "{error}");

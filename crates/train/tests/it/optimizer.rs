@@ -155,6 +155,26 @@ fn a_group_that_matches_nothing_is_refused() {
 }
 
 #[test]
+fn a_group_with_nothing_of_its_own_is_refused() {
+    let mut config = with_group(1.0);
+    let group = config.groups[0].clone();
+    let refused = |config: &OptimizerConfig, expected: &str| {
+        let error = Optimizer::new(&variables(), config, None, None).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+    };
+    config.groups.push(group.clone());
+    refused(&config, "an earlier group");
+    // The earlier one may leave something to it.
+    config.groups[1].names.push("q_proj".to_owned());
+    Optimizer::new(&variables(), &config, None, None).unwrap();
+    config.groups = vec![GroupConfig {
+        method: Method::Muon,
+        ..group
+    }];
+    refused(&config, "match no matrix");
+}
+
+#[test]
 fn averages_follow_the_weights_and_swap_back() {
     let vars = variables();
     let ema = EmaConfig { decay: 0.5 };
