@@ -118,6 +118,7 @@ impl Attention {
     pub(super) fn forward(&self, q: &[f32], k: &[f32], v: &[f32], g: Geometry) -> Vec<f32> {
         let mut out = zeros(q.len());
         let shared = Shared::new(&mut out);
+        // Whole heads are packed from one run of keys.
         let is_whole = self.segments.iter().all(|segment| segment.past.is_empty());
         if is_whole && has_attention(self.precision) {
             self.forward_by_head([q, k, v], g, shared);
