@@ -9,8 +9,8 @@
 //!
 //! A weight belongs to a target and a `share` to an example: the loss of a task is
 //! `Σ weight·nll / Σ share` over the batch. With share 1 that averages examples, with share = the
-//! number of targets it averages targets. Several windows of an answer at once are in `tiles`. Source: `modeling_mmada.py` and `training/utils.py` of
-//! the original; paper, equations 1 and 2.
+//! number of targets it averages targets. Several windows of an answer at once are in `tiles`.
+//! Source: `modeling_mmada.py` and `training/utils.py` of the original; paper, equations 1 and 2.
 
 use mmada_tensor::random::Stream;
 use mmada_tokens::{Sequence, SpanKind, Task};

@@ -127,9 +127,8 @@ pub(crate) fn attention(
                 format!("{keys:?}"),
             ));
         }
-        let is_before = past.start < past.end && past.end <= keys.start;
-        if *past != (0..0) && !is_before {
-            let expected = format!("a past before the keys {keys:?}, or 0..0");
+        if past.end < past.start || past.end > keys.start {
+            let expected = format!("a past before the keys {keys:?}, or none");
             let got = format!("{past:?}");
             return Err(Error::shape("attention segments", expected, got));
         }

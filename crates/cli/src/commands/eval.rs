@@ -10,7 +10,7 @@ use mmada_data::Pack;
 use mmada_data::packs::PackTask;
 use mmada_data::picture::Picture;
 use mmada_grade::{Benchmark, Error, EvalOptions, Report, Right, evaluate};
-use mmada_model::Mmada;
+use mmada_model::{Mmada, PaintOptions};
 use serde_json::{Value, json};
 
 use crate::args::{EvalArgs, EvalTask};
@@ -88,6 +88,10 @@ fn check_flags(args: &EvalArgs) -> Result<()> {
         return Err(usage(
             "--samples: expected 1 or more pictures of a prompt, got 0",
         ));
+    }
+    if let (EvalTask::Paint, Some(sampler)) = (args.task, args.sampler) {
+        let options = PaintOptions::default().under(sampler.0);
+        session::check_order(&options, &[("--temperature", args.temperature.is_some())])?;
     }
     let of_paintings = [
         ("--keep", args.keep.is_some()),

@@ -337,4 +337,6 @@ fn flags_without_an_effect_are_refused() {
     ] {
         fails(mmada().args(["eval", task, flag, value]), 2, &[flag, word]);
     }
+    let fixed = ["eval", "paint", "--sampler", "turbo", "--temperature", "2"];
+    fails(mmada().args(fixed), 2, &["--temperature", "turbo"]);
 }

@@ -199,9 +199,9 @@ impl Rewards {
             ("paint", Task::Paint),
             ("think_paint", Task::ThinkPaint),
         ] {
-            let graders = self.of(task).iter().map(|reward| &reward.grader);
-            let mut misfits = graders.filter_map(|grader| Some((grader, grader.misfit(task)?)));
-            if let Some((grader, judged)) = misfits.next() {
+            let mut graders = self.of(task).iter().map(|reward| &reward.grader);
+            let misfit = graders.find_map(|grader| Some((grader, grader.misfit(task)?)));
+            if let Some((grader, judged)) = misfit {
                 let what = format!(
                     "objective.rewards.{name}: expected graders of its replies, got \"{grader}\"; \
                      it judges {judged}"

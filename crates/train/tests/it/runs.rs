@@ -246,6 +246,34 @@ fn a_stop_while_pictures_are_encoded_is_heeded_and_made_up_for() {
     assert_eq!(metrics(&whole.run.out), metrics(&parts.run.out));
 }
 
+/// All windows of an answer beside each other: more rows for the same examples, and a run that goes on to
+/// the same bits.
+#[test]
+fn windows_beside_each_other_are_learnt() {
+    let world = World::new();
+    let tiled = |run: &str, share: f32| {
+        let window = format!("{{length=2, ahead=2, share=1.0, tiled={share}}}");
+        let setting = format!("objective.corruption.window={window}");
+        world.denoise(run, &[&setting, "run.steps=4", "log.every=1"])
+    };
+    let (single, whole, parts) = (tiled("a", 0.0), tiled("b", 1.0), tiled("c", 1.0));
+    train(&single, Mode::Fresh);
+    train(&whole, Mode::Fresh);
+    assert!(stopped_at(&parts, 2).is_early);
+    train(&parts, Mode::Resume);
+    assert_eq!(metrics(&whole.run.out), metrics(&parts.run.out));
+    let of_first = |config: &RunConfig, name: &str| {
+        let line = metrics(&config.run.out).remove(0);
+        line[name]
+            .as_f64()
+            .unwrap_or_else(|| panic!("{name} in {line}"))
+    };
+    let rate = of_first(&whole, "avg_masking_rate");
+    assert!(rate > 0.0 && rate <= 1.0, "{rate}");
+    let tokens = |config: &RunConfig| of_first(config, "num_tokens");
+    assert!(tokens(&whole) > tokens(&single));
+}
+
 /// Encoded as they are needed, pictures are encoded once nevertheless.
 #[test]
 fn codes_that_were_needed_are_kept() {
