@@ -60,7 +60,8 @@ impl Clip {
     /// Opens a model folder with `config.json` and safetensors weights.
     ///
     /// # Errors
-    /// When a file cannot be read, or weights are missing or of other sizes than the config's.
+    /// When a file cannot be read, weights are missing or of other sizes than the config's, or there
+    /// are more layers than it names.
     pub fn open(dir: &Path, device: &Device) -> Result<Self> {
         let cfg = ClipConfig::load(dir)?;
         let params = Params::load(dir, device, Some(DType::F32), Mode::Frozen)?;
@@ -289,8 +290,9 @@ fn activation(key: &str, name: &str) -> Result<Activation> {
 
 fn blocks(params: &Params, tower: &str, shape: &Shape) -> Result<Vec<PreNormBlock>> {
     let (d, m) = (shape.width, shape.hidden);
+    let stem = format!("{tower}.encoder.layers.");
     let block = |index: usize| {
-        let name = |part: &str| format!("{tower}.encoder.layers.{index}.{part}");
+        let name = |part: &str| format!("{stem}{index}.{part}");
         let affine = |part: &str, out, input| Affine::load(params, &name(part), out, input);
         let norm = |part: &str| LayerNorm::load(params, &name(part), d, shape.eps);
         Ok(PreNormBlock {
@@ -310,5 +312,6 @@ fn blocks(params: &Params, tower: &str, shape: &Shape) -> Result<Vec<PreNormBloc
             },
         })
     };
+    params.check_layers(&stem, "num_hidden_layers", shape.layers)?;
     (0..shape.layers).map(block).collect()
 }

@@ -138,7 +138,8 @@ impl ImageReward {
     /// Opens a folder with `med_config.json` and safetensors weights.
     ///
     /// # Errors
-    /// When a file cannot be read, or weights are missing or of other sizes than the config's.
+    /// When a file cannot be read, weights are missing or of other sizes than the config's, or there
+    /// are more layers than it names.
     pub fn open(dir: &Path, device: &Device) -> Result<Self> {
         let cfg = MedConfig::load(dir)?;
         let params = Params::load(dir, device, Some(DType::F32), Mode::Frozen)?;
@@ -218,14 +219,10 @@ impl VisionTower {
             );
             return Err(Error::input("ImageReward's picture tower", expected, got));
         }
-        let mut blocks = Vec::new();
-        while params.contains(&name(&format!("blocks.{}.norm1.weight", blocks.len()))) {
-            blocks.push(vision_block(
-                params,
-                &name(&format!("blocks.{}", blocks.len())),
-                w,
-            )?);
-        }
+        let stem = name("blocks.");
+        let blocks = (0..params.layers(&stem))
+            .map(|index| vision_block(params, &format!("{stem}{index}"), w))
+            .collect::<Result<_>>()?;
         Ok(Self {
             class: params.get(&name("cls_token"), &[1, 1, w])?,
             patch: patch.reshape((w, channels * p * p))?,
@@ -288,6 +285,8 @@ impl TextTower {
     fn load(cfg: &MedConfig, params: &Params, w: usize) -> Result<Self> {
         let d = cfg.hidden_size;
         let name = |part: &str| format!("blip.text_encoder.{part}");
+        let count = cfg.num_hidden_layers;
+        params.check_layers(&name("encoder.layer."), "num_hidden_layers", count)?;
         let layer = |index: usize| {
             let name = |part: &str| name(&format!("encoder.layer.{index}.{part}"));
             let affine = |part: &str, out, input| Affine::load(params, &name(part), out, input);
@@ -320,9 +319,7 @@ impl TextTower {
             words: table("word_embeddings", cfg.vocab_size)?,
             positions: table("position_embeddings", cfg.max_position_embeddings)?,
             norm: LayerNorm::load(params, &name("embeddings.LayerNorm"), d, cfg.layer_norm_eps)?,
-            layers: (0..cfg.num_hidden_layers)
-                .map(layer)
-                .collect::<Result<_>>()?,
+            layers: (0..count).map(layer).collect::<Result<_>>()?,
             cfg: cfg.clone(),
         })
     }

@@ -84,10 +84,10 @@ impl ImageTokenizer {
         }
     }
 
-    /// Reads `config.json` and the weights of a folder.
+    /// Reads `config.json` and the weights of a folder, as f32: codes are signs of numbers near zero.
     pub fn open(dir: &Path, device: &Device, mode: Mode) -> Result<(Params, Self)> {
         let cfg = Config::load(dir)?;
-        let params = Params::load(dir, device, None, mode)?;
+        let params = Params::load(dir, device, Some(DType::F32), mode)?;
         let tokenizer = Self::load(&cfg, &params)?;
         Ok((params, tokenizer))
     }

@@ -244,6 +244,26 @@ impl Params {
         self.entries.contains_key(name)
     }
 
+    /// How many layers there are weights for: one more than the highest `n` of a name `{stem}{n}.…`.
+    pub(crate) fn layers(&self, stem: &str) -> usize {
+        let numbers = self.names().filter_map(|name| {
+            let number = name.strip_prefix(stem)?.split('.').next()?;
+            number.parse::<usize>().ok()
+        });
+        numbers.max().map_or(0, |last| last.saturating_add(1))
+    }
+
+    /// Refuses a config that names fewer layers than there are weights for: it would load, and
+    /// answer nonsense.
+    pub(crate) fn check_layers(&self, stem: &str, key: &str, count: usize) -> Result<()> {
+        let there = self.layers(stem);
+        if there > count {
+            let expected = format!("as many as there are weights {stem}… for, {there}");
+            return Err(Error::config(key, expected, count));
+        }
+        Ok(())
+    }
+
     /// Every tensor with its name, in alphabetical order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.entries.iter().map(|(n, e)| (n.as_str(), e.tensor()))

@@ -6,7 +6,7 @@ use mmada_tensor::{DType, Device, Packing, Tensor};
 use super::layers::{Head, Layers};
 use super::{Block, Config, Transformer};
 use crate::lora::Projection;
-use crate::{Error, Init, Lora, Mode, Params, Result};
+use crate::{Init, Lora, Mode, Params, Result};
 
 /// Names of the tensors with one row per token: the embedding, and the head where it is another.
 pub fn table_names(cfg: &Config) -> Vec<String> {
@@ -25,7 +25,7 @@ impl Transformer {
 
     /// As [`Transformer::load`], with an adapter's changes beside the matrices.
     pub fn adapted(cfg: &Config, params: &Params, lora: Option<&Lora>) -> Result<Self> {
-        refuse_further_blocks(cfg, params)?;
+        params.check_layers("model.transformer.blocks.", "n_layers", cfg.n_layers)?;
         let (d, m, v) = (cfg.d_model, cfg.mlp_hidden_size, cfg.embedding_size);
         let wte = params.get(&name("wte"), &[v, d])?;
         let head = match cfg.weight_tying {
@@ -169,21 +169,6 @@ pub(super) fn parts(cfg: &Config) -> Vec<Part> {
         }
     }
     parts
-}
-
-/// A config with fewer layers than the weights would load, and answer nonsense.
-fn refuse_further_blocks(cfg: &Config, params: &Params) -> Result<()> {
-    let indices = params.names().filter_map(|name| {
-        let rest = name.strip_prefix("model.transformer.blocks.")?;
-        rest.split('.').next()?.parse::<usize>().ok()
-    });
-    match indices.max() {
-        Some(last) if last >= cfg.n_layers => {
-            let expected = format!("as many blocks as there are weights for, {}", last + 1);
-            Err(Error::config("n_layers", expected, cfg.n_layers))
-        }
-        _ => Ok(()),
-    }
 }
 
 fn name(part: &str) -> String {

@@ -116,3 +116,18 @@ fn what_does_not_fit_is_refused() {
     };
     assert!(Clip::load(&odd, &none).is_err());
 }
+
+#[test]
+fn weights_of_more_layers_than_the_config_names_are_refused() {
+    let dir = common::golden("clip");
+    let cfg = ClipConfig::load(&dir).unwrap();
+    let params = Params::load(&dir, &Device::Cpu, None, Mode::Frozen).unwrap();
+    let (mut text, mut vision) = (cfg.clone(), cfg.clone());
+    text.text_config.num_hidden_layers -= 1;
+    vision.vision_config.num_hidden_layers -= 1;
+    for cut in [text, vision] {
+        let error = Clip::load(&cut, &params).unwrap_err();
+        assert!(matches!(error, Error::Config { .. }), "{error}");
+    }
+    assert!(Clip::load(&cfg, &params).is_ok());
+}

@@ -113,6 +113,14 @@ fn a_saved_folder_opens_and_odd_ones_are_refused() {
         ImageReward::load(&odd, &params),
         Err(Error::Config { .. })
     ));
+    let shallow = MedConfig {
+        num_hidden_layers: cfg.num_hidden_layers - 1,
+        ..cfg.clone()
+    };
+    assert!(matches!(
+        ImageReward::load(&shallow, &params),
+        Err(Error::Config { .. })
+    ));
     let name = "blip.visual_encoder.pos_embed";
     let mut cut = Params::new(&Device::Cpu, Mode::Frozen);
     for (other, tensor) in params.iter() {
