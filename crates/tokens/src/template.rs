@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, ErrorKind, Value, context};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::file;
+use crate::vocab::names;
 
 /// The template the original's text demo installs: each turn is header, stripped content, end of
 /// turn; the assistant's header follows, whether or not it was asked for.
@@ -57,9 +59,11 @@ impl Message {
 }
 
 /// A chat template, checked when it is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct ChatTemplate {
     source: String,
+    /// What `source` was compiled to, when it was first needed.
+    compiled: OnceLock<Environment<'static>>,
 }
 
 impl ChatTemplate {
@@ -67,6 +71,7 @@ impl ChatTemplate {
     pub fn published() -> Self {
         Self {
             source: PUBLISHED.to_owned(),
+            compiled: OnceLock::new(),
         }
     }
 
@@ -75,10 +80,8 @@ impl ChatTemplate {
     /// # Errors
     /// [`Error::Template`] with the line where the syntax is wrong.
     pub fn from_source(source: String) -> Result<Self> {
-        environment()?
-            .template_from_str(&source)
-            .map_err(|error| failed(&error))?;
-        Ok(Self { source })
+        let compiled = OnceLock::from(compile(&source)?);
+        Ok(Self { source, compiled })
     }
 
     /// The template of a model directory: `chat_template.jinja`, else the `chat_template` of
@@ -127,8 +130,17 @@ impl ChatTemplate {
             ])
         };
         let turns: Vec<Value> = messages.iter().map(turn).collect();
-        let context = context! { messages => turns, bos_token => bos, add_generation_prompt };
-        let mut environment = environment()?;
+        let context = context! {
+            messages => turns, add_generation_prompt, bos_token => bos, eos_token => names::EOS,
+            pad_token => names::EOS, mask_token => names::MASK, tools => (), documents => (),
+        };
+        let mut environment = match self.compiled.get() {
+            Some(compiled) => compiled.clone(),
+            None => {
+                let compiled = compile(&self.source)?;
+                self.compiled.get_or_init(|| compiled).clone()
+            }
+        };
         environment.set_fuel(Some(STEPS + STEPS_A_TURN * messages.len() as u64));
         let given = |message: &Message| message.role.len() + message.content.len();
         let mut text = Bounded {
@@ -136,7 +148,7 @@ impl ChatTemplate {
             is_full: false,
             most: LONGEST + LONGEST_A_BYTE * messages.iter().map(given).sum::<usize>(),
         };
-        let template = environment.template_from_str(&self.source);
+        let template = environment.get_template(NAME);
         let rendered =
             template.and_then(|template| template.render_captured_to(context, &mut text).map(drop));
         if text.is_full {
@@ -181,8 +193,11 @@ impl io::Write for Bounded {
     }
 }
 
-/// An environment with the settings under which the Python libraries render chat templates.
-fn environment() -> Result<Environment<'static>> {
+/// The one template of an environment.
+const NAME: &str = "chat";
+
+/// A template with the settings under which the Python libraries render it.
+fn compile(source: &str) -> Result<Environment<'static>> {
     let mut environment = Environment::new();
     let syntax = SyntaxConfig::builder()
         .trim_blocks(true)
@@ -196,6 +211,9 @@ fn environment() -> Result<Environment<'static>> {
             Err(minijinja::Error::new(ErrorKind::InvalidOperation, reason))
         },
     );
+    environment
+        .add_template_owned(NAME, source.to_owned())
+        .map_err(|error| failed(&error))?;
     Ok(environment)
 }
 

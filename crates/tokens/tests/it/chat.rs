@@ -80,7 +80,7 @@ fn a_codec_survives_its_folder() {
     codec.save(folder.path()).unwrap();
     let loaded = Codec::load(folder.path(), 16, None).unwrap();
     assert_eq!(loaded.vocab, codec.vocab);
-    assert_eq!(loaded.template, codec.template);
+    assert_eq!(loaded.template.source(), codec.template.source());
     assert_eq!(
         loaded.prompt("a red circle").unwrap(),
         codec.prompt("a red circle").unwrap()
@@ -117,6 +117,11 @@ fn templates_come_from_wherever_checkpoints_put_them() {
     let lines = "{% for message in messages %}\n  {% if true %}\n[{{ message.role }}]\n  {% endif %}\n{% endfor %}\n";
     std::fs::write(folder.join("chat_template.jinja"), lines).unwrap();
     assert_eq!(render(folder), "[user]\n");
+    // What those libraries hand over is known here too.
+    let known = "{% for m in messages %}{{ m.content + eos_token }}{% if loop.nextitem is undefined %}\
+        {% break %}{% endif %}{% endfor %}{% if tools is none and documents is none %} ok{% endif %}";
+    std::fs::write(folder.join("chat_template.jinja"), known).unwrap();
+    assert_eq!(render(folder), "hi <|endoftext|> ok");
 }
 
 #[test]
