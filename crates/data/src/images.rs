@@ -175,20 +175,21 @@ fn list(dir: &Path, prefix: &str, depth: usize, names: &mut Vec<String>) {
 
 /// Archives opened once and shared by every source that names them.
 #[derive(Debug, Default)]
-pub struct Stores(HashMap<PathBuf, Arc<ImageStore>>);
+pub struct Stores(HashMap<(PathBuf, u64), Arc<ImageStore>>);
 
 impl Stores {
-    /// The store at `path`, opened if it is not yet.
+    /// The store at `path`, opened if it is not yet with pictures of that size.
     ///
     /// # Errors
     /// As [`ImageStore::open`].
     pub fn get(&mut self, path: &Path, bounds: Bounds) -> Result<Arc<ImageStore>, DataError> {
         let name = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
-        if let Some(store) = self.0.get(&name) {
+        let key = (name, bounds.entry);
+        if let Some(store) = self.0.get(&key) {
             return Ok(store.clone());
         }
         let store = Arc::new(ImageStore::open(path, bounds)?);
-        self.0.insert(name, store.clone());
+        self.0.insert(key, store.clone());
         Ok(store)
     }
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::example;
-use crate::record::Record;
+use crate::record::{ImageRef, Record};
 
 /// Name of the split that is held out of `train` where a pack has no file of that name.
 pub const VALIDATION: &str = "validation";
@@ -38,11 +38,19 @@ impl Part {
 /// Fields that say what a record without picture and messages is about, the first that is there.
 const QUESTIONS: [&str; 3] = ["question", "prompt", "text"];
 
-/// What a record is about, whichever file it stands in: the picture it names, the user's last
-/// message, a field of [`QUESTIONS`], or the last part of its key.
+/// What a record is about, whichever file it stands in: its picture, by name or else by content, so
+/// that all that is said of one is held out together; the user's last message; a field of
+/// [`QUESTIONS`]; or the last part of its key.
 pub fn identity(record: &Record) -> String {
-    if let Some(Value::String(image)) = record.fields.get("image") {
-        return image.clone();
+    let named = record.fields.get("image").and_then(Value::as_str);
+    let picture = match (&record.image, &record.name) {
+        (Some(ImageRef::Stored { name, .. }), _) => Some(name.clone()),
+        (Some(ImageRef::Bytes(_)), Some(name)) => Some(name.clone()),
+        (Some(ImageRef::Bytes(image)), None) => Some(format!("{:016x}", image.id())),
+        (Some(ImageRef::Altered { .. }) | None, _) => named.map(str::to_owned),
+    };
+    if let Some(picture) = picture {
+        return picture.trim_start_matches("./").to_owned();
     }
     let turns = record.fields.get("messages").map(example::messages);
     if let Some(Ok(turns)) = turns

@@ -10,6 +10,7 @@
 //! [`Fit`] reproduces the transforms of the original (`training/utils.py`, `image_transform`):
 //! antialiased bicubic resizing on 8 bits, see [`resample`].
 
+mod jpeg;
 mod mask;
 mod resample;
 
@@ -65,6 +66,9 @@ pub enum PictureError {
     /// The header was fine, the rest was not (or it could not be written).
     #[error("broken picture: {0}; the file may be truncated, try to save it again")]
     Broken(#[from] image::ImageError),
+    /// A JPEG file that ends before its picture does, which decoders fill with grey.
+    #[error("broken picture: the file ends before its picture does; fetch or save it again")]
+    CutOff,
     /// Sizes that do not fit together.
     #[error("{what}: expected {expected}, got {got}")]
     Size {
@@ -296,7 +300,11 @@ fn decode_bounded(bytes: &[u8], limits: &Limits) -> Result<DynamicImage> {
             max_side: limits.max_side,
         });
     }
-    Ok(DynamicImage::from_decoder(decoder)?)
+    let image = DynamicImage::from_decoder(decoder)?;
+    if format == ImageFormat::Jpeg && !jpeg::is_whole(bytes) {
+        return Err(PictureError::CutOff);
+    }
+    Ok(image)
 }
 
 /// The values of a tensor of any float dtype on any device.

@@ -147,6 +147,8 @@ impl ImageRef {
 pub struct Record {
     /// Name of the sample: `SHARD/KEY` of a WebDataset, `FILE:LINE` of a JSONL file, and so on.
     pub key: String,
+    /// Name of the sample within its shard, where it has one: `KEY` of a WebDataset, without folders.
+    pub name: Option<String>,
     /// Name of the source the record came from.
     pub source: Arc<str>,
     /// Number of the shard in the sorted list of the source's files.

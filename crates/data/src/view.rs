@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::example::{self, Example, Message, split_thought};
+use crate::readers::conversations::without_image_tag;
 use crate::record::{Record, hash64};
 use crate::template::{Template, lookup};
 
@@ -268,7 +269,15 @@ impl View {
     fn turns(&self, record: &Record) -> Result<Vec<Message>, String> {
         let read = |field: &str| {
             let value = lookup(&record.fields, field).ok_or(format!("no field '{field}'"))?;
-            example::messages(value).map_err(|reason| format!("field '{field}' {reason}"))
+            let turns = example::messages(value);
+            let mut turns = turns.map_err(|reason| format!("field '{field}' {reason}"))?;
+            // Where the picture stands is known; the tag would be read as words.
+            for turn in turns.iter_mut().filter(|turn| turn.role == "user") {
+                if self.task == Task::Describe {
+                    turn.content = without_image_tag(&turn.content);
+                }
+            }
+            Ok(turns)
         };
         if let Some(field) = &self.messages {
             return read(field);

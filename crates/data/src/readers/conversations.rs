@@ -204,7 +204,8 @@ fn turns(value: Option<Value>) -> Result<Vec<(&'static str, String)>, String> {
                 other => return Err(format!("a turn is from {other:?}, expected human or gpt")),
             };
             match turn.get_mut("value").map(Value::take) {
-                Some(Value::String(text)) => Ok((role, without_image_tag(&text))),
+                Some(Value::String(text)) if role == "user" => Ok((role, without_image_tag(&text))),
+                Some(Value::String(text)) => Ok((role, text)),
                 _ => Err("a turn has no text 'value'".into()),
             }
         })

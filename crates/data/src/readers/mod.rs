@@ -96,6 +96,22 @@ impl Format {
         }
     }
 
+    /// The picture that fields name, where this format names pictures.
+    pub(crate) fn named_image(&self, fields: &Map<String, Value>) -> Option<ImageRef> {
+        match self {
+            Self::Jsonl {
+                images,
+                image_field,
+            }
+            | Self::Parquet {
+                images,
+                image_field,
+            } => named_image(fields, image_field, images.as_ref()),
+            Self::Conversations { images, .. } => named_image(fields, "image", images.as_ref()),
+            Self::WebDataset | Self::Folder => None,
+        }
+    }
+
     /// Number of records of a shard where the format tells without reading it all.
     pub fn count(&self, path: &Path) -> Option<usize> {
         match self {
@@ -125,6 +141,7 @@ impl Owned {
     fn record(&self, key: String, image: Option<ImageRef>, fields: Map<String, Value>) -> Read {
         Read::Record(Record {
             key,
+            name: None,
             source: self.source.clone(),
             shard: self.index,
             image,

@@ -121,10 +121,12 @@ impl Samples {
         if let Some(class) = sample.class {
             fields.insert("cls".into(), class.into());
         }
-        Some(
-            self.owner
-                .record(name, sample.image.map(ImageRef::Bytes), fields),
-        )
+        let image = sample.image.map(ImageRef::Bytes);
+        let mut read = self.owner.record(name, image, fields);
+        if let Read::Record(record) = &mut read {
+            record.name = sample.key.rsplit('/').next().map(str::to_owned);
+        }
+        Some(read)
     }
 }
 

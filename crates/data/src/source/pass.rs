@@ -99,6 +99,8 @@ impl Pass {
                     }
                     if let Some(join) = &source.join {
                         join.extend(&mut record.fields);
+                        let joined = || source.format.named_image(&record.fields);
+                        record.image = record.image.take().or_else(joined);
                     }
                     return Ok(Some(record));
                 }

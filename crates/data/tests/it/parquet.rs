@@ -166,3 +166,20 @@ fn rows_of_hostile_size_are_left_out() {
         );
     }
 }
+
+/// A footer that tells of rows without columns would be read for ever.
+#[test]
+fn a_file_of_no_columns_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bare.parquet");
+    let schema = Arc::new(parse_message_type("message rows { }").unwrap());
+    let file = std::fs::File::create(&path).unwrap();
+    let properties = Arc::new(WriterProperties::builder().build());
+    let writer = SerializedFileWriter::new(file, schema, properties).unwrap();
+    writer.close().unwrap();
+    let error = read(&parquet_format(None), &path).unwrap_err().to_string();
+    assert!(
+        error.contains("bare.parquet") && error.contains("0 columns"),
+        "{error}"
+    );
+}

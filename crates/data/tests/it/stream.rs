@@ -279,6 +279,21 @@ fn a_join_adds_fields_and_keeps_those_that_are_there() {
             pair("question 2", "two own")
         ]
     );
+    // A picture's name may come from the other file too.
+    write(
+        dir.path(),
+        "facts.jsonl",
+        "{\"id\": 0, \"image\": \"a.png\"}\n",
+    );
+    write(dir.path(), "pictures/a.png", "a picture");
+    let with_pictures = SourceConfig {
+        images: Some("pictures".into()),
+        views: vec![toml::from_str("task = 'paint'\nprompt = '{q}'").unwrap()],
+        ..config("id")
+    };
+    let painted = source(&with_pictures, dir.path(), 0);
+    let example = painted.iter_once().find_map(Result::ok).unwrap();
+    assert_eq!(example.image.unwrap().bytes(), b"a picture");
     let absent = Source::open(&config("nobody"), dir.path(), 0, &mut Stores::default());
     assert!(matches!(absent, Err(DataError::Config { reason, .. }) if reason.contains("'nobody'")));
 }

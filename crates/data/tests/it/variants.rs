@@ -345,6 +345,38 @@ fn what_is_held_out_depends_on_the_record_alone() {
     }
 }
 
+/// All that is said of a picture is held out with it, whichever field names it.
+#[test]
+fn what_is_said_of_a_picture_is_held_out_with_it() {
+    let dir = bars();
+    let held_out = |field: &str, question: &str| -> BTreeSet<String> {
+        let line = |n: usize| {
+            let asked = format!("{{\"role\": \"user\", \"content\": \"{question}\"}}");
+            let said = format!("{{\"role\": \"assistant\", \"content\": \"{n}\"}}");
+            format!("{{\"{field}\": \"bar-{n}.png\", \"messages\": [{asked}, {said}]}}\n")
+        };
+        write(
+            dir.path(),
+            "said.jsonl",
+            (0..200).map(line).collect::<String>(),
+        );
+        let toml = format!(
+            "name = 'x'\nkind = 'jsonl'\npaths = ['said.jsonl']\nimages = 'bars.tar'\n\
+             image_field = '{field}'\npart = 'validation'\nviews = [{{ task = 'describe', messages = 'messages' }}]"
+        );
+        let cfg: SourceConfig = toml::from_str(&toml).unwrap();
+        let source = Source::open(&cfg, dir.path(), 1, &mut Stores::default()).unwrap();
+        source
+            .iter_once()
+            .map(|example| example.unwrap().answer)
+            .collect()
+    };
+    let held = held_out("image", "What is it?");
+    assert!(!held.is_empty() && held.len() < 20, "{held:?}");
+    assert_eq!(held_out("photo", "What is it?"), held);
+    assert_eq!(held_out("photo", "Is it white?"), held);
+}
+
 /// A validation file of pictures is held out as a whole; nothing is held out of it once more.
 #[test]
 fn pictures_of_a_validation_file_are_all_measured() {

@@ -12,6 +12,7 @@ fn record(fields: Value) -> Record {
     };
     Record {
         key: "k".into(),
+        name: None,
         source: "test".into(),
         shard: 0,
         image: Some(ImageRef::Bytes(ImageBytes::new(*b"picture"))),
@@ -128,6 +129,21 @@ fn chat_reads_the_usual_layouts() {
     ] {
         assert!(apply(&chat, broken.clone()).is_err(), "{broken}");
     }
+}
+
+/// The tag that stands for the picture in LLaVA's files would be learnt as words.
+#[test]
+fn a_question_about_a_picture_has_no_image_tag() {
+    let describe = view("task = 'describe'\nmessages = 'conversations'");
+    let turn = |from: &str, value: &str| json!({"from": from, "value": value});
+    let turns = [
+        turn("human", "<image>\nWhat is this?"),
+        turn("gpt", "An <image>"),
+    ];
+    let example = apply(&describe, json!({ "conversations": turns }));
+    let example = example.unwrap().unwrap();
+    assert_eq!(example.prompt, "What is this?");
+    assert_eq!(example.answer, "An <image>");
 }
 
 #[test]
