@@ -190,7 +190,7 @@ impl Batch {
         let also = also.collect();
         let guided = canvas.guidance().map(|guidance| {
             let unconditional = &guidance.unconditional;
-            let ids = unconditional.twin(canvas.ids(), canvas.mask());
+            let ids = unconditional.twin(canvas.visible(), canvas.mask());
             let in_scope = |position| match unconditional.origin(position) {
                 Some(origin) => scope.contains(origin),
                 None => scope == Scope::All,

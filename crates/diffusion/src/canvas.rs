@@ -242,11 +242,6 @@ impl Canvas {
         &self.region
     }
 
-    /// The plan.
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
     /// Steps that this canvas takes at most.
     pub fn steps(&self) -> usize {
         self.steps

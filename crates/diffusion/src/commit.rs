@@ -65,10 +65,11 @@ impl Commit {
         let bold = match self {
             Self::LowConfidence | Self::Random => 0,
             Self::Threshold(bound) => surer_than(bound),
-            // Some are left for later, or nothing would ever be verified.
+            // One at least is left for later: a block without masks is left, and what was drafted
+            // last would never be verified.
             Self::Verify { draft, .. } => {
                 let most = (proposals.len() * 7 / 10).clamp(5, 20);
-                surer_than(draft).min(most)
+                surer_than(draft).min(most.min(proposals.len().saturating_sub(1)))
             }
             Self::Factor(factor) => {
                 let fits = |(n, p): &(usize, &Proposal)| {

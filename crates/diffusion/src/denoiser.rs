@@ -30,13 +30,3 @@ impl<D: Denoiser + ?Sized> Denoiser for &mut D {
         (**self).logits_recalled(rows, recall, want)
     }
 }
-
-impl<D: Denoiser + ?Sized> Denoiser for Box<D> {
-    fn logits(&mut self, rows: &Rows, want: &Want) -> Result<Tensor> {
-        (**self).logits(rows, want)
-    }
-
-    fn logits_recalled(&mut self, rows: &Rows, recall: &Recall, want: &Want) -> Result<Tensor> {
-        (**self).logits_recalled(rows, recall, want)
-    }
-}

@@ -51,13 +51,16 @@ impl Unconditional {
         }
     }
 
-    /// The second sequence for the canvas as it is now.
+    /// The second sequence for what is seen of the canvas now.
     pub(crate) fn twin(&self, canvas: &[u32], mask: u32) -> Vec<u32> {
         match self {
             Self::Masked { positions } => {
                 let mut twin = canvas.to_vec();
                 for &position in positions {
-                    twin[position] = mask;
+                    // Beyond what is seen of the canvas there are only masks.
+                    if let Some(id) = twin.get_mut(position) {
+                        *id = mask;
+                    }
                 }
                 twin
             }

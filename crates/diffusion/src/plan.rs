@@ -30,8 +30,8 @@ pub struct TextPlan {
     /// Masked positions per block.
     pub block_length: usize,
     /// Masked positions after the block that a forward sees; those further on are left out of it,
-    /// which is as much faster as they are many. Absent: all of them, as in the original. Guided
-    /// canvases and such as do not end masked are never shortened.
+    /// which is as much faster as they are many. Absent: all of them, as in the original. A canvas
+    /// that does not end masked is never shortened.
     pub ahead: Option<usize>,
     /// Scale of the Gumbel noise on the logits; 0 takes the best id.
     pub temperature: f32,

@@ -98,9 +98,10 @@ impl Mmada {
 /// adapter.
 fn base_folder(dir: &Path, named: &str) -> Result<PathBuf> {
     let places = [PathBuf::from(named), dir.join(named)];
+    // No name would be the folder that the program runs in.
     let found = places
         .into_iter()
-        .find(|place| place.join("config.json").is_file());
+        .find(|place| !named.is_empty() && place.join("config.json").is_file());
     found.ok_or_else(|| Error::Misfit {
         what: "the model of an adapter",
         expected: "a model directory as base_model_name_or_path".to_owned(),

@@ -358,6 +358,8 @@ impl Default for ImageOptions {
             looks: Augment {
                 variants: 1,
                 shift: 16,
+                // A photograph goes to its edges, and cannot be moved.
+                shrink: 0.15,
                 ..Augment::default()
             },
         }

@@ -98,6 +98,7 @@ impl Mmada {
         example: u64,
     ) -> Result<Vec<Job<Painted>>> {
         let words = prompt.trim();
+        check_rivals(options.best_of)?;
         let sequence = self.layout().paint(&self.codec().text(words)?, image)?;
         // Without words both halves of guidance would be the same, and rivals had nothing to be read for.
         let options = match words {

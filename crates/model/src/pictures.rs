@@ -160,6 +160,12 @@ impl Mmada {
                 }
             }
         }
+        for seen in &mut seen {
+            // Looks that all show the same say what one says.
+            if seen.again.iter().all(|codes| *codes == seen.codes) {
+                seen.again.clear();
+            }
+        }
         Ok(seen)
     }
 

@@ -38,7 +38,7 @@ struct Question {
 
 impl Mmada {
     /// How likely the model answers with the words when it is shown the picture and asked
-    /// [`crate::Defaults::question`]: mean of ln p over the words' tokens, block by block as answers
+    /// [`crate::Defaults::question`]: mean of ln p over the tokens of words and end, block by block as answers
     /// are written, each block masked whole.
     ///
     /// # Errors

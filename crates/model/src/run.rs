@@ -187,7 +187,7 @@ impl<'m, O: Outcome> Run<'m, O> {
     }
 
     /// The picture as it would look with the present guesses, and where there is none, with the code
-    /// decided before; `None` for text, for a canvas that is not in progress and before the first step.
+    /// decided before; `None` for text, for a canvas that is not begun and before the first step.
     ///
     /// # Errors
     /// Those of the image tokenizer.

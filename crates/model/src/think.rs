@@ -73,9 +73,13 @@ impl Mmada {
             let prompt = self
                 .codec()
                 .prompt(&format!("{THINK_PAINT_PROMPT}{}", request.prompt))?;
-            Ok(self
+            let sequence = self
                 .layout()
-                .think_paint_prompt(&prompt, thought.length, grid.len())?)
+                .think_paint_prompt(&prompt, thought.length, grid.len())?;
+            // What cannot be painted is known before it is thought about.
+            let words = request.prompt.trim();
+            self.canvas_jobs(&sequence, words, grid, None, options, request.example)?;
+            Ok(sequence)
         };
         let sequences = requests.iter().map(sequence).collect::<Result<Vec<_>>>()?;
         let jobs = sequences.iter().zip(requests);
@@ -159,6 +163,9 @@ impl Iterator for ThinkPaint<'_> {
     fn next(&mut self) -> Option<Self::Item> {
         if let Phase::Thinking(run) = &mut self.phase {
             if let Some(view) = run.next() {
+                if view.is_err() {
+                    self.phase = Phase::Failed;
+                }
                 return Some(view);
             }
             let Phase::Thinking(run) = std::mem::replace(&mut self.phase, Phase::Failed) else {

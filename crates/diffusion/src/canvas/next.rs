@@ -182,7 +182,7 @@ impl Canvas {
         let (Plan::Text(plan), Some(step)) = (&self.plan, self.agenda.get(self.cursor)) else {
             return &self.ids;
         };
-        let (Some(ahead), None) = (plan.ahead, &self.guidance) else {
+        let Some(ahead) = plan.ahead else {
             return &self.ids;
         };
         let last = step.block.end.saturating_add(ahead).min(self.region.len());

@@ -84,6 +84,20 @@ fn each_rule_commits_what_its_bound_says() {
     }
 }
 
+/// Blocks of a few positions are verified like others: one is left to the step that asks about them.
+#[test]
+fn small_blocks_are_verified_too() {
+    let commit = Commit::Verify {
+        draft: 0.5,
+        keep: 0.0,
+    };
+    for block in 2..6 {
+        let by_step = committed(&run(sure, block, plan(commit, block, block)));
+        let counts: Vec<usize> = by_step.iter().map(Vec::len).collect();
+        assert_eq!(counts, [block - 1, 1], "a block of {block}");
+    }
+}
+
 #[test]
 fn a_threshold_of_one_is_one_token_a_step() {
     for (steps, block) in [(12, 4), (12, 12), (6, 4), (3, 4)] {

@@ -361,6 +361,23 @@ fn a_thought_comes_before_the_picture() {
         model.think_paint(" ", thought, &options()),
         Err(Error::Empty { .. })
     ));
+    // Known before the first step of the thought.
+    for wrong in [
+        PaintOptions {
+            best_of: 0,
+            ..options()
+        },
+        PaintOptions {
+            steps: 0,
+            ..options()
+        },
+        PaintOptions {
+            guidance: 5000.0,
+            ..options()
+        },
+    ] {
+        assert!(model.think_paint("a circle", thought, &wrong).is_err());
+    }
 }
 
 #[test]

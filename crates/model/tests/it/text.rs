@@ -235,6 +235,10 @@ fn an_answer_rests_on_all_looks_at_a_picture() {
     assert_ne!(surely(fill(&once)), surely(fill(&often)));
     let own = model.describe(&picture, "what is it?", &random()).unwrap();
     assert_eq!(surely(own), surely(ask(&often, 0.0)), "as often as it says");
+    // What does not change under any look is looked at once.
+    let plain = Picture::new(16, 16, vec![255; 16 * 16 * 3]).unwrap();
+    let seen = model.look_often(&[&plain], None).unwrap().remove(0);
+    assert_eq!(seen.again.len(), 0);
     let error = model.look_often(&[&picture], Some(65)).unwrap_err();
     assert!(error.to_string().contains("65"), "{error}");
 }
