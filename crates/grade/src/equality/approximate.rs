@@ -231,6 +231,7 @@ impl Expr {
                 let one = Approximate::new(1.0, 0.0);
                 parts.iter().map(at).fold(one, Approximate::times)
             }
+            Self::Measured(_, term) => at(term),
             Self::Negative(part) => at(part).through(|x| -x),
             Self::Quotient(a, b) => at(a).over(at(b)),
             Self::Power(a, b) => at(a).to_the(at(b)),

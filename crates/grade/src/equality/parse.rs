@@ -6,7 +6,7 @@
 //!   relation  sum = sum < sum …            the sums are read in `terms`
 //! ```
 
-use super::tokens::{Token, is_unit};
+use super::tokens::Token;
 use super::value::Expr;
 use super::{Form, words};
 
@@ -219,7 +219,9 @@ impl Parser {
         let is_percent = self.eat('%');
         self.skip_unit();
         let value = terms.last_mut()?;
-        drop_unit(value);
+        if let Some(number) = value.before_unit() {
+            *value = Expr::Measured(Box::new(number), Box::new(value.clone()));
+        }
         if signs.is_empty() {
             let value = terms.pop()?;
             return Some(if is_percent {
@@ -243,9 +245,13 @@ impl Parser {
         Some(Form::Relation(terms, signs))
     }
 
-    /// Words behind a value, with their exponents and divisions: `cm^2`, `km/h`.
+    /// Words behind a value, with their exponents and divisions: `cm^2`, `km/h`, the `/min` of `m/min`.
     fn skip_unit(&mut self) {
-        if !matches!(self.peek(), Some(Token::Word(_))) {
+        let is_unit = matches!(
+            self.tokens[self.at..],
+            [Token::Word(_), ..] | [Token::Sign('/'), Token::Word(_), ..]
+        );
+        if !is_unit {
             return;
         }
         while let Some(token) = self.peek() {
@@ -259,14 +265,49 @@ impl Parser {
     }
 }
 
-/// Takes a unit of one letter away from behind a number: "5 m" is 5.
-fn drop_unit(value: &mut Expr) {
-    let Expr::Product(factors) = value else {
-        return;
-    };
-    if let [number @ Expr::Number { .. }, Expr::Name(name)] = factors.as_slice()
-        && is_unit(name)
-    {
-        *value = number.clone();
+impl Expr {
+    /// The number in front of letters that may be a unit: −5 of −5 m, 10 of 10 m/s^2.
+    pub(super) fn before_unit(&self) -> Option<Self> {
+        match self {
+            Self::Negative(part) => Some(part.before_unit()?.negative()),
+            Self::PlusMinus(part) => Some(Self::PlusMinus(Box::new(part.before_unit()?))),
+            Self::Quotient(above, below) => above.before_letter(Some(below.letter()?)),
+            term => term.before_letter(None),
+        }
     }
+
+    /// The number in front of one letter, if that is a unit where it is divided by another.
+    fn before_letter(&self, below: Option<(&str, i128)>) -> Option<Self> {
+        let Self::Product(factors) = self else {
+            return None;
+        };
+        let [number, letter] = factors.as_slice() else {
+            return None;
+        };
+        let is_measured = number.is_numeral() && is_unit(letter.letter()?, below);
+        is_measured.then(|| number.clone())
+    }
+
+    /// A letter and its power.
+    fn letter(&self) -> Option<(&str, i128)> {
+        match self {
+            Self::Name(name) => Some((name.as_str(), 1)),
+            Self::Power(base, power) => match &**base {
+                Self::Name(name) => Some((name.as_str(), power.whole_value()?)),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Whether a letter to a power is a unit, alone or by another. Squares of others are algebra: the surface
+/// of a cube of side s is 6s^2.
+fn is_unit(above: (&str, i128), below: Option<(&str, i128)>) -> bool {
+    matches!(
+        (above, below),
+        (("m", 1..=3) | ("g" | "s" | "h" | "l", 1), None)
+            | (("m", 1..=3) | ("g" | "l", 1), Some(("s" | "h", 1 | 2)))
+            | (("g", 1), Some(("l", 1) | ("m", 1..=3)))
+    )
 }

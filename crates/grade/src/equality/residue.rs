@@ -55,6 +55,7 @@ impl Field {
             Expr::Product(parts) => parts
                 .iter()
                 .try_fold(1, |all, part| Some(self.product(all, self.of(part)?))),
+            Expr::Measured(_, term) => self.of(term),
             Expr::Negative(part) => Some((self.prime - self.of(part)?) % self.prime),
             Expr::Quotient(a, b) => self.quotient(self.of(a)?, self.of(b)?),
             Expr::Power(a, b) => self.power(self.of(a)?, b.whole_value()?),

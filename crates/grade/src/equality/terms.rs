@@ -36,7 +36,7 @@ impl Parser {
         loop {
             if self.eat('*') {
                 factors.push(self.signed()?);
-            } else if self.eat('/') || self.eat(':') {
+            } else if !self.is_at_rate(&factors) && (self.eat('/') || self.eat(':')) {
                 let above = product_of(factors)?;
                 let below = self.signed()?;
                 factors = vec![Expr::Quotient(Box::new(above), Box::new(below))];
@@ -48,6 +48,16 @@ impl Parser {
                 return product_of(factors);
             }
         }
+    }
+
+    /// Whether a unit of letters ends here and a word is what it is divided by: 10 m/min.
+    fn is_at_rate(&self, factors: &[Expr]) -> bool {
+        let is_per_word = matches!(
+            self.tokens[self.at..],
+            [Token::Sign('/'), Token::Word(_), ..]
+        );
+        let has_unit = |term: Expr| term.before_unit().is_some();
+        is_per_word && product_of(factors.to_vec()).is_some_and(has_unit)
     }
 
     fn signed(&mut self) -> Option<Expr> {
@@ -102,7 +112,12 @@ impl Parser {
     fn starts_factor(&self) -> bool {
         match self.peek() {
             Some(
-                Token::Name(_) | Token::Function(_) | Token::Fraction | Token::Root | Token::Choose,
+                Token::Name(_)
+                | Token::Function(_)
+                | Token::Fraction
+                | Token::Root
+                | Token::RootSign
+                | Token::Choose,
             ) => true,
             Some(Token::Number(_)) => !matches!(
                 self.tokens.get(self.at.wrapping_sub(1)),
@@ -147,14 +162,8 @@ impl Parser {
                 let n = self.argument()?;
                 Some(Expr::Choose(Box::new(n), Box::new(self.argument()?)))
             }
-            Token::Root => {
-                let degree = if self.eat('[') {
-                    self.closed(']')?
-                } else {
-                    Expr::whole(2)
-                };
-                Some(Expr::Root(Box::new(degree), Box::new(self.argument()?)))
-            }
+            Token::Root => self.root(Self::argument),
+            Token::RootSign => self.root(|parser| parser.deeper(Self::atom)),
             Token::Function(name) => self.function(name),
             Token::Sign('∞') => Some(Expr::Infinity),
             Token::Sign('(') => self.closed(')'),
@@ -165,6 +174,16 @@ impl Parser {
             Token::Sign('⌈') => Some(Expr::Call("ceil", Box::new(self.closed('⌉')?))),
             _ => None,
         }
+    }
+
+    /// A root with its degree, and what it is of.
+    fn root(&mut self, radicand: impl FnOnce(&mut Self) -> Option<Expr>) -> Option<Expr> {
+        let degree = if self.eat('[') {
+            self.closed(']')?
+        } else {
+            Expr::whole(2)
+        };
+        Some(Expr::Root(Box::new(degree), Box::new(radicand(self)?)))
     }
 
     fn closed(&mut self, close: char) -> Option<Expr> {

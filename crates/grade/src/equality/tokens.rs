@@ -18,8 +18,10 @@ pub(super) enum Token {
     Sign(char),
     /// `\frac` and its sisters.
     Fraction,
-    /// `\sqrt`.
+    /// `\sqrt`, of a group or the first digit behind it.
     Root,
+    /// `√` or the word `sqrt`, of the whole number behind it.
+    RootSign,
     /// `\binom`.
     Choose,
     /// Start of a matrix.
@@ -87,6 +89,13 @@ const INVISIBLE: [&str; 16] = [
 const LONGEST_PRODUCT: usize = 3;
 /// Letters that stand for unknowns; runs of others are words and units.
 const UNKNOWNS: &str = "abcknpqrstuvwxyzABCNPQRSTXYZ";
+/// Units whose letters would all be unknowns.
+const UNITS: [&str; 4] = ["ct", "pt", "qt", "sq"];
+/// Units behind a number, products of unknowns elsewhere: `3 yr`, but `x^2 yr`.
+const UNITS_OF_NUMBERS: [&str; 15] = [
+    "yr", "yrs", "cc", "cu", "cup", "tsp", "tbs", "pts", "qts", "pcs", "cts", "bar", "kPa", "way",
+    "Rs",
+];
 
 /// Splits an answer; `None` when it holds what no answer does.
 pub(super) fn read(text: &str) -> Option<Vec<Token>> {
@@ -158,7 +167,7 @@ impl Reader {
             '.' if self.rest_is_blank() => {}
             'π' => self.tokens.push(Token::Name("pi".to_owned())),
             'θ' => self.tokens.push(Token::Name("theta".to_owned())),
-            '√' => self.tokens.push(Token::Root),
+            '√' => self.tokens.push(Token::RootSign),
             '+' | '-' | '/' | '^' | '_' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | ',' | ';'
             | ':' | '=' | '<' | '>' | '!' | '%' | '&' | '±' | '≤' | '≥' | '≠' | '∞' | '∪' | '∅'
             | '∈' => self.sign(c),
@@ -172,8 +181,8 @@ impl Reader {
         rest.all(|c| c.is_whitespace() || matches!(c, '$' | '}' | '"' | '.'))
     }
 
-    /// Digits, one point, and thousands: `1,234`, `1{,}234`, `1,\!234`. Within brackets a plain comma
-    /// separates.
+    /// Digits, one point, and thousands: `1,234`, `1{,}234`, `1,\!234`, `1\,234`. Within brackets a plain
+    /// comma separates.
     fn number(&mut self) -> String {
         let mut number = String::new();
         let mut has_point = false;
@@ -205,7 +214,7 @@ impl Reader {
                 .enumerate()
                 .all(|(i, c)| self.peek(i) == Some(c))
         };
-        let mut length = ["{,}", ",\\!", ","]
+        let mut length = ["{,}", ",\\!", "\\,", ","]
             .into_iter()
             .find(|sign| starts(sign))?
             .len();
@@ -233,18 +242,17 @@ impl Reader {
     fn word(&mut self, run: &str) {
         if run.len() == 1 {
             self.tokens.push(Token::Name(run.to_lowercase()));
+        } else if self.is_unit(run) {
+            self.tokens.push(Token::Word(run.to_lowercase()));
         } else if let Some(&name) = FUNCTIONS.iter().find(|name| **name == run) {
             self.tokens.push(Token::Function(name));
         } else if run == "sqrt" {
-            self.tokens.push(Token::Root);
+            self.tokens.push(Token::RootSign);
         } else if GREEK.contains(&run) {
             self.tokens.push(Token::Name(run.to_owned()));
         } else if matches!(run, "and" | "or") {
             self.sign(',');
-        } else if run.len() <= LONGEST_PRODUCT
-            && run.chars().all(|c| UNKNOWNS.contains(c))
-            && !is_unit(run)
-        {
+        } else if run.len() <= LONGEST_PRODUCT && run.chars().all(|c| UNKNOWNS.contains(c)) {
             let names = run
                 .chars()
                 .map(|c| Token::Name(c.to_lowercase().to_string()));
@@ -252,6 +260,39 @@ impl Reader {
         } else {
             self.tokens.push(Token::Word(run.to_lowercase()));
         }
+    }
+
+    /// Whether a run of letters that ends here is a unit rather than a function or a product of unknowns.
+    fn is_unit(&self, run: &str) -> bool {
+        if run == "sec" {
+            // The secant is of something.
+            return self.rest_is_blank();
+        }
+        let may_be_unit = UNITS_OF_NUMBERS.contains(&run);
+        UNITS.contains(&run) || (may_be_unit && self.is_behind_number() && self.is_at_end_of_term())
+    }
+
+    /// Whether there is a number and nothing else since the last separator: the 3 of `3 yrs`, not the 2
+    /// of `x^2 yr`.
+    fn is_behind_number(&self) -> bool {
+        let separates = |token: &Token| {
+            matches!(
+                token,
+                Token::Sign(',' | ';' | '=' | '<' | '>' | '≤' | '≥' | '≠')
+            )
+        };
+        let is_numeric =
+            |token: &Token| matches!(token, Token::Number(_) | Token::Fraction | Token::Sign(_));
+        let item = self.tokens.rsplit(separates).next().unwrap_or_default();
+        let last = item.last();
+        matches!(last, Some(Token::Number(_) | Token::Sign('}'))) && item.iter().all(is_numeric)
+    }
+
+    /// Whether nothing but a separator or words come next: `3yr + 1` is a sum of terms.
+    fn is_at_end_of_term(&self) -> bool {
+        let mut rest = self.chars[self.at..].iter();
+        let next = rest.find(|c| !c.is_whitespace());
+        next.is_none_or(|c| c.is_ascii_alphabetic() || matches!(c, ',' | ';' | '.' | '$' | '"'))
     }
 
     fn command(&mut self) -> Option<()> {
@@ -378,10 +419,4 @@ fn sign_of(command: &str) -> Option<char> {
         "rceil" => '⌉',
         _ => return None,
     })
-}
-
-/// Whether a short word is a unit rather than a product of unknowns.
-pub(super) fn is_unit(word: &str) -> bool {
-    const UNITS: [&str; 10] = ["m", "g", "s", "h", "l", "sec", "ct", "pt", "qt", "sq"];
-    UNITS.contains(&word)
 }

@@ -48,6 +48,8 @@ pub(super) enum Expr {
     Log(Box<Expr>, Box<Expr>),
     /// n over k.
     Choose(Box<Expr>, Box<Expr>),
+    /// The number alone, and the term with the letters behind it, which are a unit or unknowns.
+    Measured(Box<Expr>, Box<Expr>),
 }
 
 impl Expr {
@@ -119,6 +121,7 @@ impl Expr {
             Self::Root(a, b) => Self::Root(boxed(a), boxed(b)),
             Self::Log(a, b) => Self::Log(boxed(a), boxed(b)),
             Self::Choose(a, b) => Self::Choose(boxed(a), boxed(b)),
+            Self::Measured(number, term) => Self::Measured(boxed(number), boxed(term)),
             Self::Call(name, part) => Self::Call(name, boxed(part)),
             leaf => leaf.clone(),
         }
@@ -128,7 +131,7 @@ impl Expr {
     pub(super) fn is_integer_literal(&self) -> bool {
         match self {
             Self::Number { value, is_decimal } => !is_decimal && value.denominator == 1,
-            Self::Negative(part) => part.is_integer_literal(),
+            Self::Negative(part) | Self::Measured(part, _) => part.is_integer_literal(),
             _ => false,
         }
     }
@@ -137,7 +140,7 @@ impl Expr {
     pub(super) fn is_numeral(&self) -> bool {
         match self {
             Self::Number { .. } => true,
-            Self::Negative(part) => part.is_numeral(),
+            Self::Negative(part) | Self::Measured(part, _) => part.is_numeral(),
             Self::Quotient(a, b) => a.is_integer_literal() && b.is_integer_literal(),
             Self::Sum(parts) => match parts.as_slice() {
                 [whole, part @ Self::Quotient(..)] => {
@@ -146,6 +149,19 @@ impl Expr {
                 _ => false,
             },
             _ => false,
+        }
+    }
+
+    /// The number alone, also as a side of a relation; `None` where nothing may be a unit.
+    fn without_unit(&self) -> Option<Self> {
+        match self {
+            Self::Measured(number, _) => Some((**number).clone()),
+            Self::Negative(part) => Some(part.without_unit()?.negative()),
+            Self::Sum(sides) if sides.iter().any(|side| side.without_unit().is_some()) => {
+                let number = |side: &Self| side.without_unit().unwrap_or_else(|| side.clone());
+                Some(Self::Sum(sides.iter().map(number).collect()))
+            }
+            _ => None,
         }
     }
 
@@ -164,7 +180,10 @@ impl Expr {
                 Vec::new()
             }
             Self::Sum(parts) | Self::Product(parts) => parts.iter().collect(),
-            Self::Negative(part) | Self::PlusMinus(part) | Self::Call(_, part) => vec![part],
+            Self::Negative(part)
+            | Self::PlusMinus(part)
+            | Self::Call(_, part)
+            | Self::Measured(_, part) => vec![part],
             Self::Quotient(a, b)
             | Self::Power(a, b)
             | Self::Root(a, b)
@@ -176,6 +195,23 @@ impl Expr {
 
 /// Whether two terms are worth the same.
 pub(super) fn same_expr(a: &Expr, b: &Expr) -> bool {
+    with_or_without_unit(a, b, same_term)
+}
+
+/// Whether two terms agree as written, or without letters that may be a unit where only one term has
+/// such: 5 m is 5, but not 5 s.
+fn with_or_without_unit(a: &Expr, b: &Expr, agree: impl Fn(&Expr, &Expr) -> bool) -> bool {
+    if agree(a, b) {
+        return true;
+    }
+    match (a.without_unit(), b.without_unit()) {
+        (Some(number), None) => agree(&number, b),
+        (None, Some(number)) => agree(a, &number),
+        _ => false,
+    }
+}
+
+fn same_term(a: &Expr, b: &Expr) -> bool {
     if a == b {
         return true;
     }
@@ -204,9 +240,11 @@ fn same_decimals(a: &Expr, b: &Expr) -> bool {
 
 /// Whether one term is a multiple of the other, by a positive factor where `is_directed`.
 pub(super) fn proportional(a: &Expr, b: &Expr, is_directed: bool) -> bool {
-    let is_multiple = residue::proportional(a, b);
-    is_multiple.unwrap_or_else(|| approximate::proportional(a, b))
-        && (!is_directed || approximate::is_factor_positive(a, b))
+    with_or_without_unit(a, b, |a, b| {
+        let is_multiple = residue::proportional(a, b);
+        is_multiple.unwrap_or_else(|| approximate::proportional(a, b))
+            && (!is_directed || approximate::is_factor_positive(a, b))
+    })
 }
 
 /// A number that a name has at a point, wherever it occurs.
