@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 
 use mmada_data::SourceConfig;
 use mmada_diffusion::{Coefficients, Corruption};
-use mmada_model::Defaults;
 use mmada_nn::LoraConfig;
 use mmada_tensor::Precision;
 use serde::{Deserialize, Serialize};
@@ -118,10 +117,11 @@ pub struct ModelSection {
     /// New first rows for the image codes, in embedding and head.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_rows: Option<CodeRows>,
-    /// The sampling settings that the model is saved with, and sample sheets are made with. When
-    /// absent those of the folder, or the published ones at the image tokenizer's size.
+    /// The sampling settings that the model is saved with, and sample sheets are made with, as in
+    /// [`mmada_model::Defaults`]. What is not named is as in the folder, or as published at the image tokenizer's
+    /// size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub generation: Option<Defaults>,
+    pub generation: Option<toml::Table>,
 }
 
 /// What a batch is and what its loss is.
@@ -361,7 +361,6 @@ impl RunConfig {
                 .map_err(|error| overrides::explain(&error)),
         }?;
         config.check()?;
-        overrides::check_generation(&table)?;
         Ok(config)
     }
 

@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicBool;
 
 use mmada_tensor::Device;
 
+use crate::claim::{Claim, Start};
 use crate::config::{ObjectiveConfig, RunConfig};
 use crate::denoise::Denoise;
 use crate::objective::Objective;
 use crate::reconstruct::Reconstruct;
 use crate::report::Event;
-use crate::trainer::{Start, Summary, Trainer};
+use crate::trainer::{Summary, Trainer};
 use crate::unigrpo::UniGrpo;
 use crate::{Error, Reporter, Result};
 
@@ -91,18 +92,19 @@ pub fn run(config: &RunConfig, options: LaunchOptions, reporter: &dyn Reporter) 
                     activations are kept";
         reporter.report(&Event::Warning(what));
     }
+    let claim = Claim::new(config, start)?;
     let summary = pool.install(|| match &config.objective {
         ObjectiveConfig::Denoise(settings) => {
             let objective = Denoise::open(config, settings, &device, reporter, &stop)?;
-            train(config, objective, start, stop, reporter)
+            train(config, objective, claim, stop, reporter)
         }
         ObjectiveConfig::UniGrpo(settings) => {
             let objective = UniGrpo::open(config, settings, &device, reporter, &stop)?;
-            train(config, objective, start, stop, reporter)
+            train(config, objective, claim, stop, reporter)
         }
         ObjectiveConfig::Reconstruct(terms) => {
             let objective = Reconstruct::open(config, terms, &device)?;
-            train(config, objective, start, stop, reporter)
+            train(config, objective, claim, stop, reporter)
         }
     });
     Ok(Outcome::Trained(summary?))
@@ -111,9 +113,9 @@ pub fn run(config: &RunConfig, options: LaunchOptions, reporter: &dyn Reporter) 
 fn train<O: Objective>(
     config: &RunConfig,
     objective: O,
-    start: Start,
+    claim: Claim,
     stop: Arc<AtomicBool>,
     reporter: &dyn Reporter,
 ) -> Result<Summary> {
-    Trainer::open(config, objective, start, stop, reporter)?.run()
+    Trainer::open(config, objective, claim, stop, reporter)?.run()
 }

@@ -7,6 +7,7 @@
 //!        and what its loss is                └───────▶ OUT/samples             (watch it learn)
 //! ```
 
+pub mod claim;
 pub mod config;
 pub mod launch;
 pub mod trainer;

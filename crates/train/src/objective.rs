@@ -124,7 +124,7 @@ pub struct BatchLoss {
     pub metrics: Vec<Metric>,
     /// Examples the network saw.
     pub examples: usize,
-    /// Tokens the network saw; pictures for an image tokenizer.
+    /// Tokens the network saw; codes for an image tokenizer.
     pub tokens: usize,
 }
 

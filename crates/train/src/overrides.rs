@@ -63,10 +63,18 @@ fn parse(text: &str) -> Value {
     value.unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-/// The parser's message, with the nearest known key when one is unknown.
+/// The parser's message, with the nearest known key when one is unknown, and what to do where two
+/// choices are made at once.
 pub(crate) fn explain(error: &toml::de::Error) -> Error {
     let message = error.to_string();
-    let hint = suggestion(error.message()).map(|name| format!("did you mean `{name}`?"));
+    let hint = match error.message().starts_with("wanted exactly 1 element") {
+        true => Some(
+            "these keys are a choice, of which the run makes two; an override adds to what the \
+             file says, so write the whole table, such as model.init={ from = \"DIR\" }"
+                .to_owned(),
+        ),
+        false => suggestion(error.message()).map(|name| format!("did you mean `{name}`?")),
+    };
     Error::Config(match hint {
         Some(hint) => format!("{}; {hint}", message.trim_end()),
         None => message.trim_end().to_owned(),
@@ -102,20 +110,30 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-/// Refuses tables of `model.generation` that no model has. A `generation_config.json` may hold what others
-/// put there; a run holds what its author meant.
-pub(crate) fn check_generation(run: &Table) -> Result<()> {
-    let written = run.get("model").and_then(|model| model.get("generation"));
-    let Some(written) = written.and_then(Value::as_table) else {
-        return Ok(());
-    };
-    let known = Table::try_from(Defaults::default());
-    let known = known.map_err(|error| Error::Config(error.to_string()))?;
-    match written.keys().find(|key| !known.contains_key(*key)) {
-        None => Ok(()),
-        Some(key) => Err(Error::Config(format!(
+/// Sampling settings of a model under what a run says of them. A `generation_config.json` may hold what
+/// others put there; a run holds what its author meant, so that names no model has are refused.
+///
+/// # Errors
+/// [`Error::Config`] for such a name, and for values that do not fit.
+pub(crate) fn generation(defaults: &Defaults, written: &Table) -> Result<Defaults> {
+    let mut table = Table::try_from(defaults).map_err(|error| Error::Config(error.to_string()))?;
+    if let Some(key) = written.keys().find(|key| !table.contains_key(*key)) {
+        return Err(Error::Config(format!(
             "model.generation.{key}: expected one of {}",
-            known.keys().cloned().collect::<Vec<_>>().join(", ")
-        ))),
+            table.keys().cloned().collect::<Vec<_>>().join(", ")
+        )));
     }
+    for (key, value) in written {
+        match (table.get_mut(key), value) {
+            (Some(Value::Table(known)), Value::Table(more)) => known.extend(more.clone()),
+            _ => drop(table.insert(key.clone(), value.clone())),
+        }
+    }
+    let refused = |problem| Error::Config(format!("model.generation.{problem}"));
+    let merged: Defaults = table.try_into().map_err(|error| match explain(&error) {
+        Error::Config(problem) => Error::Config(format!("model.generation: {problem}")),
+        other => other,
+    })?;
+    merged.image.check().map_err(refused)?;
+    Ok(merged)
 }

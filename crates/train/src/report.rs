@@ -35,7 +35,7 @@ pub enum Event<'a> {
         steps: u64,
         /// Loss of this step.
         loss: f64,
-        /// Tokens (or pixels for an image tokenizer: pictures) per second since the last event.
+        /// Tokens (of an image tokenizer: codes) per second since the last line of metrics.
         tokens_per_second: f64,
         /// Expected seconds to the end.
         seconds_left: f64,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use mmada_model::{Defaults, ImageParts, LoadOptions, Mmada};
 use mmada_nn::magvit::ImageTokenizer;
 use mmada_nn::transformer::{Config, Sizes, Transformer, table_names};
-use mmada_nn::{Lora, Mode};
+use mmada_nn::{Lora, Mode, Params};
 use mmada_tensor::random::{Key, Purpose};
 use mmada_tensor::{DType, Device, Tensor};
 use mmada_tokens::Codec;
@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::config::{CodeRows, GrowFrom, Init, RunConfig};
 use crate::optimizer::{CodeTables, bits_of, sign};
-use crate::{Error, Result, weights};
+use crate::{Error, Result, overrides, weights};
 
 /// Rows of the embedding table are rounded up to a multiple of this, for the matrix products.
 const ROWS: u32 = 16;
@@ -44,7 +44,10 @@ pub(crate) fn model(run: &RunConfig, device: &Device) -> Result<Mmada> {
         set_code_rows(&model, rows, run.run.seed)?;
     }
     match &run.model.generation {
-        Some(defaults) => Ok(model.with_defaults(defaults.clone())),
+        Some(written) => {
+            let defaults = overrides::generation(model.defaults(), written)?;
+            Ok(model.with_defaults(defaults))
+        }
         None => Ok(model),
     }
 }
@@ -81,8 +84,9 @@ fn set_code_rows(model: &Mmada, rows: CodeRows, seed: u64) -> Result<()> {
             .flatten_all()?
             .to_vec1::<f32>()?;
         let own = &mut values[codes.start as usize * width..codes.end as usize * width];
-        let square = own.iter().map(|v| v * v).sum::<f32>() / own.len().max(1) as f32;
-        let scale = rows.bits * (square / bits.max(1) as f32).sqrt();
+        let square =
+            own.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / own.len().max(1) as f64;
+        let scale = rows.bits * (square / bits.max(1) as f64).sqrt() as f32;
         let key = Key::new(seed, Purpose::Weights).step(number as u64);
         let mut stream = key.example(u64::MAX).stream();
         let vectors: Vec<f32> = (0..bits * width).map(|_| scale * stream.normal()).collect();
@@ -121,6 +125,23 @@ fn adapted(run: &RunConfig, model: &Mmada, folder: &Path) -> Result<Mmada> {
     model.with_adapter(adapter).map_err(Error::model)
 }
 
+/// Whether two sets of weights are the same, names and numbers.
+fn have_same_numbers(one: &Params, other: &Params) -> Result<bool> {
+    let numbers = |tensor: &Tensor| {
+        let flat = tensor.to_dtype(DType::F32)?.flatten_all()?;
+        flat.to_vec1::<f32>()
+    };
+    if one.names().ne(other.names()) {
+        return Ok(false);
+    }
+    for ((_, one), (_, other)) in one.iter().zip(other.iter()) {
+        if one.dims() != other.dims() || numbers(one)? != numbers(other)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// A model of a folder, with another tokenizer or image tokenizer where the run names one.
 fn with_parts(run: &RunConfig, model: Mmada, device: &Device) -> Result<Mmada> {
     if run.model.tokenizer.is_none() && run.model.image_tokenizer.is_none() {
@@ -131,10 +152,16 @@ fn with_parts(run: &RunConfig, model: Mmada, device: &Device) -> Result<Mmada> {
             "model.tokenizer: an adapter is opened with the tokenizer of its base; remove it";
         return Err(Error::Config(what.to_owned()));
     }
-    let image = match image_parts(run, device)? {
-        Some(image) => Some(image),
-        None => model.image_parts().cloned(),
-    };
+    let (own, other) = (model.image_parts(), image_parts(run, device)?);
+    let is_adapted = model.adapter().is_some() || run.model.lora.is_some();
+    if let (true, Some(own), Some(other)) = (is_adapted, own, &other)
+        && !have_same_numbers(&own.params, &other.params)?
+    {
+        let what = "model.image_tokenizer: an adapter is opened with the image tokenizer of its base, \
+                    which has another; remove it";
+        return Err(Error::Config(what.to_owned()));
+    }
+    let image = other.or_else(|| own.cloned());
     let codec = match &run.model.tokenizer {
         Some(folder) => {
             let codes = model.vocab().codes();
@@ -194,7 +221,6 @@ fn fresh(run: &RunConfig, text: &str, device: &Device) -> Result<Mmada> {
         (defaults.paint.width, defaults.paint.height) = (side, side);
     }
     let (params, _) = Transformer::init(&config, run.run.seed, device)?;
-    let defaults = run.model.generation.clone().unwrap_or(defaults);
     Mmada::new(&config, params, codec, image, defaults).map_err(Error::model)
 }
 

@@ -35,7 +35,7 @@ pub enum Payload {
         /// A PNG file.
         png: Vec<u8>,
     },
-    /// A session starts at the event's step: readers forget what an earlier one wrote beyond it.
+    /// A session starts at the event's step: readers forget what an earlier one wrote from there on.
     SessionStart,
 }
 
@@ -78,7 +78,9 @@ impl EventWriter {
         let file = File::create(&path).map_err(Error::file(&path, "create the event file"))?;
         let mut writer = Self { file, path };
         writer.write(0, Payload::Version("brain.Event:2".to_owned()))?;
-        writer.write(step, Payload::SessionStart)?;
+        // Readers forget what is at the step of a session's start or after it.
+        let begun = if step > 0 { step + 1 } else { 0 };
+        writer.write(begun, Payload::SessionStart)?;
         Ok(writer)
     }
 

@@ -18,7 +18,8 @@ use mmada_nn::atomic;
 use mmada_tensor::candle::backprop::GradStore;
 use mmada_tensor::{Var, process};
 
-use crate::checkpoint::{self, Checkpoints, TrainerState, optimizer_file};
+use crate::checkpoint::{Checkpoints, TrainerState, optimizer_file};
+use crate::claim::{Claim, MODEL, RUN};
 use crate::clock::Clock;
 use crate::config::RunConfig;
 use crate::metrics::{Meter, MetricsFile, Record};
@@ -28,16 +29,6 @@ use crate::report::{Event, Reporter};
 use crate::tensorboard::{EventWriter, Payload};
 use crate::workers::Workers;
 use crate::{Error, Result, samples};
-
-/// What to do about an earlier run in the same folder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Start {
-    /// Begin; refuse a folder that holds checkpoints.
-    #[default]
-    Fresh,
-    /// Continue from the newest complete checkpoint, or begin if there is none.
-    Resume,
-}
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,22 +68,23 @@ pub struct Trainer<'a, O: Objective> {
 }
 
 impl<'a, O: Objective> Trainer<'a, O> {
-    /// Opens the run's folder and, when resuming, goes to where it stood.
+    /// When resuming, goes to where the run stood.
     ///
     /// # Errors
-    /// When the folder cannot be written, holds another run, or its newest checkpoint does not fit.
+    /// When the folder cannot be written, or its newest checkpoint does not fit.
     pub fn open(
         config: &'a RunConfig,
         mut objective: O,
-        start: Start,
+        claim: Claim,
         stop: Arc<AtomicBool>,
         reporter: &'a dyn Reporter,
     ) -> Result<Self> {
         let out = &config.run.out;
-        std::fs::create_dir_all(out).map_err(Error::file(out, "create the run's folder"))?;
-        let lock = checkpoint::lock(out)?;
-        let checkpoints = Checkpoints::new(out, config.checkpoint.keep);
-        let newest = checkpoints.newest()?;
+        let Claim {
+            lock,
+            checkpoints,
+            newest,
+        } = claim;
         let parameters = objective.parameters();
         let mut optimizer = Optimizer::new(
             &parameters,
@@ -100,13 +92,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
             config.ema.as_ref(),
             objective.code_tables().as_ref(),
         )?;
-        let state = match (start, newest) {
-            (Start::Fresh, Some((path, _))) => {
-                let what = "the folder holds a run already; \
-                            continue it with --resume or choose another run.out";
-                return Err(Error::checkpoint(&path, what));
-            }
-            (_, None) => TrainerState {
+        let state = match newest {
+            None => TrainerState {
                 step: 0,
                 seed: config.run.seed,
                 skipped: 0,
@@ -114,7 +101,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 meter: Meter::default(),
                 data: objective.position()?,
             },
-            (Start::Resume, Some((path, state))) => {
+            Some((path, state)) => {
                 check_seed(&path, &state, config)?;
                 check_steps(&path, &state, config)?;
                 objective.restore(&path)?;
@@ -123,13 +110,10 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 state
             }
         };
-        // Only now: another run may be writing in a folder that this one is refused.
         checkpoints.clean()?;
         let workers = Workers::new(config.run.threads, config.batch.accumulate)?;
         let resolved = config.resolved()?;
-        atomic::write_atomic(&out.join("run.toml"), |file| {
-            file.write_all(resolved.as_bytes())
-        })?;
+        atomic::write_atomic(&out.join(RUN), |file| file.write_all(resolved.as_bytes()))?;
         Ok(Self {
             metrics: MetricsFile::open(&out.join("metrics.jsonl"), state.step)?,
             events: EventWriter::create(&out.join("tensorboard"), state.step)?,
@@ -175,7 +159,11 @@ impl<'a, O: Objective> Trainer<'a, O> {
             }
             let sheets = self.config.samples.every;
             if sheets > 0 && is_due(self.state.step, sheets, is_last) {
-                self.sample()?;
+                // Weights that took hours are not lost for a picture of them.
+                if let Err(error) = self.sample() {
+                    let what = format!("no sample sheet at step {}: {error}", self.state.step);
+                    self.reporter.report(&Event::Warning(&what));
+                }
             }
             if is_due(self.state.step, self.config.checkpoint.every, is_last) {
                 saved = Some(self.save()?);
@@ -389,7 +377,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
 
     /// Writes the result: the averaged weights where there is an average.
     fn export(&self) -> Result<PathBuf> {
-        let path = self.config.run.out.join("model");
+        let path = self.config.run.out.join(MODEL);
         let objective = &self.objective;
         self.optimizer
             .with_average(|| atomic::replace_dir(&path, |folder| objective.save(folder)))?;

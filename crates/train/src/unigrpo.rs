@@ -267,8 +267,11 @@ impl UniGrpo {
     }
 }
 
-const SIZE_IN_PROMPTS: &str = "batch.size: expected { sequences = N }, the prompts of a micro-batch; \
-                               each has objective.group completions";
+const SIZE_IN_PROMPTS: &str = "batch.size: expected { sequences = N }, the prompts of a micro-batch, 1 \
+                               to 65536; each has objective.group completions";
+
+/// Prompts, completions of each and updates on them: more than any machine has time for.
+const MOST: usize = 1 << 16;
 
 impl Objective for UniGrpo {
     type Batch = EstimateBatch;
@@ -291,6 +294,9 @@ impl Objective for UniGrpo {
             self.rollouts.truncate(at.micro);
             self.rollouts.push(rollout);
         }
+        let BatchSize::Sequences(prompts) = at.size else {
+            return Err(Error::Config(SIZE_IN_PROMPTS.to_owned()));
+        };
         let set = self.rollouts.get(at.micro);
         let set = set.and_then(|rollout| rollout.sets.get(update));
         let estimates = set.ok_or_else(|| {
@@ -300,6 +306,7 @@ impl Objective for UniGrpo {
         })?;
         Ok(EstimateBatch {
             estimates: estimates.clone(),
+            asked: prompts * self.config.group,
             metrics,
         })
     }
@@ -386,12 +393,24 @@ impl UniGrpoConfig {
                 "objective.{key}: expected {expected}"
             )))
         };
-        if !matches!(run.batch.size, BatchSize::Sequences(1..)) {
+        if !matches!(run.batch.size, BatchSize::Sequences(1..=MOST)) {
             return Err(Error::Config(SIZE_IN_PROMPTS.to_owned()));
         }
+        let is_sane = |value: f32, most: f32| value.is_finite() && value.abs() <= most;
         match self {
-            _ if self.group < 2 => fault("group", "2 or more completions to compare"),
-            _ if self.updates == 0 => fault("updates", "1 or more"),
+            _ if !(2..=MOST).contains(&self.group) => {
+                fault("group", "2 or more completions to compare, at most 65536")
+            }
+            _ if !(1..=MOST).contains(&self.updates) => fault("updates", "1 to 65536"),
+            _ if !is_sane(self.temperature, 1000.0) || self.temperature < 0.0 => {
+                fault("temperature", "0 to 1000")
+            }
+            _ if !self
+                .guidance
+                .is_none_or(|guidance| is_sane(guidance, 1000.0)) =>
+            {
+                fault("guidance", "-1000 to 1000")
+            }
             _ if self.levels_in_all == 0 => fault("levels_in_all", "1 or more"),
             _ if !(0.0..=1.0).contains(&self.prompt_rate) => fault("prompt_rate", "0 to 1"),
             _ if !self.surrogate.is_sound() => fault(

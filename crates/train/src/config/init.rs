@@ -1,6 +1,6 @@
 //! Where a run's weights begin.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use mmada_nn::Growth;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,17 @@ pub enum Init {
     Config(PathBuf),
     /// Random ones, sizes as written here.
     Sizes(toml::Table),
+}
+
+impl Init {
+    /// The model folder that the weights come from, if they do.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::From(folder) => Some(folder),
+            Self::Grow(growth) => Some(&growth.from),
+            Self::Config(_) | Self::Sizes(_) => None,
+        }
+    }
 }
 
 /// A model and what of it grows.

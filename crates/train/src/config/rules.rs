@@ -1,9 +1,12 @@
 //! What a run file may not say: numbers out of range, and settings that do not go together.
 
+use mmada_model::Defaults;
+
 use super::{
-    Backward, BatchSize, DenoiseConfig, Init, ObjectiveConfig, ReconstructConfig, RunConfig,
+    Backward, BatchSize, DenoiseConfig, Init, ModelSection, ObjectiveConfig, ReconstructConfig,
+    RunConfig, SamplesConfig,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, overrides};
 
 /// Whether a number is sound, and what is expected, in words.
 type Range = (fn(f64) -> bool, &'static str);
@@ -62,6 +65,21 @@ fn reconstruct_numbers(terms: &ReconstructConfig) -> Vec<Checked> {
     ]
 }
 
+impl ModelSection {
+    fn has_parts_of_a_transformer(&self) -> bool {
+        let is_found = self.tokenizer.is_some() || self.image_tokenizer.is_some();
+        is_found || self.code_rows.is_some() || self.generation.is_some()
+    }
+}
+
+impl SamplesConfig {
+    fn has_prompts(&self) -> bool {
+        [&self.paint, &self.chat, &self.describe]
+            .iter()
+            .any(|prompts| !prompts.is_empty())
+    }
+}
+
 impl RunConfig {
     pub(super) fn check(&self) -> Result<()> {
         let is_denoise = matches!(self.objective, ObjectiveConfig::Denoise(_));
@@ -69,6 +87,8 @@ impl RunConfig {
         let is_from = matches!(self.model.init, Init::From(_));
         let is_fresh = matches!(self.model.init, Init::Config(_) | Init::Sizes(_));
         let lacks_tokenizer = is_fresh && is_denoise && self.model.tokenizer.is_none();
+        let mut views = self.data.iter().flat_map(|source| &source.views);
+        let is_weighed = views.any(|view| view.loss_weight != 1.0 || view.blank != 0.0);
         let share = |value: f32| (0.0..=1.0).contains(&value);
         let window = match &self.objective {
             ObjectiveConfig::Denoise(denoise) => denoise.corruption.window,
@@ -79,8 +99,8 @@ impl RunConfig {
             (self.run.steps == 0, "run.steps is 0; ask for at least one"),
             (size == 0, "batch.size is 0; ask for at least one"),
             (
-                self.batch.accumulate == 0,
-                "batch.accumulate is 0; 1 means one micro-batch per step",
+                !(1..=MOST_ACCUMULATED).contains(&self.batch.accumulate),
+                "batch.accumulate must be 1, which means one micro-batch per step, to 65536",
             ),
             (
                 self.data.is_empty(),
@@ -102,6 +122,21 @@ impl RunConfig {
                 self.optimizer.code_bits.is_some() && (self.model.lora.is_some() || is_reconstruct),
                 "optimizer.code_bits needs rows of image codes that are trained: a transformer, \
                  without model.lora; remove it",
+            ),
+            (
+                is_weighed && !is_denoise,
+                "loss_weight and blank of a view are of the cross-entropy; an image tokenizer and \
+                 reinforcement know neither, remove them (a source's weight says how often it is drawn)",
+            ),
+            (
+                is_reconstruct && self.samples.has_prompts(),
+                "samples.paint, samples.chat and samples.describe are for a transformer; an image tokenizer \
+                 shows samples.pictures, remove the others",
+            ),
+            (
+                is_reconstruct && self.model.has_parts_of_a_transformer(),
+                "model.tokenizer, model.image_tokenizer, model.code_rows and model.generation are parts \
+                 of a transformer's folder; an image tokenizer has none of them, remove them",
             ),
             (
                 self.model.lora.is_some() && (!is_from || is_reconstruct),
@@ -128,9 +163,8 @@ impl RunConfig {
                 "objective.corruption.window.tiled needs window.ahead, the masks after each window; add it",
             ),
         ];
-        if let Some(generation) = &self.model.generation {
-            let refused = |problem| Error::Config(format!("model.generation.{problem}"));
-            generation.image.check().map_err(refused)?;
+        if let Some(written) = &self.model.generation {
+            overrides::generation(&Defaults::default(), written)?;
         }
         self.check_numbers()?;
         let mut rules = rules.into_iter().chain(self.backward_rules());
@@ -212,6 +246,9 @@ impl RunConfig {
         ]
     }
 }
+
+/// Micro-batches of a step: more than any run has.
+const MOST_ACCUMULATED: usize = 1 << 16;
 
 /// Tokens of a window, and masks after it: more than any context has.
 const LONGEST_WINDOW: usize = 1 << 16;

@@ -7,12 +7,12 @@
 //! ```
 
 use mmada_model::Mmada;
-use mmada_tensor::Tensor;
+use mmada_tensor::{DType, Device, Tensor};
 
 use super::policy::{self, Surrogate};
 use super::rollout::{self, Estimate};
+use crate::Result;
 use crate::objective::{BatchLoss, Metric, Network};
-use crate::{Error, Result};
 
 /// The model with the constants of its loss.
 #[derive(Debug)]
@@ -25,6 +25,9 @@ pub struct Policy {
 #[derive(Debug)]
 pub struct EstimateBatch {
     pub(super) estimates: Vec<Estimate>,
+    /// Completions that were asked for. What was left out of them counts as no gradient, so that each
+    /// of the others weighs the same whichever micro-batch it is in.
+    pub(super) asked: usize,
     /// Of the rollout, once.
     pub(super) metrics: Vec<Metric>,
 }
@@ -35,16 +38,7 @@ impl Network<EstimateBatch> for Policy {
         let estimates = &batch.estimates;
         let examples = estimates.len();
         if estimates.is_empty() {
-            let total = self
-                .model
-                .trainable()
-                .vars()
-                .first()
-                .map(|(_, var)| var.sum_all());
-            let total = (total
-                .transpose()?
-                .ok_or_else(|| Error::Config("no weights".to_owned()))?
-                * 0.0)?;
+            let total = Tensor::zeros((), DType::F32, &Device::Cpu)?;
             return Ok(BatchLoss {
                 total,
                 metrics,
@@ -72,12 +66,17 @@ impl Network<EstimateBatch> for Policy {
             start = end;
         }
         let value = self.surrogate.value(&completions);
+        let share = examples as f64 / batch.asked.max(examples) as f64;
         // The one weighted cross-entropy: ∂loss/∂nll = −∂loss/∂(log p). Only its gradient is the
         // loss's; the constant makes the number the loss's too.
-        let factors: Vec<f32> = value.gradient.iter().map(|slope| -*slope as f32).collect();
+        let factors: Vec<f32> = value
+            .gradient
+            .iter()
+            .map(|slope| -(*slope * share) as f32)
+            .collect();
         let weighted = (&nll * Tensor::from_vec(factors, new.len(), nll.device())?)?.sum_all()?;
         let shown = f64::from(weighted.detach().to_scalar::<f32>()?);
-        let total = (weighted + (value.loss - shown))?;
+        let total = (weighted + (value.loss * share - shown))?;
         let weight = examples as f64;
         let mut tell = |name, value| {
             metrics.push(Metric {
@@ -86,7 +85,12 @@ impl Network<EstimateBatch> for Policy {
                 weight,
             });
         };
-        tell("kl", value.kl);
+        if estimates
+            .iter()
+            .any(|estimate| !estimate.reference.is_empty())
+        {
+            tell("kl", value.kl);
+        }
         tell("clip_fraction", value.clipped);
         tell("ratio", value.ratio);
         tell("masked_tokens", new.len() as f64 / weight);

@@ -48,6 +48,8 @@ impl Levels {
         let mut level = || (f64::from(stream.uniform()) * f64::from(total)) as u32;
         match self {
             Self::Structured => structured_levels(total, level(), updates),
+            // One update alone sees every level, as it does otherwise.
+            Self::Inside if updates == 1 => vec![level()],
             Self::Inside => {
                 let first = level();
                 let (low, high) = (first.min(total - first), first.max(total - first));

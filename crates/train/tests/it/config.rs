@@ -139,6 +139,24 @@ fn overrides_that_make_no_sense_are_refused() {
     check_refused(&["model.init={config=\"c.json\"}"], &["model.tokenizer"]);
 }
 
+/// What belongs to a transformer would be left aside in silence.
+#[test]
+fn an_image_tokenizer_has_no_parts_of_a_transformer() {
+    let run = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../runs/tokenizer-image.toml"
+    );
+    for part in [
+        "tokenizer=\"folder\"",
+        "image_tokenizer=\"folder\"",
+        "code_rows={keep=0.0, bits=1.0}",
+        "generation={paint={steps=3}}",
+    ] {
+        let error = RunConfig::load(run.as_ref(), &[format!("model.{part}")]).unwrap_err();
+        assert!(error.to_string().contains("remove them"), "{error}");
+    }
+}
+
 #[test]
 fn the_resolved_run_is_the_same_run() {
     let run = parse(&["lr.warmup=3"]).unwrap();

@@ -3,6 +3,7 @@
 
 mod backward;
 mod checkpoint;
+mod claims;
 mod code_bits;
 mod code_rows;
 mod config;

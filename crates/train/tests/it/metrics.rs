@@ -171,7 +171,7 @@ fn event_files_hold_what_was_written() {
     let events = events(folder.path());
     assert_eq!(
         events.iter().map(|event| step(event)).collect::<Vec<_>>(),
-        [0, 7, 300, 301]
+        [0, 8, 300, 301]
     );
     assert!(matches!(events[0][0], (1, Field::Double(time)) if time > 1e9));
     assert_eq!(bytes_of(&events[0], 3), b"brain.Event:2");

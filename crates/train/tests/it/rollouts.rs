@@ -463,7 +463,7 @@ fn pictures_that_are_thought_about_are_rolled_out() {
 
 /// Keeps what a run warns of.
 #[derive(Default)]
-struct Warned(std::sync::Mutex<Vec<String>>);
+pub(crate) struct Warned(pub(crate) std::sync::Mutex<Vec<String>>);
 
 impl Reporter for Warned {
     fn report(&self, event: &Event<'_>) {

@@ -146,6 +146,12 @@ fn levels_are_drawn_as_named() {
         assert!(draw(Levels::Random).iter().all(|level| *level < 1000));
         assert_eq!(draw(Levels::Full), [1000; 4]);
     }
+    // One update alone sees all levels, not only the lower half.
+    let once = |example| {
+        let mut stream = Key::new(3, Purpose::NoiseLevel).example(example).stream();
+        Levels::Inside.draw(1000, 1, &mut stream)[0]
+    };
+    assert!((0..50).any(|example| once(example) > 600));
 }
 
 fn noising(masks: Masks) -> Noising {
