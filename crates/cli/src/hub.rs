@@ -71,10 +71,22 @@ fn is_offline() -> bool {
     std::env::var("HF_HUB_OFFLINE").is_ok_and(|value| !matches!(value.as_str(), "" | "0" | "false"))
 }
 
+/// Where downloads are kept.
+///
+/// # Errors
+/// Where nothing says whose they would be: the client itself panics there.
+pub(crate) fn cache() -> Result<Cache> {
+    if std::env::var_os("HF_HOME").is_none() && std::env::home_dir().is_none() {
+        bail!("model: the hub's downloads have no place; set HF_HOME to a folder");
+    }
+    Ok(Cache::from_env())
+}
+
 fn download(id: &str) -> Result<PathBuf> {
+    let cache = cache()?;
     let repo = Repo::model(id.to_owned());
     if is_offline() {
-        let config = Cache::from_env().repo(repo).get("config.json");
+        let config = cache.repo(repo).get("config.json");
         let Some(folder) = config.as_deref().and_then(Path::parent) else {
             bail!(
                 "model: {id} is not in the hub cache and HF_HUB_OFFLINE is set; unset it to download"

@@ -91,9 +91,13 @@ pub(crate) fn prepare(path: &Path) -> Result<()> {
 /// Of a link the file that it leads to is replaced.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let show = path.display();
-    let is_special = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
-    let is_device = is_special || OPEN_FILES.iter().any(|place| path.starts_with(place));
-    if is_device {
+    if is_stdout(path) {
+        // Through the one handle: what is printed later goes behind it.
+        let mut out = stdout().lock();
+        out.write_all(bytes)?;
+        return Ok(out.flush()?);
+    }
+    if is_device(path) {
         let opened = fs::OpenOptions::new().append(true).open(path);
         return opened
             .and_then(|mut device| device.write_all(bytes))
@@ -106,6 +110,27 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     atomic::write_atomic(&place, |file| file.write_all(bytes))
         .context("output: nothing was written; name another place with -o")
 }
+
+/// Names a result on standard output, unless it went there itself.
+pub(crate) fn named(path: &Path) -> Result<()> {
+    match is_stdout(path) {
+        true => Ok(()),
+        false => line(path.display().to_string()),
+    }
+}
+
+fn is_stdout(path: &Path) -> bool {
+    STDOUT.iter().any(|name| path == Path::new(name))
+}
+
+/// Whether a path is no file that could be replaced: a device, a pipe, or a name of an open file.
+pub(crate) fn is_device(path: &Path) -> bool {
+    let is_special = fs::metadata(path).is_ok_and(|found| !found.is_file() && !found.is_dir());
+    is_special || OPEN_FILES.iter().any(|place| path.starts_with(place))
+}
+
+/// Names of standard output.
+const STDOUT: [&str; 3] = ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"];
 
 /// Where names stand for files that are open.
 const OPEN_FILES: [&str; 4] = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"];

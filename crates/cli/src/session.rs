@@ -155,6 +155,24 @@ pub(crate) fn check_order(options: &PaintOptions, flags: &[(&str, bool)]) -> Res
     }
 }
 
+/// Flags that need words are refused where there are none: nothing to be read for, nothing to be
+/// guided by.
+pub(crate) fn check_wordless(prompt: &str, canvas: &CanvasArgs, sample: &SampleArgs) -> Result<()> {
+    let flags = [
+        ("--best-of", canvas.best_of.is_some()),
+        (
+            "--guidance",
+            sample.guidance.is_some_and(|scale| scale != 0.0),
+        ),
+    ];
+    match flags.into_iter().find(|(_, is_given)| *is_given) {
+        Some((flag, _)) if prompt.trim().is_empty() => Err(usage(format!(
+            "{flag}: expected a prompt, which it goes by; add one, or leave the flag out"
+        ))),
+        _ => Ok(()),
+    }
+}
+
 fn anneal(anneal: AnnealArg) -> Anneal {
     match anneal {
         AnnealArg::Compounding => Anneal::Compounding,

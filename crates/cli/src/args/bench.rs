@@ -34,9 +34,9 @@ pub(crate) struct BenchArgs {
     /// Strength of guidance of a picture [default: 3.5].
     #[arg(long)]
     pub(crate) guidance: Option<f32>,
-    /// Inputs and outputs of the linear layer.
-    #[arg(long, value_name = "IN,OUT", default_value = "4096,4096")]
-    pub(crate) matrix: String,
+    /// Inputs and outputs of the linear layer [default: 4096,4096].
+    #[arg(long, value_name = "IN,OUT")]
+    pub(crate) matrix: Option<String>,
     /// Runs that count, after one that does not.
     #[arg(long, default_value_t = 5)]
     pub(crate) repeat: usize,

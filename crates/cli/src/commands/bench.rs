@@ -23,8 +23,20 @@ use crate::{output, session, terminal, usage};
 use work::{Amount, Subject, Workload};
 
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
-    if args.repeat == 0 {
-        return Err(usage("--repeat: expected 1 or more, got 0"));
+    if !(1..=MOST_RUNS).contains(&args.repeat) {
+        return Err(usage(format!(
+            "--repeat: expected 1 to {MOST_RUNS}, got {}",
+            args.repeat
+        )));
+    }
+    let is_linear = args.task == BenchTask::Linear;
+    if args.matrix.is_some() && !is_linear {
+        return Err(usage("--matrix: expected with linear, which measures one"));
+    }
+    if args.shape.is_some() && is_linear {
+        return Err(usage(
+            "--shape: linear measures one matrix; give its sizes with --matrix",
+        ));
     }
     if args.sampler.is_some() && !is_sampled(args.task) {
         return Err(usage(
@@ -53,8 +65,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
             "--shape cannot be used with --model; remove one of them",
         ));
     }
-    if args.shape.is_some() && args.model.device != DeviceArg::Cpu {
-        return Err(usage("--device: a --shape is measured on the cpu alone"));
+    if (args.shape.is_some() || is_linear) && args.model.device != DeviceArg::Cpu {
+        return Err(usage(
+            "--device: a --shape or a matrix is measured on the cpu alone",
+        ));
     }
     let packing = session::packing(&args.model);
     let precision = match (packing, args.task) {
@@ -67,7 +81,7 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     let subject = subject(args)?.packed(packing)?;
     let mut work = Workload::new(args.task, &subject, args)?;
     let bar = terminal::bar(args.repeat as u64 + 1, "runs");
-    let (mut seconds, mut amount) = (Vec::with_capacity(args.repeat), Amount::default());
+    let (mut seconds, mut amount) = (Vec::new(), Amount::default());
     precision.scope(|| -> Result<()> {
         // The first run pays for memory and caches; it does not count.
         for round in 0..=args.repeat {
@@ -87,6 +101,9 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         false => output::line(text(&report)),
     }
 }
+
+/// Runs of a workload: more than tell any two programs apart.
+const MOST_RUNS: usize = 1 << 20;
 
 /// The model that is measured.
 fn subject(args: &BenchArgs) -> Result<Subject> {
@@ -175,16 +192,20 @@ fn report(
     let peak = peak::operations(packing);
     let rate = amount.flops / median;
     let config = subject.config();
+    let is_linear = args.task == BenchTask::Linear;
+    let matrix = work::matrix(args).ok().filter(|_| is_linear);
+    let shape = json!({
+        "d": config.d_model, "layers": config.n_layers, "heads": config.n_heads,
+        "mlp": config.mlp_hidden_size, "vocab": config.embedding_size,
+    });
     json!({
         "task": "bench",
         "bench": args.task.name(),
         "precision": packing.map_or_else(|| json!("f32"), |packing| json!(packing)),
         "sampler": is_sampled(args.task).then(|| work::sampler(args)),
         "backward": (args.task == BenchTask::Train).then(|| args.backward.way()),
-        "shape": {
-            "d": config.d_model, "layers": config.n_layers, "heads": config.n_heads,
-            "mlp": config.mlp_hidden_size, "vocab": config.embedding_size,
-        },
+        "shape": (!is_linear).then_some(shape),
+        "matrix": matrix.map(|(input, output)| [input, output]),
         "threads": std::thread::available_parallelism().map_or(1, usize::from),
         "repeat": seconds.len(),
         "seconds": median,

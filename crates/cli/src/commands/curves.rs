@@ -26,7 +26,7 @@ pub(crate) fn run(args: &CurvesArgs) -> Result<()> {
         output::write(path, curves::csv(&curves).as_bytes())?;
     }
     if !args.json {
-        return output::line(args.output.display().to_string());
+        return output::named(&args.output);
     }
     let last = curves.iter().filter_map(|curve| {
         let last = curve.spreads.last()?;

@@ -49,7 +49,11 @@ pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
         .pop()
         .context("describe: the run gave no answer")?;
     if !args.sample.json {
-        let spoken = super::spoken(&reply.thought, args.show_thought);
+        let spoken = match &args.answer {
+            // The text that was given, complete; what looks like a thought in it is part of that.
+            Some(_) => reply.text.clone(),
+            None => super::spoken(&reply.thought, args.show_thought),
+        };
         return output::answer(args.output.as_deref(), &spoken);
     }
     let report = json!({

@@ -10,7 +10,7 @@ use mmada_tensor::cpu::{self, Level};
 use serde_json::{Value, json};
 
 use crate::args::DoctorArgs;
-use crate::{embedded, output};
+use crate::{embedded, hub, output};
 
 /// A failed self-test gives exit code 1, after the report.
 pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
@@ -30,7 +30,7 @@ pub(crate) fn run(args: &DoctorArgs) -> Result<ExitCode> {
             "metal": device(Device::new_metal(0)),
         },
         "embedded_model_bytes": embedded::list().map(|(_, bytes)| bytes).sum::<usize>(),
-        "hub_cache": output::shown(hf_hub::Cache::from_env().path()),
+        "hub_cache": hub::cache().ok().map(|cache| output::shown(cache.path())),
         "self_test": match &tested {
             Ok(test) => test.clone(),
             Err(error) => json!({ "passed": false, "problem": format!("{error:#}") }),

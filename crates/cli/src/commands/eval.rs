@@ -44,6 +44,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         );
     }
     let model = session::open(&args.model)?;
+    check_order(args, &model.defaults().paint)?;
     let started = Instant::now();
     let mut reports = Vec::new();
     for entry in &entries {
@@ -59,39 +60,62 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
             args.task
         );
     }
-    if let Some(path) = &args.keep {
-        keep(path, &reports)?;
-    }
-    let mut saved = None;
-    if let Some(path) = &args.output {
-        let sheets: Vec<Picture> = reports
-            .iter()
-            .filter_map(|report| report.sheet.clone())
-            .collect();
-        if sheets.is_empty() {
-            output::note("eval: no picture was made, so no sheet is written");
-        } else {
-            super::save(path, &Picture::grid(&sheets, 1, 8)?)?;
-            saved = Some(path.as_path());
-        }
-    }
     let seconds = started.elapsed().as_secs_f64();
+    let written = write_files(args, &reports);
+    // Scores that took minutes are told, whatever became of the files.
+    let saved = written.as_ref().copied().unwrap_or_default();
     match args.json {
-        true => output::json(&as_json(args, &reports, saved, seconds)),
-        false => output::line(table::table(&reports)),
+        true => output::json(&as_json(args, &reports, saved, seconds))?,
+        false => output::line(table::table(&reports))?,
     }
+    written.map(drop)
 }
+
+/// Writes what is kept and the sheet of pictures; returns where that is, if there is one.
+fn write_files<'a>(args: &'a EvalArgs, reports: &[Report]) -> Result<Option<&'a Path>> {
+    if let Some(path) = &args.keep {
+        keep(path, reports)?;
+    }
+    let Some(path) = args.output.as_deref() else {
+        return Ok(None);
+    };
+    let sheets: Vec<Picture> = reports
+        .iter()
+        .filter_map(|report| report.sheet.clone())
+        .collect();
+    if sheets.is_empty() {
+        output::note("eval: no picture was made, so no sheet is written");
+        return Ok(None);
+    }
+    super::save(path, &Picture::grid(&sheets, 1, 8)?)?;
+    Ok(Some(path))
+}
+
+/// Noise on the order of positions is refused where the sampler that was asked for, or that is
+/// `own` to the model, fixes it.
+fn check_order(args: &EvalArgs, own: &PaintOptions) -> Result<()> {
+    let options = match args.sampler {
+        Some(sampler) => own.clone().under(sampler.0),
+        None => own.clone(),
+    };
+    let is_noise = args.task == EvalTask::Paint && args.temperature.is_some();
+    session::check_order(&options, &[("--temperature", is_noise)])
+}
+
+/// Pictures of a prompt: more than tell any two models apart.
+const MOST_SAMPLES: usize = 4096;
 
 /// Flags that would change nothing of what is measured are refused.
 fn check_flags(args: &EvalArgs) -> Result<()> {
-    if args.samples == 0 {
-        return Err(usage(
-            "--samples: expected 1 or more pictures of a prompt, got 0",
-        ));
+    if !(1..=MOST_SAMPLES).contains(&args.samples) {
+        return Err(usage(format!(
+            "--samples: expected 1 to {MOST_SAMPLES} pictures of a prompt, got {}",
+            args.samples
+        )));
     }
-    if let (EvalTask::Paint, Some(sampler)) = (args.task, args.sampler) {
-        let options = PaintOptions::default().under(sampler.0);
-        session::check_order(&options, &[("--temperature", args.temperature.is_some())])?;
+    check_order(args, &PaintOptions::default())?;
+    if args.limit == Some(0) {
+        return Err(usage("--limit: expected 1 or more items, got 0"));
     }
     let of_paintings = [
         ("--keep", args.keep.is_some()),
@@ -109,16 +133,27 @@ fn check_flags(args: &EvalArgs) -> Result<()> {
         ("--ahead", args.ahead.is_some()),
     ];
     let of_looks = [("--looks", args.looks.is_some())];
+    let of_sampling = [
+        ("--steps", args.steps.is_some()),
+        ("--temperature", args.temperature.is_some()),
+        ("--sampler", args.sampler.is_some()),
+    ];
+    let of_sheets = [("--output", args.output.is_some())];
     let (others, tasks): (Vec<_>, _) = match args.task {
         EvalTask::All => return Ok(()),
         EvalTask::Paint => (
             [&of_answers[..], &of_looks].concat(),
             "one whose replies are texts",
         ),
-        EvalTask::Reasoning => ([&of_paintings[..], &of_looks].concat(), "one with pictures"),
-        EvalTask::Caption | EvalTask::Kind | EvalTask::Vqa => (of_paintings.to_vec(), "'paint'"),
+        EvalTask::Reasoning => (
+            [&of_paintings[..], &of_looks, &of_sheets].concat(),
+            "one with pictures",
+        ),
+        EvalTask::Caption | EvalTask::Kind | EvalTask::Vqa => {
+            ([&of_paintings[..], &of_sheets].concat(), "'paint'")
+        }
         EvalTask::Reconstruction => (
-            [&of_paintings[..], &of_answers, &of_looks].concat(),
+            [&of_paintings[..], &of_answers, &of_looks, &of_sampling].concat(),
             "one whose replies are sampled",
         ),
     };

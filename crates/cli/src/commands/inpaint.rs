@@ -18,6 +18,7 @@ pub(crate) fn run(args: &InpaintArgs) -> Result<()> {
     if let Some(mask) = &mask {
         check_sizes(&picture, mask)?;
     }
+    session::check_wordless(&args.prompt, &args.canvas, &args.sample)?;
     output::prepare(&args.canvas.output)?;
     let model = session::open(&args.model)?;
     let (picture, mask) = fitted(&model, picture, mask)?;
@@ -45,7 +46,7 @@ pub(crate) fn run(args: &InpaintArgs) -> Result<()> {
         super::show([&picture, &painting.picture])?;
     }
     if !args.sample.json {
-        return output::line(path.display().to_string());
+        return output::named(path);
     }
     output::json(&json!({
         "task": "inpaint",

@@ -13,6 +13,7 @@ use crate::{output, session, usage};
 
 pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     let size = args.size.as_deref().map(parse_size).transpose()?;
+    session::check_wordless(&args.prompt, &args.canvas, &args.sample)?;
     output::prepare(&args.canvas.output)?;
     let mut model = session::open(&args.model)?;
     if let Some(max_text) = args.attend_pads {
@@ -28,6 +29,13 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
             max_sequence,
         });
     }
+    if args.count > 1 && output::is_device(&args.canvas.output) {
+        return Err(usage(format!(
+            "output {}: expected a file for each of {} pictures, got a device; leave out --count",
+            args.canvas.output.display(),
+            args.count
+        )));
+    }
     let seed = args.model.seed;
     let defaults = model.defaults();
     let (width, height) = size.unwrap_or((defaults.paint.width, defaults.paint.height));
@@ -37,8 +45,7 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
         count: args.count,
         ..session::paint_options(&defaults.paint, &args.canvas, &args.sample, seed)
     };
-    // Thoughts are sampled at the temperature too.
-    let is_noise = args.sample.temperature.is_some() && !args.think;
+    let is_noise = args.sample.temperature.is_some();
     let is_annealed = args.canvas.anneal.is_some();
     session::check_order(
         &options,
@@ -92,9 +99,7 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     for thought in thoughts {
         output::note(format!("thought: {thought}"));
     }
-    paths
-        .iter()
-        .try_for_each(|path| output::line(path.display().to_string()))
+    paths.iter().try_for_each(|path| output::named(path))
 }
 
 /// `64x48` as width and height.

@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use mmada_train::{Event, LaunchOptions, Mode, Outcome, Reporter, launch};
 use serde_json::{Map, Value, json};
 
-use crate::args::TrainArgs;
+use crate::args::{DeviceArg, TrainArgs};
 use crate::interrupt::{self, Guard};
 use crate::{device, output, terminal};
 
@@ -64,10 +64,16 @@ pub(crate) fn run(args: &TrainArgs) -> Result<ExitCode> {
         output::line(model.display().to_string())?;
     }
     if summary.is_early {
+        let device = match args.device {
+            DeviceArg::Cpu => "",
+            DeviceArg::Cuda => " --device cuda",
+            DeviceArg::Metal => " --device metal",
+        };
         output::note(format!(
-            "stopped after step {}; go on with: mmada train {} --resume{}",
+            "stopped after step {}; go on with: mmada train{} --resume{}{}",
             summary.step,
-            args.run.display(),
+            typed(&[args.run.display().to_string()]),
+            device,
             typed(&args.overrides)
         ));
         return Ok(ExitCode::from(interrupt::EXIT_CODE));

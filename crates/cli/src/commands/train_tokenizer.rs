@@ -8,12 +8,21 @@ use mmada_tokens::{ChatTemplate, Codec, Task, Tokenizer, TrainOptions};
 use serde_json::json;
 
 use crate::args::TrainTokenizerArgs;
-use crate::{output, packs, terminal};
+use crate::{output, packs, terminal, usage};
 
-/// The only split that is read: the others are for measuring.
+/// The only split that is read, with what is held out of it to choose by; the others are for measuring.
 const SPLIT: &str = mmada_data::part::TRAIN;
 
+/// Ids of a vocabulary: eight times what the largest in use have.
+const MOST_IDS: usize = 1 << 21;
+
 pub(crate) fn run(args: &TrainTokenizerArgs) -> Result<()> {
+    if args.size > MOST_IDS {
+        return Err(usage(format!(
+            "--size: expected at most {MOST_IDS} ids, got {}",
+            args.size
+        )));
+    }
     output::create_dir(&args.output)?;
     let texts = texts(args)?;
     let (count, bytes) = (texts.len(), texts.iter().map(String::len).sum::<usize>());

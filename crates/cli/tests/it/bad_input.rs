@@ -247,6 +247,7 @@ fn run_files_that_are_none() {
         ("run.stepz=3", "stepz"),
         ("run.steps=many", "steps"),
         ("steps", "key=value"),
+        ("model.init.from=elsewhere", "the run makes two"),
     ] {
         fails(
             &mut train(&run, &[wrong]),
@@ -303,6 +304,14 @@ fn data_that_is_none() {
         .arg("--data")
         .arg(&pack);
     fails(&mut train, 2, &["100"]);
+    let endless = [
+        "train-tokenizer",
+        "--size",
+        "18446744073709551615",
+        "-o",
+        "x",
+    ];
+    fails(mmada().args(endless), 2, &["--size", "at most"]);
     assert!(support::files(&tokenizer).is_empty());
 }
 
@@ -327,13 +336,26 @@ fn flags_without_an_effect_are_refused() {
         ];
         fails(mmada().args(inpaint), 2, &[flag, "turbo"]);
     }
+    let thought = ["paint", "a circle", "--think", "--sampler", "turbo"];
+    let noise = ["--temperature", "2"];
+    fails(mmada().args(thought).args(noise), 2, &["--temperature"]);
+    for flag in ["--best-of", "--guidance"] {
+        let wordless = ["inpaint", picture, "--extend", "left=8", flag, "3"];
+        fails(mmada().args(wordless), 2, &[flag, "prompt"]);
+        fails(mmada().args(["paint", "", flag, "3"]), 2, &[flag, "prompt"]);
+    }
     for (task, flag, value, word) in [
         ("reasoning", "--guidance", "2", "with pictures"),
         ("reasoning", "--looks", "2", "with pictures"),
         ("vqa", "--best-of", "2", "'paint'"),
         ("paint", "--commit", "threshold=0.9", "texts"),
         ("reconstruction", "--ahead", "8", "sampled"),
-        ("paint", "--samples", "0", "1 or more"),
+        ("reconstruction", "--steps", "8", "sampled"),
+        ("reconstruction", "--sampler", "fast", "sampled"),
+        ("caption", "--output", "sheet.png", "'paint'"),
+        ("paint", "--samples", "0", "1 to"),
+        ("paint", "--samples", "1000000000000", "1 to"),
+        ("vqa", "--limit", "0", "1 or more"),
     ] {
         fails(mmada().args(["eval", task, flag, value]), 2, &[flag, word]);
     }

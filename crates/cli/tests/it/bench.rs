@@ -96,7 +96,10 @@ fn flags_of_other_workloads_are_refused() {
     for (task, flag, value, word) in [
         ("train", "--sampler", "fast", "text or image"),
         ("text", "--backward", "fused", "train"),
-        ("text", "--repeat", "0", "1 or more"),
+        ("text", "--repeat", "0", "1 to"),
+        ("text", "--repeat", "10000000000000000000", "1 to"),
+        ("text", "--matrix", "8,8", "linear"),
+        ("linear", "--shape", SHAPE, "--matrix"),
         ("text", "--guidance", "2", "image"),
         ("train", "--steps", "2", "text or image"),
         (

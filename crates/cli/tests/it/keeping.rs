@@ -1,6 +1,6 @@
 //! Paintings that were right, kept as data to train on.
 
-use crate::support::{fails, json, mmada};
+use crate::support::{fails, json, mmada, said};
 
 #[test]
 fn what_was_right_is_kept() {
@@ -21,10 +21,10 @@ fn what_was_right_is_kept() {
             "--json",
             "--data",
         ]);
-        command.arg(dir.path()).arg("--keep").arg(&kept);
+        command.arg(dir.path());
         command
     };
-    let paint = json(&mut eval("paint"));
+    let paint = json(eval("paint").arg("--keep").arg(&kept));
     assert_eq!(paint["kept"], kept.to_str().unwrap());
     let score = &paint["reports"][0]["scores"][0];
     let right = (score["value"].as_f64().unwrap() * 4.0).round() as usize;
@@ -39,5 +39,13 @@ fn what_was_right_is_kept() {
         );
         assert_eq!(line["image"].as_array().unwrap().len(), 64);
     }
-    fails(&mut eval("vqa"), 2, &["--keep", "paint"]);
+    fails(
+        eval("vqa").arg("--keep").arg(&kept),
+        2,
+        &["--keep", "paint"],
+    );
+    // Scores are told where nothing can be kept.
+    let said = said(eval("paint").args(["--keep", "/dev/full"]));
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(said.out.contains("\"scores\""), "{}", said.out);
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command as Process;
 
+use mmada_data::picture::{Limits, Picture};
 use mmada_nn::{Config, Lora, LoraConfig, Mode, Params};
 use mmada_tensor::Device;
 
@@ -183,6 +184,20 @@ fn an_adapter_is_merged_into_its_model() {
         2,
         &["adapter_config.json", "whole model"],
     );
+    // Without a name the folder that the program runs in is not taken for it.
+    let config = adapter.join("adapter_config.json");
+    let named = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, named.replace("\"../model\"", "null")).unwrap();
+    fails(
+        mmada()
+            .current_dir(&model)
+            .arg("merge")
+            .arg(&adapter)
+            .arg(&merged),
+        1,
+        &["base_model_name_or_path"],
+    );
+    std::fs::write(&config, named).unwrap();
     std::fs::rename(&model, dir.path().join("elsewhere")).unwrap();
     fails(
         mmada().arg("merge").arg(&adapter).arg(&merged),
@@ -268,4 +283,24 @@ fn links_and_odd_names_as_output() {
     let name = report["output"][0].as_str().unwrap();
     assert!(name.ends_with("\u{fffd}.png"), "{name}");
     assert!(odd.is_file());
+}
+
+/// The picture is all that a file gets that standard output leads to.
+#[test]
+fn a_picture_on_standard_output_stays_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let place = dir.path().join("picture.png");
+    let status = Process::new(assert_cmd::cargo::cargo_bin("mmada"))
+        .args(["paint", "a", "-o", "/dev/stdout", "--model"])
+        .arg(&model)
+        .stdout(fs::File::create(&place).unwrap())
+        .status();
+    assert!(status.unwrap().success());
+    let bytes = fs::read(&place).unwrap();
+    assert!(Picture::decode(&bytes, &Limits::default()).is_ok());
+    assert!(bytes.ends_with(b"IEND\xaeB`\x82"), "nothing follows it");
+    let mut several = mmada();
+    several.args(["paint", "a", "-n", "2", "-o", "/dev/null", "--model"]);
+    fails(several.arg(&model), 2, &["/dev/null", "--count"]);
 }

@@ -83,6 +83,8 @@ fn describe_answers_and_completes() {
     let completed = json(&mut describe(&["--answer", "a red [MASK:2].", "--json"]));
     assert!(completed["text"].as_str().unwrap().starts_with("a red "));
     assert_eq!(completed["gaps"].as_array().unwrap().len(), 1);
+    let whole = works(&mut describe(&["--answer", "<think>[MASK:1]</think>red"]));
+    assert!(whole.starts_with("<think>") && whole.contains("red"));
     assert_eq!(works(&mut describe(&[])), works(&mut describe(&[])));
 }
 

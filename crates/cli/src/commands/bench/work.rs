@@ -273,17 +273,22 @@ pub(super) fn sampler(args: &BenchArgs) -> Preset {
     args.sampler.map_or(Preset::Exact, |sampler| sampler.0)
 }
 
+/// Inputs and outputs of the linear layer.
+pub(super) fn matrix(args: &BenchArgs) -> Result<(usize, usize)> {
+    let given = args.matrix.as_deref().unwrap_or("4096,4096");
+    let sizes = given.split_once(',');
+    let sizes = sizes.and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
+    let fits = |(a, b): &(usize, usize)| (1..=LARGEST).contains(&a.saturating_mul(*b));
+    sizes.filter(fits).ok_or_else(|| {
+        usage(format!(
+            "--matrix {given}: expected IN,OUT, such as 4096,4096, of at most {LARGEST} numbers"
+        ))
+    })
+}
+
 impl Layer {
     fn new(args: &BenchArgs, packing: Option<Packing>) -> Result<Self> {
-        let sizes = args.matrix.split_once(',');
-        let sizes = sizes.and_then(|(a, b)| Some((a.trim().parse().ok()?, b.trim().parse().ok()?)));
-        let fits = |(a, b): &(usize, usize)| (1..=LARGEST).contains(&a.saturating_mul(*b));
-        let Some((input, output)) = sizes.filter(fits) else {
-            let given = &args.matrix;
-            return Err(usage(format!(
-                "--matrix {given}: expected IN,OUT, such as 4096,4096, of at most {LARGEST} numbers"
-            )));
-        };
+        let (input, output) = matrix(args)?;
         let rows = args.tokens.unwrap_or(1024);
         within("--tokens", rows, LARGEST / input.max(output))?;
         let mut stream = Key::new(args.model.seed, Purpose::Weights).stream();
@@ -312,7 +317,11 @@ impl Training {
         let mut rows = Rows::default();
         let (mut wanted, mut targets) = (Vec::new(), Vec::new());
         for sequence in 0..tokens.div_ceil(TRAIN_LENGTH) {
-            let mut ids = ids(subject, TRAIN_LENGTH, args.model.seed + sequence as u64);
+            let mut ids = ids(
+                subject,
+                TRAIN_LENGTH,
+                args.model.seed.wrapping_add(sequence as u64),
+            );
             let start = rows.len();
             for (position, id) in ids.iter_mut().enumerate().step_by(TRAIN_MASKED) {
                 wanted.push(start + position);
