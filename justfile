@@ -53,7 +53,7 @@ ablation:
             'objective.rewards.chat=[{ grader = "answer", weight = 2.0 }]'; \
     done
 
-# The evaluation table of the README.
+# Every benchmark of the README on all test items; the exact commands stand below its table.
 eval MODEL="assets/model":
     cargo run --release -- eval all --model {{MODEL}} --data assets/data --split test
 

@@ -150,7 +150,7 @@ pub(crate) struct SampleArgs {
     /// Denoising steps.
     #[arg(long)]
     pub(crate) steps: Option<usize>,
-    /// Randomness of the tokens (text) or of the order (pictures); 0 is greedy.
+    /// Randomness of the tokens (text; 0 is greedy) or of the order (pictures).
     #[arg(long, allow_negative_numbers = true)]
     pub(crate) temperature: Option<f32>,
     /// Strength of classifier-free guidance; 0 is none.
@@ -173,7 +173,7 @@ pub(crate) struct TextArgs {
     /// Tokens decided together, from left to right.
     #[arg(long)]
     pub(crate) block: Option<usize>,
-    /// Masks after the block that a forward sees, the whole canvas if the model says nothing.
+    /// Masks after the block that a forward sees [default: the model's, else the sampler's, else all].
     #[arg(long)]
     pub(crate) ahead: Option<usize>,
     /// Fidelity or speed, by name [default: the model's].
@@ -252,7 +252,7 @@ pub(crate) struct DescribeArgs {
 /// Flags of everything that paints.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CanvasArgs {
-    /// Where the picture goes; a number is added when there are several.
+    /// Where the picture goes; `paint --count` adds a number to the name.
     #[arg(long, short, default_value = "out/painting.png")]
     pub(crate) output: PathBuf,
     /// How many tokens stay masked over time: cosine, linear, sigmoid, or pow and an exponent (pow2).

@@ -75,5 +75,5 @@ fn is_same(one: &Path, other: &Path) -> bool {
 
 /// The finished model, in a run's folder.
 pub(crate) const MODEL: &str = "model";
-/// The run with every default filled in, in its folder.
+/// The run with its defaults filled in, but for sampling settings, in its folder.
 pub(crate) const RUN: &str = "run.toml";

@@ -364,7 +364,7 @@ impl RunConfig {
         Ok(config)
     }
 
-    /// The run with every default filled in, as TOML.
+    /// The run with its defaults filled in, but for sampling settings, as TOML.
     ///
     /// # Errors
     /// When a value cannot be written as TOML, such as a seed of more than 63 bits.

@@ -52,7 +52,7 @@ impl Default for LaunchOptions {
 /// What came of a launch.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
-    /// The run with all defaults filled in, as TOML.
+    /// The run with its defaults filled in, but for sampling settings, as TOML.
     Resolved(String),
     /// The run ended.
     Trained(Summary),

@@ -59,7 +59,7 @@ pub(crate) struct EvalArgs {
     /// [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) looks: Option<usize>,
-    /// Write a sheet of pictures here.
+    /// Write a sheet of pictures here; for paint, reconstruction and all.
     #[arg(long, short)]
     pub(crate) output: Option<PathBuf>,
     /// Write the paintings that were right here, as JSON lines to train on (`kind = "jsonl"`).
