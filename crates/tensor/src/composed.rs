@@ -26,9 +26,12 @@ pub fn gated_linear(x: &Tensor, gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 
 /// See [`crate::ops::rms_norm`].
 pub fn rms_norm(x: &Tensor, weight: &Tensor, eps: f64) -> Result<Tensor> {
-    let mean_square = x.sqr()?.mean_keepdim(D::Minus1)?;
-    let normed = x.broadcast_div(&(mean_square + eps)?.sqrt()?)?;
-    Ok(normed.broadcast_mul(weight)?)
+    // Sums are f32, whatever is summed.
+    let wide = x.to_dtype(DType::F32)?;
+    let mean_square = wide.sqr()?.mean_keepdim(D::Minus1)?;
+    let normed = wide.broadcast_div(&(mean_square + eps)?.sqrt()?)?;
+    let scaled = normed.broadcast_mul(&weight.to_dtype(DType::F32)?)?;
+    Ok(scaled.to_dtype(x.dtype())?)
 }
 
 /// See [`crate::ops::swiglu`].
@@ -40,13 +43,16 @@ pub fn swiglu(gate: &Tensor, up: &Tensor) -> Result<Tensor> {
 pub fn rotary(x: &Tensor, cos: &Tensor, sin: &Tensor, heads: usize) -> Result<Tensor> {
     let (r, width) = x.dims2()?;
     let c = width / heads;
+    // Angles are f32, whatever is turned by them.
+    let (dtype, x) = (x.dtype(), x.to_dtype(cos.dtype())?);
     let x = x.reshape((r, heads, 2, c / 2))?;
     let first = x.narrow(2, 0, 1)?.squeeze(2)?;
     let second = x.narrow(2, 1, 1)?.squeeze(2)?;
     let (cos, sin) = (cos.unsqueeze(1)?, sin.unsqueeze(1)?);
     let turned_first = (first.broadcast_mul(&cos)? - second.broadcast_mul(&sin)?)?;
     let turned_second = (second.broadcast_mul(&cos)? + first.broadcast_mul(&sin)?)?;
-    Ok(Tensor::stack(&[turned_first, turned_second], 2)?.reshape((r, width))?)
+    let turned = Tensor::stack(&[turned_first, turned_second], 2)?;
+    Ok(turned.reshape((r, width))?.to_dtype(dtype)?)
 }
 
 /// See [`crate::ops::attention`].

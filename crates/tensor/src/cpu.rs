@@ -5,7 +5,8 @@
 //! ```
 //!
 //! Every kernel exists for every level. Results of different levels differ by rounding; a lower one is
-//! for tests, for comparisons, and for a machine that is to give what an older one gives.
+//! for tests, for comparisons, and for a machine that is to give what an older one gives, up to rounding: how
+//! products are blocked depends on its caches too.
 
 use std::sync::OnceLock;
 

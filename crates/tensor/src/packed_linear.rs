@@ -74,9 +74,13 @@ impl PackedLinear {
     /// # Shapes
     /// x `[r, in]`, result `[r, outputs.len()]`.
     pub fn part(&self, x: &Tensor, outputs: Range<usize>) -> Result<Tensor> {
-        if outputs.end > self.layers[0].end {
+        if outputs.start > outputs.end || outputs.end > self.layers[0].end {
             let expected = format!("within 0..{}", self.layers[0].end);
-            return Err(Error::shape("packed outputs", expected, outputs.end));
+            return Err(Error::shape(
+                "packed outputs",
+                expected,
+                format!("{outputs:?}"),
+            ));
         }
         let x = Normed { x, norm: None };
         Ok(self.columns(&x, std::iter::once(outputs))?.remove(0))

@@ -20,7 +20,8 @@ pub enum Precision {
     #[default]
     F32,
     /// 8 bits, rounded when they are multiplied. Several times as fast where the processor multiplies
-    /// bf16 (AMX, AVX-512); elsewhere the same numbers, up to the order of sums, at the speed of f32.
+    /// bf16 (AMX, AVX-512); elsewhere nearly the same numbers, at the speed of f32. (There sums have another
+    /// order, and attention rounds its weights after they are divided by their sum, not before.)
     Bf16,
 }
 

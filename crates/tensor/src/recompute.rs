@@ -105,7 +105,13 @@ fn without_graph(
     let y = f(&x.detach())?;
     let nodes = y.sorted_nodes().into_iter();
     let variables = nodes.filter(|node| node.is_variable()).cloned().collect();
-    Ok((y.detach().contiguous()?, variables))
+    let y = y.detach();
+    // What is handed out begins where its storage does.
+    let y = match y.layout().start_offset() {
+        0 => y.contiguous()?,
+        _ => y.force_contiguous()?,
+    };
+    Ok((y, variables))
 }
 
 /// x and the way of the variables' gradients to `f(x)`.

@@ -1,7 +1,7 @@
 //! Attention within segments of packed rows.
 
 use mmada_tensor::ops::Heads;
-use mmada_tensor::{Segment, composed, ops};
+use mmada_tensor::{Precision, Segment, composed, ops};
 
 use crate::support::{check, normal, numbers};
 
@@ -177,7 +177,10 @@ fn a_query_does_not_see_its_hidden_key() {
         };
         numbers(&ops::attention(&q, &k, &v, heads, &[hiding(0..1, 0..3, 1)]).unwrap())
     };
-    assert_eq!(run(1.0), run(50.0));
+    for precision in [Precision::F32, Precision::Bf16] {
+        let [soft, loud] = [1.0, 50.0].map(|value| precision.scope(|| run(value)));
+        assert_eq!(soft, loud, "{precision:?}");
+    }
     let [q, k] = [1, 2].map(|seed| normal(seed, &[2, 8]));
     for (queries, keys, hidden) in [(0..2, 0..2, 1), (0..2, 1..2, 1), (0..2, 1..2, 0)] {
         let heads = Heads {

@@ -1,8 +1,8 @@
 //! Linear layers, normalisation, activation, rotary positions.
 
-use mmada_tensor::{composed, ops};
+use mmada_tensor::{DType, composed, ops};
 
-use crate::support::{check, normal};
+use crate::support::{assert_close, check, normal, numbers};
 
 #[test]
 fn linear_matches_its_twin() {
@@ -98,6 +98,29 @@ fn rotary_matches_its_twin() {
             &|t| ops::rotary(&t[0], &cos, &sin, heads),
             &|t| composed::rotary(&t[0], &cos, &sin, heads),
         );
+    }
+}
+
+/// Off the processor weights are in the dtype of their file; angles and sums are f32 even then.
+#[test]
+fn half_precision_takes_the_composed_way() {
+    let x = normal(1, &[5, 24]);
+    let (angles, weight) = (normal(7, &[5, 4]), normal(3, &[24]));
+    let (cos, sin) = (angles.cos().unwrap(), angles.sin().unwrap());
+    let of = |dtype| {
+        let (x, weight) = (x.to_dtype(dtype).unwrap(), weight.to_dtype(dtype).unwrap());
+        let turned = ops::rotary(&x, &cos, &sin, 3).unwrap();
+        let normed = ops::rms_norm(&x, &weight, 1e-5).unwrap();
+        [turned, normed].map(|y| {
+            assert_eq!(y.dtype(), dtype);
+            numbers(&y.to_dtype(DType::F32).unwrap())
+        })
+    };
+    let wide = of(DType::F32);
+    for dtype in [DType::F16, DType::BF16] {
+        for (half, wide) in of(dtype).iter().zip(&wide) {
+            assert_close("half", 1e-2, half, wide);
+        }
     }
 }
 

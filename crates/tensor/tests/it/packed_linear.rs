@@ -155,6 +155,8 @@ fn what_does_not_fit_is_refused() {
     );
     let error = packed.part(&normal(1, &[3, 9]), 2..5).unwrap_err();
     assert!(error.to_string().contains("within 0..4"), "{error}");
+    let reversed = std::ops::Range { start: 3, end: 1 };
+    assert!(packed.part(&normal(1, &[3, 9]), reversed).is_err());
     assert!(PackedLinear::pack(Packing::Int8, &[]).is_err());
     assert!(PackedLinear::pack(Packing::Int8, &[&x, &weight]).is_err());
     let residual = normal(1, &[3, 5]);

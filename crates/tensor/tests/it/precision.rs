@@ -1,8 +1,8 @@
 //! Products in bf16 against naive ones of rounded factors, on odd shapes, and what a scope covers.
 
 use half::bf16;
-use mmada_tensor::ops;
-use mmada_tensor::{Device, Precision, Tensor};
+use mmada_tensor::ops::{self, Heads};
+use mmada_tensor::{Device, Precision, Result, Segment, Tensor};
 
 use crate::support::{assert_close, normal, numbers, run};
 
@@ -103,6 +103,60 @@ fn gradients_are_near_those_of_f32() {
     for (exact, rounded) in exact.iter().zip(&rounded) {
         assert_close("nll", 2e-2, rounded, exact);
     }
+}
+
+/// Values and gradients of what is made of products, on shapes that leave strips and panels half full.
+fn is_near_f32(what: &str, inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Result<Tensor>) {
+    let exact = run(inputs, f);
+    let rounded = Precision::Bf16.scope(|| run(inputs, f));
+    for (exact, rounded) in exact.iter().zip(&rounded) {
+        assert_close(what, 3e-2, rounded, exact);
+    }
+}
+
+#[test]
+fn convolutions_are_near_those_of_f32() {
+    for (b, c, h, w, out, k, stride, padding) in [
+        (1, 1, 3, 3, 1, 3, 1, 0),
+        (2, 3, 9, 7, 5, 3, 1, 1),
+        (1, 4, 8, 1, 6, 3, 1, 1),
+        (2, 5, 17, 19, 33, 3, 2, 1),
+        (3, 16, 16, 16, 20, 1, 1, 0),
+        (1, 6, 21, 33, 17, 5, 3, 2),
+    ] {
+        let inputs = [
+            normal(1, &[b, c, h, w]),
+            normal(2, &[out, c, k, k]),
+            normal(3, &[out]),
+        ];
+        let what = format!("conv2d {b}×{c}×{h}×{w}→{out}, {k}×{k}, stride {stride}");
+        let f = |t: &[Tensor]| ops::conv2d(&t[0], &t[1], &t[2], stride, padding);
+        is_near_f32(&what, &inputs, &f);
+    }
+}
+
+#[test]
+fn attention_is_near_that_of_f32() {
+    let heads = Heads {
+        query: 4,
+        key_value: 2,
+    };
+    let hiding = Segment {
+        hidden: Some(40),
+        ..Segment::new(30..31, 35..90)
+    };
+    let segments = [
+        Segment::new(0..30, 0..35),
+        hiding,
+        Segment::new(31..70, 90..101),
+    ];
+    let inputs = [
+        normal(1, &[70, 64]),
+        normal(2, &[101, 32]),
+        normal(3, &[101, 32]),
+    ];
+    let f = |t: &[Tensor]| ops::attention(&t[0], &t[1], &t[2], heads, &segments);
+    is_near_f32("attention", &inputs, &f);
 }
 
 #[test]

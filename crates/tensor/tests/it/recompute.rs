@@ -54,6 +54,20 @@ fn loss(x: &Tensor, first: &[Var], second: &[Var]) -> Tensor {
     (y * factors).unwrap().sum_all().unwrap()
 }
 
+/// A result that begins within another's storage is handed out like any other.
+#[test]
+fn a_part_of_a_larger_value_comes_out() {
+    let x = normal(1, &[6, 4]);
+    let part = |how: Activations| {
+        let var = Var::from_tensor(&x).unwrap();
+        let tail = |x: &Tensor| Ok((x * 2.0)?.narrow(0, 2, 3)?);
+        let y = how.scope(|| recompute::block(var.as_tensor(), tail).unwrap());
+        let grads = y.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        (numbers(&y), numbers(grads.get(&var).unwrap()))
+    };
+    assert_eq!(part(Activations::Kept), part(Activations::Recomputed));
+}
+
 fn bits(x: &Tensor) -> Vec<u32> {
     numbers(x).into_iter().map(f32::to_bits).collect()
 }

@@ -154,7 +154,9 @@ impl Packed {
         for part in parts {
             let distance = part.gated.unwrap_or(0);
             assert!(
-                part.columns.end + distance <= self.lanes && distance.is_multiple_of(PANEL),
+                part.columns.start <= part.columns.end
+                    && part.columns.end + distance <= self.lanes
+                    && distance.is_multiple_of(PANEL),
                 "columns beyond a packed weight"
             );
         }
