@@ -9,9 +9,9 @@
 //! Numbers are exact fractions as long as they fit; larger ones, and terms of unknowns, are compared
 //! modulo two primes; whatever holds roots or functions, at a few fixed points. Units, money signs,
 //! degrees and thousands separators do not count. The rules are those by which the public package
-//! math-verify decides (its table of cases and the few deliberate differences are
-//! `tests/equality.tsv` and `equality_plain.tsv`): decimals agree to six places, a percentage equals its number and its
-//! fraction, sets have no order, "x = 5" answers 5. An answer is refused as not mathematical, never
+//! math-verify decides (its tables of cases and the few deliberate differences are
+//! `tests/equality.tsv` and `equality_plain.tsv`): decimals agree to six places, a percentage equals
+//! its number and its fraction, sets have no order, "x = 5" answers 5. An answer is refused as not mathematical, never
 //! guessed at, so the work is bounded by the length of the text.
 
 mod approximate;

@@ -118,8 +118,8 @@ pub struct ModelSection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code_rows: Option<CodeRows>,
     /// The sampling settings that the model is saved with, and sample sheets are made with, as in
-    /// [`mmada_model::Defaults`]. What is not named is as in the folder, or as published at the image tokenizer's
-    /// size.
+    /// [`mmada_model::Defaults`]. What its tables do not name is as in the folder, or as published at the
+    /// image tokenizer's size; a table within them, such as `image.looks`, is one value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<toml::Table>,
 }

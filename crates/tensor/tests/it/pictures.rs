@@ -2,7 +2,7 @@
 
 use mmada_tensor::{composed, ops};
 
-use crate::support::{check, normal};
+use crate::support::{check, convolution, normal};
 
 #[test]
 fn group_norm_matches_its_twin() {
@@ -48,11 +48,7 @@ fn conv2d_matches_its_twin() {
         (1, 3, 4, 16, 16, 4, 4, 0),
     ];
     for (b, c, out, h, w, k, stride, padding) in cases {
-        let inputs = [
-            normal(1, &[b, c, h, w]),
-            normal(2, &[out, c, k, k]),
-            normal(3, &[out]),
-        ];
+        let inputs = convolution([b, c, h, w], out, k);
         check(
             &format!("conv2d {b}×{c}×{h}×{w}→{out}, {k}×{k}, stride {stride}, padding {padding}"),
             5e-6,

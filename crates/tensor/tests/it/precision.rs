@@ -4,7 +4,7 @@ use half::bf16;
 use mmada_tensor::ops::{self, Heads};
 use mmada_tensor::{Device, Precision, Result, Segment, Tensor};
 
-use crate::support::{assert_close, normal, numbers, run};
+use crate::support::{assert_close, convolution, normal, numbers, run};
 
 fn rounded(x: &Tensor) -> Vec<f64> {
     let round = |x: f32| f64::from(bf16::from_f32(x).to_f32());
@@ -85,35 +85,33 @@ fn what_is_no_number_stays_none() {
     );
 }
 
+/// Value and gradients of what is made of products, which are rounded, and not far off.
+fn check_near_f32(
+    what: &str,
+    tolerance: f32,
+    inputs: &[Tensor],
+    f: &dyn Fn(&[Tensor]) -> Result<Tensor>,
+) {
+    let exact = run(inputs, f);
+    let rounded = Precision::Bf16.scope(|| run(inputs, f));
+    assert_ne!(exact[..2], rounded[..2], "{what}");
+    for (exact, rounded) in exact.iter().zip(&rounded) {
+        assert_close(what, tolerance, rounded, exact);
+    }
+}
+
 #[test]
 fn gradients_are_near_those_of_f32() {
     let inputs = [normal(1, &[70, 200]), normal(2, &[90, 200])];
     let f = |t: &[Tensor]| ops::linear(&t[0], &t[1]);
-    let exact = run(&inputs, &f);
-    let rounded = Precision::Bf16.scope(|| run(&inputs, &f));
-    for (exact, rounded) in exact.iter().zip(&rounded) {
-        assert_ne!(exact, rounded);
-        assert_close("bf16", 2e-2, rounded, exact);
-    }
+    check_near_f32("linear", 2e-2, &inputs, &f);
     let targets: Vec<u32> = (0..70).collect();
     let f = |t: &[Tensor]| ops::nll(&t[0], &t[1], &targets);
     let inputs = [normal(1, &[70, 48]), (normal(2, &[500, 48]) * 0.1).unwrap()];
-    let exact = run(&inputs, &f);
-    let rounded = Precision::Bf16.scope(|| run(&inputs, &f));
-    for (exact, rounded) in exact.iter().zip(&rounded) {
-        assert_close("nll", 2e-2, rounded, exact);
-    }
+    check_near_f32("nll", 2e-2, &inputs, &f);
 }
 
-/// Values and gradients of what is made of products, on shapes that leave strips and panels half full.
-fn is_near_f32(what: &str, inputs: &[Tensor], f: &dyn Fn(&[Tensor]) -> Result<Tensor>) {
-    let exact = run(inputs, f);
-    let rounded = Precision::Bf16.scope(|| run(inputs, f));
-    for (exact, rounded) in exact.iter().zip(&rounded) {
-        assert_close(what, 3e-2, rounded, exact);
-    }
-}
-
+/// Shapes that leave strips and panels half full.
 #[test]
 fn convolutions_are_near_those_of_f32() {
     for (b, c, h, w, out, k, stride, padding) in [
@@ -124,14 +122,10 @@ fn convolutions_are_near_those_of_f32() {
         (3, 16, 16, 16, 20, 1, 1, 0),
         (1, 6, 21, 33, 17, 5, 3, 2),
     ] {
-        let inputs = [
-            normal(1, &[b, c, h, w]),
-            normal(2, &[out, c, k, k]),
-            normal(3, &[out]),
-        ];
+        let inputs = convolution([b, c, h, w], out, k);
         let what = format!("conv2d {b}×{c}×{h}×{w}→{out}, {k}×{k}, stride {stride}");
         let f = |t: &[Tensor]| ops::conv2d(&t[0], &t[1], &t[2], stride, padding);
-        is_near_f32(&what, &inputs, &f);
+        check_near_f32(&what, 3e-2, &inputs, &f);
     }
 }
 
@@ -156,7 +150,7 @@ fn attention_is_near_that_of_f32() {
         normal(3, &[101, 32]),
     ];
     let f = |t: &[Tensor]| ops::attention(&t[0], &t[1], &t[2], heads, &segments);
-    is_near_f32("attention", &inputs, &f);
+    check_near_f32("attention", 3e-2, &inputs, &f);
 }
 
 #[test]

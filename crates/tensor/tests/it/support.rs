@@ -34,6 +34,15 @@ pub(crate) fn numbers(x: &Tensor) -> Vec<f32> {
     x.flatten_all().unwrap().to_vec1().unwrap()
 }
 
+/// A picture `[b, c, h, w]`, weights `[out, c, k, k]` and a bias to convolve it with.
+pub(crate) fn convolution(picture: [usize; 4], out: usize, k: usize) -> [Tensor; 3] {
+    [
+        normal(1, &picture),
+        normal(2, &[out, picture[1], k, k]),
+        normal(3, &[out]),
+    ]
+}
+
 /// Checks `fused` against `composed`: the largest difference stays below `tolerance` times the
 /// largest magnitude (or 1).
 pub(crate) fn check(
