@@ -17,10 +17,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use mmada_data::picture::Picture;
 use mmada_data::{ImageBytes, Mixture};
 use mmada_model::Mmada;
-use mmada_nn::{Params, atomic};
-use mmada_tensor::DType;
+use mmada_nn::atomic;
 
-use crate::{Error, Event, Reporter, Result};
+use crate::{Error, Event, Reporter, Result, weights};
 
 /// The codes of a run's pictures, and the file that keeps them.
 #[derive(Debug)]
@@ -54,7 +53,8 @@ impl CodeCache {
             Some(image) => {
                 let shown = &model.defaults().image;
                 let about = format!("{}x{} {:?}", shown.width, shown.height, shown.fit);
-                fingerprint(&image.params, &about)?
+                let of_encoder = |name: &str| !name.starts_with("decoder.");
+                weights::fingerprint(&image.params, of_encoder, &about)?
             }
             None => 0,
         };
@@ -268,22 +268,4 @@ fn decode(bytes: &[u8]) -> Option<(u64, Known)> {
         rest = after;
     }
     Some((u64::from_le_bytes(*saved), known))
-}
-
-/// FNV-1a over names and numbers of all tensors but the decoder's, and over `about`.
-fn fingerprint(params: &Params, about: &str) -> Result<u64> {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut add = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
-    about.bytes().for_each(|byte| add(byte.into()));
-    let of_encoder = |(name, _): &(&str, _)| !name.starts_with("decoder.");
-    for (name, tensor) in params.iter().filter(of_encoder) {
-        name.bytes().for_each(|byte| add(byte.into()));
-        let values = tensor
-            .detach()
-            .to_dtype(DType::F32)?
-            .flatten_all()?
-            .to_vec1::<f32>()?;
-        values.iter().for_each(|value| add(value.to_bits().into()));
-    }
-    Ok(hash)
 }

@@ -140,7 +140,7 @@ pub struct UniGrpo {
     precision: Precision,
     network: Policy,
     /// The policy it must stay near; absent where that weighs nothing.
-    reference: Option<Mmada>,
+    reference: Option<Reference>,
     judges: Judges,
     stock: Stock,
     /// Some groups of the latest rollout, for the sheets.
@@ -149,6 +149,13 @@ pub struct UniGrpo {
     unjudged: BTreeMap<String, usize>,
     /// What is left of the present rollout, by micro-batch.
     rollouts: Vec<Rollout>,
+}
+
+/// The policy to stay near.
+struct Reference {
+    model: Mmada,
+    /// Of its weights: a run must not go on beside another one.
+    fingerprint: u64,
 }
 
 /// The estimates of a micro-batch, one set for each inner update.
@@ -162,6 +169,9 @@ struct Rollout {
 struct Position {
     data: Value,
     rollouts: Vec<Rollout>,
+    /// [`Reference::fingerprint`]; absent without a reference, and in checkpoints of older versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reference: Option<u64>,
 }
 
 impl UniGrpo {
@@ -214,7 +224,7 @@ impl UniGrpo {
         let (prompts, groups) = self.groups(&author, at, &mut metrics)?;
         let mut sets = estimates::masked(&self.config, at, &policy, &groups);
         for set in &mut sets {
-            estimates::fill(set, &policy, self.reference.as_ref())?;
+            estimates::fill(set, &policy, self.reference.as_ref().map(|it| &it.model))?;
         }
         metrics.extend(report::entropy_of(sets.iter().flatten()));
         if at.micro == 0 {
@@ -316,8 +326,12 @@ impl Objective for UniGrpo {
     }
 
     fn position(&self) -> Result<Value> {
-        let (data, rollouts) = (self.stock.position()?, self.rollouts.clone());
-        serde_json::to_value(Position { data, rollouts }).map_err(Error::data)
+        let position = Position {
+            data: self.stock.position()?,
+            rollouts: self.rollouts.clone(),
+            reference: self.reference.as_ref().map(|it| it.fingerprint),
+        };
+        serde_json::to_value(position).map_err(Error::data)
     }
 
     fn seek(&mut self, position: &Value) -> Result<()> {
@@ -327,6 +341,13 @@ impl Objective for UniGrpo {
         if rollouts.any(|rollout| rollout.sets.len() != self.config.updates) {
             let what = "the checkpoint holds completions for another number of updates: set \
                         objective.updates as it was";
+            return Err(Error::Config(what.to_owned()));
+        }
+        if let (Some(began), Some(now)) = (position.reference, &self.reference)
+            && began != now.fingerprint
+        {
+            let what = "the run began from other weights, which it must stay near: put back what \
+                        model.init.from held then, or begin anew in another run.out";
             return Err(Error::Config(what.to_owned()));
         }
         self.rollouts = position.rollouts;
@@ -365,17 +386,23 @@ impl Objective for UniGrpo {
 /// The policy that a run begins with, for as long as it lasts. A new adapter changes nothing yet, so
 /// the model without it serves, and no weight is held twice; an older one is copied; a model that is
 /// trained as a whole is opened again.
-fn reference(run: &RunConfig, model: &Mmada, device: &Device) -> Result<Mmada> {
+fn reference(run: &RunConfig, model: &Mmada, device: &Device) -> Result<Reference> {
     let reference = match (&run.model.lora, model.adapter()) {
         (Some(_), _) => model.without_adapter(),
         (None, Some(adapter)) => adapter
             .copied()
             .map_err(mmada_model::Error::from)
             .and_then(|adapter| model.with_adapter(adapter)),
-        (None, None) => return start::model(run, device)?.frozen().map_err(Error::model),
+        (None, None) => Ok(start::model(run, device)?),
     };
     let reference = reference.and_then(|reference| reference.frozen());
-    reference.map_err(Error::model)
+    let model = reference.map_err(Error::model)?;
+    let adapter = match model.adapter() {
+        Some(adapter) => weights::fingerprint(adapter.params(), |_| true, "")?,
+        None => 0,
+    };
+    let fingerprint = weights::fingerprint(model.params(), |_| true, &adapter.to_string())?;
+    Ok(Reference { model, fingerprint })
 }
 
 impl UniGrpoConfig {

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use mmada_nn::lora::ADAPTER_MODEL;
 use mmada_nn::{Mode, Params};
+use mmada_tensor::DType;
 
 use crate::{Error, Result};
 
@@ -22,6 +23,28 @@ pub(crate) fn take_over(params: &Params, folder: &Path) -> Result<()> {
         var.set(&tensor.to_dtype(var.dtype())?)?;
     }
     Ok(())
+}
+
+/// FNV-1a over `about` and the names and numbers of the tensors that are wanted: the same on every
+/// machine and in every version.
+pub(crate) fn fingerprint(
+    params: &Params,
+    is_wanted: impl Fn(&str) -> bool,
+    about: &str,
+) -> Result<u64> {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut add = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+    about.bytes().for_each(|byte| add(byte.into()));
+    for (name, tensor) in params.iter().filter(|(name, _)| is_wanted(name)) {
+        name.bytes().for_each(|byte| add(byte.into()));
+        let values = tensor
+            .detach()
+            .to_dtype(DType::F32)?
+            .flatten_all()?
+            .to_vec1::<f32>()?;
+        values.iter().for_each(|value| add(value.to_bits().into()));
+    }
+    Ok(hash)
 }
 
 /// A text file.

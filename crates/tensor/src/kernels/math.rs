@@ -169,17 +169,19 @@ multiversion! {
 }
 
 multiversion! {
-    /// The largest magnitude of a row; 0 when it is empty.
+    /// The largest magnitude of a row; 0 when it is empty, NaN when one of them is.
     pub(crate) fn largest_magnitude(row: &[f32]) -> f32 {
-        let mut lanes = [0f32; LANES];
+        // Without their sign, floats are ordered as their bits are, and NaN is beyond infinity.
+        let magnitude = |x: &f32| x.to_bits() & (u32::MAX >> 1);
+        let mut lanes = [0u32; LANES];
         let (blocks, rest) = row.as_chunks::<LANES>();
         for block in blocks {
             for (lane, x) in lanes.iter_mut().zip(block) {
-                *lane = if x.abs() > *lane { x.abs() } else { *lane };
+                *lane = magnitude(x).max(*lane);
             }
         }
-        let rest = rest.iter().map(|x| x.abs());
-        lanes.into_iter().chain(rest).fold(0.0, f32::max)
+        let rest = rest.iter().map(magnitude);
+        f32::from_bits(lanes.into_iter().chain(rest).fold(0, u32::max))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use half::bf16;
 use mmada_tensor::ops;
-use mmada_tensor::{Normed, PackedLinear, Packing, Precision, Tensor};
+use mmada_tensor::{Device, Normed, PackedLinear, Packing, Precision, Tensor};
 
 use crate::support::{assert_close, normal, numbers};
 
@@ -118,6 +118,28 @@ fn feed_forward_is_its_three_layers() {
             let what = format!("{packing:?} {r}×{d}×{m}");
             // The two roundings of hidden values need not fall on the same side.
             assert_close(&what, 2e-3, &numbers(&got), &numbers(&expected));
+        }
+    }
+}
+
+/// A row with a value that is no number has no numbers, whatever the processor; other rows keep theirs.
+#[test]
+fn what_is_no_number_stays_none() {
+    for packing in PACKINGS {
+        for broken in [f32::NAN, f32::INFINITY] {
+            let (r, d, m) = (35, 40, 70);
+            let mut values = numbers(&normal(1, &[r, d]));
+            values[17 * d + 3] = broken;
+            let x = Tensor::new(values, &Device::Cpu).unwrap();
+            let x = x.reshape((r, d)).unwrap();
+            let weights = [normal(3, &[m, d]), normal(4, &[m, d]), normal(5, &[d, m])];
+            let gate_up = PackedLinear::pack(packing, &[&weights[0], &weights[1]]).unwrap();
+            let out = PackedLinear::pack(packing, &[&weights[2]]).unwrap();
+            let got = PackedLinear::feed_forward(&plain(&x), &gate_up, &out).unwrap();
+            for (row, values) in numbers(&got).chunks_exact(d).enumerate() {
+                let lost = values.iter().filter(|value| !value.is_finite()).count();
+                assert_eq!(lost, if row == 17 { d } else { 0 }, "{packing:?} {broken}");
+            }
         }
     }
 }

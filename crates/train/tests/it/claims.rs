@@ -6,7 +6,7 @@ use mmada_train::{Mode, Silent, run};
 
 use crate::lora::adapted;
 use crate::rollouts::Warned;
-use crate::runs::{options, train};
+use crate::runs::{options, stopped_at, train};
 use crate::world::{World, metrics};
 
 fn refused(config: &RunConfig) -> String {
@@ -131,4 +131,21 @@ fn no_divergence_is_told_that_was_not_measured() {
         let lines = metrics(&config.run.out);
         assert_eq!(lines.iter().any(|line| line.get("kl").is_some()), is_told);
     }
+}
+
+/// The reference of a run is the policy that it began with, also after a pause.
+#[test]
+fn a_run_does_not_go_on_beside_another_reference() {
+    let world = World::new();
+    let first = |more: &[&str]| world.denoise("first", &[&["run.steps=2"], more].concat());
+    train(&first(&[]), Mode::Fresh);
+    let config = world.unigrpo("rl", "first/model", &["run.steps=3"]);
+    assert!(stopped_at(&config, 1).is_early);
+    std::fs::remove_dir_all(world.path("first")).unwrap();
+    train(&first(&["run.seed=9"]), Mode::Fresh);
+    let error = run(&config, options(Mode::Resume), &Silent).unwrap_err();
+    assert!(error.to_string().contains("model.init.from"), "{error}");
+    std::fs::remove_dir_all(world.path("first")).unwrap();
+    train(&first(&[]), Mode::Fresh);
+    train(&config, Mode::Resume);
 }

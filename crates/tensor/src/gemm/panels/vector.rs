@@ -89,11 +89,12 @@ pub(super) fn exp2(x: __m512) -> __m512 {
 pub(super) fn silu(x: __m512) -> __m512 {
     let power = exp2(_mm512_mul_ps(x, _mm512_set1_ps(-std::f32::consts::LOG2_E)));
     let divisor = _mm512_add_ps(power, _mm512_set1_ps(1.0));
-    // A step of Newton after an estimate of 14 bits; beyond the range of f32 the quotient is 0.
+    // A step of Newton after an estimate of 14 bits; beyond the range of f32 the quotient is 0. What
+    // is no number stays none.
     let estimate = _mm512_rcp14_ps(divisor);
     let two = _mm512_set1_ps(2.0);
     let rest = _mm512_fnmadd_ps(divisor, estimate, two);
-    let is_finite = _mm512_cmp_ps_mask::<_CMP_LT_OQ>(power, _mm512_set1_ps(1e37));
+    let is_finite = _mm512_cmp_ps_mask::<_CMP_NGE_UQ>(power, _mm512_set1_ps(1e37));
     _mm512_maskz_mul_ps(is_finite, x, _mm512_mul_ps(estimate, rest))
 }
 
