@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use mmada_data::picture::{Limits, Mask, Picture};
 use mmada_diffusion::{Anneal, Order};
-use mmada_model::{FillOptions, LoadOptions, Mmada, Numbers, PaintOptions, TextOptions};
+use mmada_model::{FillOptions, LoadOptions, Mmada, Numbers, Overrides, PaintOptions, TextOptions};
 use mmada_tensor::Packing;
 
 use crate::args::{
@@ -72,6 +72,16 @@ pub(crate) fn name(args: &ModelArgs) -> &str {
     args.model.as_deref().unwrap_or("embedded")
 }
 
+/// What the flags of everything that samples want otherwise.
+fn overrides(sample: &SampleArgs) -> Overrides {
+    Overrides {
+        steps: sample.steps,
+        temperature: sample.temperature,
+        guidance: sample.guidance,
+        ..Overrides::default()
+    }
+}
+
 /// Settings of a text answer.
 pub(crate) fn text_options(
     defaults: &TextOptions,
@@ -79,21 +89,17 @@ pub(crate) fn text_options(
     sample: &SampleArgs,
     seed: u64,
 ) -> TextOptions {
-    let own = match text.sampler {
-        Some(sampler) => defaults.clone().under(sampler.0),
-        None => defaults.clone(),
+    let wanted = Overrides {
+        sampler: text.sampler.map(|sampler| sampler.0),
+        length: text.length,
+        block: text.block,
+        ahead: text.ahead,
+        commit: text.commit,
+        ..overrides(sample)
     };
-    let length = text.length.unwrap_or(own.length);
     TextOptions {
-        length,
-        block: text.block.unwrap_or(own.block).min(length.max(1)),
-        ahead: text.ahead.or(own.ahead),
-        steps: sample.steps.unwrap_or(own.steps),
-        temperature: sample.temperature.unwrap_or(own.temperature),
-        guidance: sample.guidance.unwrap_or(own.guidance),
-        commit: text.commit.or(own.commit),
         seed,
-        ..own
+        ..wanted.text(defaults)
     }
 }
 
@@ -106,11 +112,8 @@ pub(crate) fn fill_options(
 ) -> FillOptions {
     FillOptions {
         gap: gap.unwrap_or(defaults.gap),
-        steps: sample.steps.unwrap_or(defaults.steps),
-        temperature: sample.temperature.unwrap_or(defaults.temperature),
-        guidance: sample.guidance.unwrap_or(defaults.guidance),
         seed,
-        ..defaults.clone()
+        ..overrides(sample).fill(defaults)
     }
 }
 
@@ -121,22 +124,19 @@ pub(crate) fn paint_options(
     sample: &SampleArgs,
     seed: u64,
 ) -> PaintOptions {
-    let own = match canvas.sampler {
-        Some(sampler) => defaults.clone().under(sampler.0),
-        None => defaults.clone(),
+    let wanted = Overrides {
+        sampler: canvas.sampler.map(|sampler| sampler.0),
+        token_temperature: canvas.token_temperature,
+        best_of: canvas.best_of,
+        revisions: canvas.revisions,
+        revision_temperature: canvas.revision_temperature,
+        schedule: canvas.schedule,
+        anneal: canvas.anneal.map(anneal),
+        ..overrides(sample)
     };
     PaintOptions {
-        steps: sample.steps.unwrap_or(own.steps),
-        temperature: sample.temperature.unwrap_or(own.temperature),
-        token_temperature: canvas.token_temperature.unwrap_or(own.token_temperature),
-        guidance: sample.guidance.unwrap_or(own.guidance),
-        best_of: canvas.best_of.unwrap_or(own.best_of),
-        revisions: canvas.revisions.unwrap_or(own.revisions),
-        revision_temperature: canvas.revision_temperature.or(own.revision_temperature),
-        schedule: canvas.schedule.unwrap_or(own.schedule),
-        anneal: canvas.anneal.map_or(own.anneal, anneal),
         seed,
-        ..own
+        ..wanted.paint(defaults)
     }
 }
 

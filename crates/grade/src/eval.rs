@@ -14,9 +14,8 @@ use std::path::Path;
 
 use mmada_data::picture::Picture;
 use mmada_data::{DataError, Pack};
-use mmada_diffusion::Commit;
 use mmada_model::run::Outcome;
-use mmada_model::{Effort, Mmada, Preset, Run};
+use mmada_model::{Effort, Mmada, Overrides, Preset, Run};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -51,26 +50,8 @@ pub struct EvalOptions {
     pub batch: usize,
     /// Seed of every random choice.
     pub seed: u64,
-    /// Denoising steps; `None` is the model's own.
-    pub steps: Option<usize>,
-    /// Temperature of texts and paintings; `None` is the model's own.
-    pub temperature: Option<f32>,
-    /// Temperature of the codes of paintings; `None` is the model's own.
-    pub token_temperature: Option<f32>,
-    /// How many are painted to choose each painting from; `None` is the model's own.
-    pub best_of: Option<usize>,
-    /// Revisions of paintings; `None` is the model's own.
-    pub revisions: Option<usize>,
-    /// Temperature of the codes that revisions draw; `None` is the model's own.
-    pub revision_temperature: Option<f32>,
-    /// Guidance of paintings; `None` is the model's own.
-    pub guidance: Option<f32>,
-    /// Sampler; `None` is the model's own.
-    pub sampler: Option<Preset>,
-    /// Commit rule of text; `None` is the sampler's.
-    pub commit: Option<Commit>,
-    /// Masks that text looks ahead; `None` is the model's own, or the sampler's.
-    pub ahead: Option<usize>,
+    /// What is sampled otherwise than the model does by itself; guidance, of paintings only.
+    pub overrides: Overrides,
     /// How often a picture is looked at; `None` is the model's own.
     pub looks: Option<usize>,
     /// Examples kept in the report.
@@ -84,16 +65,7 @@ impl Default for EvalOptions {
             samples: 8,
             batch: 64,
             seed: 0,
-            steps: None,
-            temperature: None,
-            token_temperature: None,
-            best_of: None,
-            revisions: None,
-            revision_temperature: None,
-            guidance: None,
-            sampler: None,
-            commit: None,
-            ahead: None,
+            overrides: Overrides::default(),
             looks: None,
             examples: 8,
         }
@@ -271,7 +243,7 @@ impl Context<'_> {
     fn sampled(&self, report: Report, effort: Effort) -> Report {
         let per = |a: usize, b: usize| a as f64 / b.max(1) as f64;
         let cost = Cost {
-            sampler: self.options.sampler,
+            sampler: self.options.overrides.sampler,
             forwards: effort.forwards,
             tokens: effort.tokens,
             steps: per(effort.forwards, report.n),

@@ -10,7 +10,7 @@ use mmada_data::Pack;
 use mmada_data::packs::PackTask;
 use mmada_data::picture::Picture;
 use mmada_grade::{Benchmark, Error, EvalOptions, Report, Right, evaluate};
-use mmada_model::{Mmada, PaintOptions};
+use mmada_model::{Mmada, Overrides, PaintOptions};
 use serde_json::{Value, json};
 
 use crate::args::{EvalArgs, EvalTask};
@@ -94,12 +94,8 @@ fn write_files<'a>(args: &'a EvalArgs, reports: &[Report]) -> Result<Option<&'a 
 /// Noise on the order of positions is refused where the sampler that was asked for, or that is
 /// `own` to the model, fixes it.
 fn check_order(args: &EvalArgs, own: &PaintOptions) -> Result<()> {
-    let options = match args.sampler {
-        Some(sampler) => own.clone().under(sampler.0),
-        None => own.clone(),
-    };
     let is_noise = args.task == EvalTask::Paint && args.temperature.is_some();
-    session::check_order(&options, &[("--temperature", is_noise)])
+    session::check_order(&overrides(args).paint(own), &[("--temperature", is_noise)])
 }
 
 /// Pictures of a prompt: more than tell any two models apart.
@@ -240,21 +236,29 @@ fn benchmark(task: EvalTask) -> Option<Benchmark> {
     }
 }
 
+/// What the flags want otherwise than the model.
+fn overrides(args: &EvalArgs) -> Overrides {
+    Overrides {
+        sampler: args.sampler.map(|sampler| sampler.0),
+        steps: args.steps,
+        temperature: args.temperature,
+        guidance: args.guidance,
+        ahead: args.ahead,
+        commit: args.commit,
+        token_temperature: args.token_temperature,
+        best_of: args.best_of,
+        revisions: args.revisions,
+        revision_temperature: args.revision_temperature,
+        ..Overrides::default()
+    }
+}
+
 fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result<Report> {
     let options = EvalOptions {
         limit: args.limit,
         samples: args.samples,
         seed: args.model.seed,
-        steps: args.steps,
-        temperature: args.temperature,
-        token_temperature: args.token_temperature,
-        best_of: args.best_of,
-        revisions: args.revisions,
-        revision_temperature: args.revision_temperature,
-        guidance: args.guidance,
-        sampler: args.sampler.map(|sampler| sampler.0),
-        commit: args.commit,
-        ahead: args.ahead,
+        overrides: overrides(args),
         looks: args.looks,
         ..EvalOptions::default()
     };

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use mmada_model::{PaintOptions, TextReply};
+use mmada_model::{Overrides, PaintOptions, TextOptions, TextReply};
 use mmada_tokens::Padding;
 use serde_json::json;
 
@@ -55,11 +55,14 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     let sight = Sight::new(args.sample.watch);
     let (thoughts, paintings, steps): (Vec<TextReply>, _, _) = match args.think {
         true => {
-            let thought = match args.canvas.sampler {
-                Some(sampler) => defaults.thought.clone().under(sampler.0),
-                None => defaults.thought.clone(),
+            let wanted = Overrides {
+                sampler: args.canvas.sampler.map(|sampler| sampler.0),
+                ..Overrides::default()
             };
-            let thought = mmada_model::TextOptions { seed, ..thought };
+            let thought = TextOptions {
+                seed,
+                ..wanted.text(&defaults.thought)
+            };
             let mut run = model.think_paint(&args.prompt, &thought, &options)?;
             let steps = watch::drive(&mut run, &model, "paint", sight)?;
             let (thoughts, paintings) = run.finish()?;

@@ -234,21 +234,10 @@ fn shapes(context: &Context, prompts: &[Wanted], on_progress: OnProgress) -> Res
 
 /// The model's own options with what the caller wants otherwise.
 fn paint_options(context: &Context) -> PaintOptions {
-    let (options, own) = (context.options, &context.model.defaults().paint);
-    let own = match options.sampler {
-        Some(sampler) => own.clone().under(sampler),
-        None => own.clone(),
-    };
+    let own = &context.model.defaults().paint;
     PaintOptions {
-        steps: options.steps.unwrap_or(own.steps),
-        temperature: options.temperature.unwrap_or(own.temperature),
-        token_temperature: options.token_temperature.unwrap_or(own.token_temperature),
-        guidance: options.guidance.unwrap_or(own.guidance),
-        best_of: options.best_of.unwrap_or(own.best_of),
-        revisions: options.revisions.unwrap_or(own.revisions),
-        revision_temperature: options.revision_temperature.or(own.revision_temperature),
-        seed: options.seed,
-        ..own
+        seed: context.options.seed,
+        ..context.options.overrides.paint(own)
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use mmada_data::ImageBytes;
 use mmada_data::packs::{AnswerKind, CAPTION_PROMPT, KIND_PROMPT};
-use mmada_model::{ChatRequest, DescribeRequest, Effort, Message, Seen, TextOptions};
+use mmada_model::{ChatRequest, DescribeRequest, Effort, Message, Overrides, Seen, TextOptions};
 
 use super::{Benchmark, Context, Example, OnProgress, Report, decode, finish};
 use crate::error::Result;
@@ -186,18 +186,13 @@ pub(super) fn reasoning(context: &Context, on_progress: OnProgress) -> Result<Re
 
 /// The model's own options with what the caller wants otherwise.
 fn text_options(context: &Context, own: &TextOptions) -> TextOptions {
-    let options = context.options;
-    let own = match options.sampler {
-        Some(sampler) => own.clone().under(sampler),
-        None => own.clone(),
+    let wanted = Overrides {
+        guidance: None,
+        ..context.options.overrides
     };
     TextOptions {
-        steps: options.steps.unwrap_or(own.steps),
-        temperature: options.temperature.unwrap_or(own.temperature),
-        commit: options.commit.or(own.commit),
-        ahead: options.ahead.or(own.ahead),
-        seed: options.seed,
-        ..own
+        seed: context.options.seed,
+        ..wanted.text(own)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mmada_data::picture::Picture;
 use mmada_grade::{Benchmark, Error, EvalOptions, Report, evaluate};
-use mmada_model::{Mmada, Preset};
+use mmada_model::{Mmada, Overrides, Preset};
 
 use crate::tiny;
 
@@ -125,8 +125,11 @@ fn scores_stand_beside_what_they_cost() {
     let cost = |benchmark, sampler| {
         let options = EvalOptions {
             samples: 2,
-            steps: Some(8),
-            sampler,
+            overrides: Overrides {
+                steps: Some(8),
+                sampler,
+                ..Overrides::default()
+            },
             ..EvalOptions::default()
         };
         run(&model, dir.path(), benchmark, &options).cost.unwrap()
@@ -155,12 +158,14 @@ fn limits_spread_over_the_split() {
     assert!(report.examples[0].input.contains('1') && report.examples[1].input.contains('3'));
 }
 
-/// Same seed, other steps, temperature or guidance: other pictures.
 #[test]
 fn progress_is_told_within_a_group() {
     let (model, dir) = (tiny::model(), pack());
     let options = EvalOptions {
-        steps: Some(8),
+        overrides: Overrides {
+            steps: Some(8),
+            ..Overrides::default()
+        },
         ..EvalOptions::default()
     };
     for benchmark in [
@@ -187,6 +192,7 @@ fn progress_is_told_within_a_group() {
     }
 }
 
+/// Same seed, other steps, temperature or guidance: other pictures.
 #[test]
 fn settings_reach_the_sampler() {
     let (model, dir) = (tiny::model(), pack());
@@ -197,21 +203,21 @@ fn settings_reach_the_sampler() {
     };
     let usual = paint(&base);
     assert_eq!(paint(&base), usual);
-    let with = |change: fn(&mut EvalOptions)| {
+    let with = |change: fn(&mut Overrides)| {
         let mut options = base.clone();
-        change(&mut options);
+        change(&mut options.overrides);
         paint(&options)
     };
-    assert_ne!(with(|options| options.steps = Some(1)), usual);
-    assert_ne!(with(|options| options.temperature = Some(9.0)), usual);
-    assert_ne!(with(|options| options.guidance = Some(9.0)), usual);
-    assert_ne!(with(|options| options.best_of = Some(16)), usual);
-    assert_ne!(with(|options| options.revisions = Some(3)), usual);
+    assert_ne!(with(|wanted| wanted.steps = Some(1)), usual);
+    assert_ne!(with(|wanted| wanted.temperature = Some(9.0)), usual);
+    assert_ne!(with(|wanted| wanted.guidance = Some(9.0)), usual);
+    assert_ne!(with(|wanted| wanted.best_of = Some(16)), usual);
+    assert_ne!(with(|wanted| wanted.revisions = Some(3)), usual);
     // Colder codes are others; at 0 they no longer depend on the draws.
-    assert_ne!(with(|options| options.token_temperature = Some(0.1)), usual);
-    let coldest = with(|options| options.token_temperature = Some(0.0));
+    assert_ne!(with(|wanted| wanted.token_temperature = Some(0.1)), usual);
+    let coldest = with(|wanted| wanted.token_temperature = Some(0.0));
     assert_eq!(
-        with(|options| options.token_temperature = Some(1e-6)),
+        with(|wanted| wanted.token_temperature = Some(1e-6)),
         coldest
     );
 }

@@ -16,7 +16,8 @@ use mmada_data::Example;
 use mmada_data::picture::Picture;
 use mmada_grade::grader::Reply;
 use mmada_model::{
-    ChatRequest, DescribeRequest, Mmada, PaintOptions, PaintRequest, Preset, Seen, TextOptions,
+    ChatRequest, DescribeRequest, Mmada, Overrides, PaintOptions, PaintRequest, Preset, Seen,
+    TextOptions,
 };
 use mmada_tensor::random::Purpose;
 use mmada_tensor::{Rows, Tensor};
@@ -144,18 +145,16 @@ fn sample(
     sampling: &Sampling,
 ) -> Result<Vec<Completion>> {
     let (codec, layout, defaults) = (model.codec(), model.layout(), model.defaults());
-    let hot = |options: &TextOptions| TextOptions {
+    let wanted = Overrides {
+        sampler: sampling.sampler,
+        ..Overrides::default()
+    };
+    let hot = |own: &TextOptions| TextOptions {
         temperature: sampling.temperature,
         seed: sampling.seed,
-        ..match sampling.sampler {
-            Some(sampler) => options.clone().under(sampler),
-            None => options.clone(),
-        }
+        ..wanted.text(own)
     };
-    let own = match sampling.sampler {
-        Some(sampler) => defaults.paint.clone().under(sampler),
-        None => defaults.paint.clone(),
-    };
+    let own = wanted.paint(&defaults.paint);
     let paint = PaintOptions {
         seed: sampling.seed,
         guidance: sampling.guidance.unwrap_or(own.guidance),
