@@ -6,7 +6,7 @@
 //!                               └── final_answer ──┘ └number┘  = 1042/1
 //! ```
 
-use crate::equality::Answer;
+use crate::equality::{Answer, is_unit};
 
 /// The part of a reply that answers: after `</think>`, inside the last whole `\boxed{…}`, else behind
 /// the last "answer is" or "answer:", or behind `####` if that is the last line or there is no other
@@ -67,8 +67,8 @@ fn told(text: &str) -> Option<&str> {
 
 /// Whether two final answers mean the same. Two mathematical answers are compared by
 /// [`equality`](crate::equality). Where the reply is a sentence, the only number in it counts, if a
-/// plain number is expected; else both are compared in [`plain_text`] form. An empty answer is never
-/// right.
+/// plain number is expected; else both are compared in [`plain_text`] form, with the operators between
+/// the words. An empty answer is never right.
 pub fn same_answer(got: &str, expected: &str) -> bool {
     let truth = Answer::read(expected);
     if let (Some(got), Some(truth)) = (Answer::read(got), &truth) {
@@ -79,8 +79,8 @@ pub fn same_answer(got: &str, expected: &str) -> bool {
     {
         return got == expected;
     }
-    let got = plain_text(got);
-    !got.is_empty() && got == plain_text(expected)
+    let got = plain_terms(got);
+    !got.is_empty() && got == plain_terms(expected)
 }
 
 /// An exact number in lowest terms with a positive denominator.
@@ -116,10 +116,10 @@ fn gcd(mut a: u128, mut b: u128) -> u128 {
 }
 
 /// The one number in a text, exactly; `None` when there is none, or more than one, so that naming
-/// several candidates is never right, when it is part of a larger term (`5\pi`, `\sqrt{3}`, `3!`), and
-/// when the text says "not". Understands signs, `1,234`, `3.50`, `1/2`, `\frac{1}{2}`, `1 1/2`, money
-/// signs, percent and units behind the number, a trailing dot, and `a = 7` and `3 + 4 = 7` (the right
-/// side counts).
+/// several candidates is never right, when it is part of a larger term (`5\pi`, `5x`, `\sqrt{3}`, `3!`)
+/// or a bound (`x >= 5`), and when the text says "not". Understands signs, `1,234`, `3.50`, `1/2`,
+/// `\frac{1}{2}`, `1 1/2`, money signs, percent and units behind the number, a trailing dot, and `a = 7`
+/// and `3 + 4 = 7` (the right side counts).
 pub fn number(text: &str) -> Option<Number> {
     if denies(text) {
         return None;
@@ -150,7 +150,7 @@ fn is_sum(between: &str) -> bool {
 }
 
 /// Whether a text says what the answer is not.
-fn denies(text: &str) -> bool {
+pub(crate) fn denies(text: &str) -> bool {
     text.split_whitespace().any(|word| {
         let word = word.to_lowercase().replace('’', "'");
         let word = word.trim_matches(|c: char| !c.is_alphanumeric());
@@ -159,7 +159,8 @@ fn denies(text: &str) -> bool {
 }
 
 /// A text without LaTeX: fractions become `1/2`, what only sets the type becomes a space, and any
-/// other command a root sign, which no plain number touches.
+/// other command a root sign, which no plain number touches. Comparisons of two signs become one, so
+/// that each `=` that is left is an equation's.
 fn without_commands(text: &str) -> String {
     let mut text = text
         .replace(['−', '–'], "-")
@@ -194,7 +195,11 @@ fn without_commands(text: &str) -> String {
         rest = &after[usize::from(is_space)..];
     }
     plain.push_str(rest);
-    plain.replace(['{', '}', '$', '€', '£'], " ")
+    plain
+        .replace(['{', '}', '$', '€', '£'], " ")
+        .replace("<=", "≤")
+        .replace(">=", "≥")
+        .replace("!=", "≠")
 }
 
 /// What is right of the last `=`, if no number on its left could be meant: where there is none, or
@@ -276,9 +281,12 @@ fn is_thousands(before: &[char], after: &[char]) -> bool {
         && after.iter().take_while(digits).count() == 3
 }
 
-/// Whether a root, a power, an index, a factorial, bars, π or a division touches the number between
-/// these.
+/// Whether a root, a power, an index, a factorial, bars, π, an unknown, a division or a comparison
+/// touches the number between these.
 fn is_part_of_term(before: &[char], after: &[char]) -> bool {
+    if starts_with_unknown(after) {
+        return true;
+    }
     let before = before.iter().rev().copied();
     let mut before = before.skip_while(|c| matches!(c, ' ' | '('));
     let after = after.iter().copied();
@@ -288,11 +296,21 @@ fn is_part_of_term(before: &[char], after: &[char]) -> bool {
         .take_while(char::is_ascii_alphabetic)
         .collect();
     let is_root = before.clone().take(4).eq("trqs".chars());
-    let touches = |c: char| matches!(c, '√' | '^' | '_' | '|' | 'π' | '/');
+    let touches = |c: char| matches!(c, '√' | '^' | '_' | '|' | 'π' | '/' | '≤' | '≥' | '≠');
     is_root
         || matches!(word.as_str(), "pi" | "sqrt")
         || before.next().is_some_and(touches)
         || after.clone().next().is_some_and(|c| c == '!' || touches(c))
+}
+
+/// Whether one letter stands here that is no unit: the x of `5x`, not the m of `5m`. Letters of other
+/// scripts may be words.
+fn starts_with_unknown(text: &[char]) -> bool {
+    let mut letters = text.iter().take_while(|c| c.is_alphabetic());
+    match (letters.next(), letters.next()) {
+        (Some(letter), None) => letter.is_ascii() && !is_unit(*letter),
+        _ => false,
+    }
 }
 
 /// `12`, `-1,234.50` or `3/4` as an exact number.
@@ -346,7 +364,26 @@ pub(crate) fn decimal(text: &str) -> Option<Number> {
 /// punctuation around words but signs and percent signs that touch them, no article in front, British
 /// "grey" as "gray".
 pub fn plain_text(text: &str) -> String {
-    let words = text.split_whitespace().map(plain_word);
+    joined(text, plain_word)
+}
+
+/// Operators that stand between terms as words of their own.
+const OPERATORS: [&str; 17] = [
+    "+", "-", "±", "*", "·", "×", "/", "÷", "=", "≠", "<", ">", "≤", "≥", "<=", ">=", "!=",
+];
+
+/// Plain text with such operators, which alone tell `3\hat{i} - 2\hat{j}` from the sum of the two.
+fn plain_terms(text: &str) -> String {
+    joined(text, |word| match word {
+        "−" | "–" => "-".to_owned(),
+        word if OPERATORS.contains(&word) => word.to_owned(),
+        word => plain_word(word),
+    })
+}
+
+/// Words in plain form with one space between them and no article in front.
+fn joined(text: &str, plain: impl Fn(&str) -> String) -> String {
+    let words = text.split_whitespace().map(plain);
     let mut words: Vec<String> = words.filter(|word| !word.is_empty()).collect();
     if words.len() > 1 && matches!(words[0].as_str(), "a" | "an" | "the") {
         words.remove(0);

@@ -41,7 +41,7 @@ impl ClipScore {
         Ok(Self { clip, tokenizer })
     }
 
-    /// The score of each pair.
+    /// The score of each pair; NaN where the network's numbers are.
     ///
     /// # Errors
     /// Those of the network and the tokenizer.
@@ -60,11 +60,9 @@ impl ClipScore {
             let images = self.clip.image_features(&pixels).map_err(Error::Network)?;
             let cosines = cosines(&images, &texts).map_err(Error::Network)?;
             let cosines = cosines.to_vec1::<f32>().map_err(Error::tensor)?;
-            scores.extend(
-                cosines
-                    .iter()
-                    .map(|cosine| f64::from(100.0 * cosine).max(0.0)),
-            );
+            // `clamp` keeps NaN, of which `max` would make the score of what does not fit.
+            let score = |cosine: f32| f64::from(100.0 * cosine).clamp(0.0, f64::INFINITY);
+            scores.extend(cosines.into_iter().map(score));
         }
         Ok(scores)
     }

@@ -114,17 +114,23 @@ enum Failure {
 
 impl Endpoint {
     /// A judge at `url`, which is not asked yet.
-    pub fn new(url: &str, options: EndpointOptions) -> Self {
+    ///
+    /// # Errors
+    /// When the options have a [problem](EndpointOptions::problem).
+    pub fn new(url: &str, options: EndpointOptions) -> crate::Result<Self> {
+        if let Some(problem) = options.problem() {
+            return Err(crate::Error::Options(problem));
+        }
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs_f64(options.timeout)))
             .http_status_as_error(false)
             .max_redirects(0)
             .build();
-        Self {
+        Ok(Self {
             url: url.to_owned(),
             options,
             agent: config.into(),
-        }
+        })
     }
 
     fn ask(&self, cases: &[Case<'_>]) -> Vec<Judged> {
@@ -219,7 +225,7 @@ fn png(picture: &Picture) -> Option<String> {
 
 impl Judge for Endpoint {
     fn judge(&self, cases: &[Case<'_>]) -> Vec<Judged> {
-        let batches = cases.chunks(self.options.batch.max(1));
+        let batches = cases.chunks(self.options.batch);
         batches.flat_map(|batch| self.ask(batch)).collect()
     }
 

@@ -157,6 +157,12 @@ fn same_relation((a, signs): (&[Expr], &[char]), (b, others): (&[Expr], &[char])
         })
 }
 
+/// Whether a letter behind a number is a unit rather than an unknown.
+pub(crate) fn is_unit(letter: char) -> bool {
+    let name = letter.to_lowercase().to_string();
+    parse::is_unit((name.as_str(), 1), None)
+}
+
 /// Words in the form in which they are compared.
 fn words(text: &str) -> Form {
     Form::Words(plain_text(text))

@@ -12,6 +12,9 @@ pub enum Error {
     /// A judge's tokenizer.
     #[error("a judge's tokenizer: {0}")]
     Tokenizer(#[from] mmada_tokens::Error),
+    /// Options of an endpoint that make no sense.
+    #[error("{0}")]
+    Options(&'static str),
     /// The pack.
     #[error(transparent)]
     Data(#[from] mmada_data::DataError),

@@ -231,7 +231,8 @@ impl Context<'_> {
             data: self.pack.name(),
             split: self.split.to_owned(),
             n,
-            scores,
+            // Of a kind of item that was not among them nothing is known.
+            scores: scores.into_iter().filter(|score| score.n > 0).collect(),
             cost: None,
             examples: spread(examples, self.options.examples),
             sheet: None,

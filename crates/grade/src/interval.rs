@@ -39,7 +39,7 @@ impl Interval {
     }
 
     /// Normal interval of a mean: mean ± 1.96 · s/√n, with the sample deviation s.
-    /// With fewer than two finite values it is the value itself (NaN without any).
+    /// With fewer than two values it is the value itself (NaN without any).
     pub fn of_mean(values: &[f64]) -> Self {
         let n = values.len() as f64;
         let mean = values.iter().sum::<f64>() / n;

@@ -9,6 +9,7 @@
 use super::tokens::Token;
 use super::value::Expr;
 use super::{Form, words};
+use crate::answer::denies;
 
 /// Brackets within brackets deeper than this are refused.
 const DEEPEST: usize = 40;
@@ -246,6 +247,7 @@ impl Parser {
     }
 
     /// Words behind a value, with their exponents and divisions: `cm^2`, `km/h`, the `/min` of `m/min`.
+    /// Those that are no unit are left, so that the text is no answer.
     fn skip_unit(&mut self) {
         let is_unit = matches!(
             self.tokens[self.at..],
@@ -256,6 +258,7 @@ impl Parser {
         }
         while let Some(token) = self.peek() {
             match token {
+                Token::Word(word) if !may_be_unit(word) => return,
                 Token::Word(_) | Token::Name(_) | Token::Sign('/' | '{' | '}') => self.at += 1,
                 Token::Sign('^') => self.at += 1,
                 Token::Number(_) if self.tokens[self.at - 1] == Token::Sign('^') => self.at += 1,
@@ -301,9 +304,27 @@ impl Expr {
     }
 }
 
+/// Whether words behind a number may be its unit: `square units`, `m/s^2`; not the rest of `5 or 6`, nor
+/// of `5 is not right`.
+fn may_be_unit(words: &str) -> bool {
+    let mut runs = words.split(|c: char| !c.is_alphabetic());
+    let names_more = runs.any(|run| matches!(run, "or" | "and")) || has_number(words);
+    !names_more && !denies(words)
+}
+
+/// Whether digits stand here that are no exponent of letters, as in `cm^2` and `s^{-1}`.
+fn has_number(words: &str) -> bool {
+    let mut digits = words.match_indices(|c: char| c.is_ascii_digit());
+    digits.any(|(at, _)| {
+        let before = words[..at].trim_end_matches(|c: char| c.is_ascii_digit());
+        let base = before.trim_end_matches(['{', '-', '−']).strip_suffix('^');
+        base.is_none_or(|base| !base.ends_with(char::is_alphabetic))
+    })
+}
+
 /// Whether a letter to a power is a unit, alone or by another. Squares of others are algebra: the surface
 /// of a cube of side s is 6s^2.
-fn is_unit(above: (&str, i128), below: Option<(&str, i128)>) -> bool {
+pub(super) fn is_unit(above: (&str, i128), below: Option<(&str, i128)>) -> bool {
     matches!(
         (above, below),
         (("m", 1..=3) | ("g" | "s" | "h" | "l", 1), None)

@@ -38,7 +38,7 @@ impl Parser {
                 factors.push(self.signed()?);
             } else if !self.is_at_rate(&factors) && (self.eat('/') || self.eat(':')) {
                 let above = product_of(factors)?;
-                let below = self.signed()?;
+                let below = self.divisor()?;
                 factors = vec![Expr::Quotient(Box::new(above), Box::new(below))];
             } else if let Some(mixed) = self.mixed(&factors) {
                 factors = vec![mixed];
@@ -61,13 +61,23 @@ impl Parser {
     }
 
     fn signed(&mut self) -> Option<Expr> {
+        // The sign holds for the whole of a mixed number: −1 1/2 is −3/2.
+        self.power_or_signed(Self::product)
+    }
+
+    /// What is divided by. A sign holds for the next power alone, not for the product: 6/−2 · 3 is −9.
+    fn divisor(&mut self) -> Option<Expr> {
+        self.power_or_signed(Self::divisor)
+    }
+
+    /// A power, or a sign and what the rule reads behind it.
+    fn power_or_signed(&mut self, rule: fn(&mut Self) -> Option<Expr>) -> Option<Expr> {
         let (minus, both) = (self.is_sign('-'), self.is_sign('±'));
         if !minus && !both && !self.is_sign('+') {
             return self.power();
         }
         self.at += 1;
-        // The sign holds for the whole of a mixed number: −1 1/2 is −3/2.
-        let part = self.deeper(Self::product)?;
+        let part = self.deeper(rule)?;
         Some(match (minus, both) {
             (true, _) => Expr::Negative(Box::new(part)),
             (_, true) => Expr::PlusMinus(Box::new(part)),
@@ -79,21 +89,27 @@ impl Parser {
     /// reads, so that nothing is read twice.
     fn mixed(&mut self, factors: &[Expr]) -> Option<Expr> {
         use Token::{Fraction, Number, Sign};
-        let is_fraction = matches!(
-            &self.tokens[self.at..],
-            [Number(_), Sign('/'), Number(_), ..]
-                | [Fraction, Number(_), ..]
-                | [
-                    Fraction,
-                    Sign('{'),
-                    Number(_),
-                    Sign('}'),
-                    Sign('{'),
-                    Number(_),
-                    Sign('}'),
-                    ..
-                ]
-        );
+        let rest = &self.tokens[self.at..];
+        // The digits of `\frac12` are one number. In `2\frac1\pi` the second is missing.
+        let is_of_digits = matches!(rest, [Fraction, Number(digits), ..] if digits.len() > 1);
+        let is_fraction = is_of_digits
+            || matches!(
+                rest,
+                [Number(_), Sign('/'), Number(_), ..]
+                    | [Fraction, Number(_), Number(_), ..]
+                    | [Fraction, Number(_), Sign('{'), Number(_), Sign('}'), ..]
+                    | [Fraction, Sign('{'), Number(_), Sign('}'), Number(_), ..]
+                    | [
+                        Fraction,
+                        Sign('{'),
+                        Number(_),
+                        Sign('}'),
+                        Sign('{'),
+                        Number(_),
+                        Sign('}'),
+                        ..
+                    ]
+            );
         let [whole] = factors else { return None };
         if !is_fraction || !whole.is_integer_literal() {
             return None;

@@ -152,6 +152,11 @@ impl Reader {
             return Some(());
         }
         self.at += 1;
+        if let Some(sign) = self.comparison(c) {
+            self.at += 1;
+            self.sign(sign);
+            return Some(());
+        }
         match c {
             '$' | '€' | '£' | '°' | '~' | '"' | '`' => {}
             c if c.is_whitespace() => {}
@@ -174,6 +179,22 @@ impl Reader {
             _ => return None,
         }
         Some(())
+    }
+
+    /// The comparison that this sign makes with a `=` behind it. `x!=5` is one, as math-verify has it,
+    /// but behind a digit or a bracket `!` is a factorial: `5!=120`.
+    fn comparison(&self, sign: char) -> Option<char> {
+        if self.peek(0) != Some('=') {
+            return None;
+        }
+        let before = self.at.checked_sub(2).map(|at| self.chars[at]);
+        let is_operand = |c: char| c.is_ascii_digit() || matches!(c, ')' | ']' | '}' | '!');
+        match sign {
+            '<' => Some('≤'),
+            '>' => Some('≥'),
+            '!' if before.is_none_or(|c| !is_operand(c)) => Some('≠'),
+            _ => None,
+        }
     }
 
     fn rest_is_blank(&self) -> bool {

@@ -100,6 +100,8 @@ fn numbers_are_cut_out_of_sentences() {
         ("So 3 + 4 = 7 legs are left", "7"),
         ("We get 12 \\times 3 = 36 + 6 = 42 legs", "42"),
         ("So x = 5 holds here", "5"),
+        ("It is 5m long", "5"),
+        ("一共5元", "5"),
     ] {
         assert!(same_answer(got, expected), "{got:?} {expected:?}");
     }
@@ -124,6 +126,10 @@ fn numbers_are_cut_out_of_sentences() {
         ("So it equals x_3", "3"),
         ("So it equals x^3", "3"),
         ("So it equals |-3|", "-3"),
+        ("The slope is 5x.", "5"),
+        ("So x >= 5 holds", "5"),
+        ("So 5 <= x holds", "5"),
+        ("So x != 5 here", "5"),
         ("It is -\\frac{1}{2} then", "0.5"),
         ("It is -$5.", "5"),
         ("The total is 12 when x = 4", "4"),

@@ -124,3 +124,25 @@ fn paintings_and_captions_are_judged_in_batches() {
     let some = verdicts.iter().flatten().filter(|score| **score > 0.0);
     assert!(some.count() > 2, "{verdicts:?}");
 }
+
+/// A network that gives no numbers must not pass for one that finds nothing fitting.
+#[test]
+fn a_broken_network_gives_no_score() {
+    let dir = folder();
+    let weights = dir.path().join("model.safetensors");
+    let mut bytes = std::fs::read(&weights).unwrap();
+    let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    // An f32 of nothing but ones is NaN.
+    bytes[8 + header..].fill(0xff);
+    std::fs::write(&weights, bytes).unwrap();
+    let judge = ClipScore::open(dir.path(), &Device::Cpu).unwrap();
+    let picture = picture(3, 32, 32);
+    assert!(judge.scores(&[(&picture, "red")]).unwrap()[0].is_nan());
+    let painted = Case {
+        prompt: "red",
+        shown: None,
+        reply: Reply::Picture(&picture),
+        truth: Truth::Unknown,
+    };
+    assert_eq!(judge.judge(&[painted]), [Err("it gave NaN".to_owned())]);
+}

@@ -84,6 +84,10 @@ const QUICK: EndpointOptions = EndpointOptions {
     batch: 2,
 };
 
+fn judge(url: &str) -> Endpoint {
+    Endpoint::new(url, QUICK).unwrap()
+}
+
 fn case(reply: &'static str) -> Case<'static> {
     Case {
         prompt: "1 + 1?",
@@ -99,7 +103,7 @@ fn replies_are_judged_in_batches() {
         Act::Say(200, r#"{"rewards": [1.0, -0.5]}"#),
         Act::Say(200, r#"{"rewards": [0.25], "more": "is ignored"}"#),
     ]);
-    let judge = Endpoint::new(&url, QUICK);
+    let judge = judge(&url);
     let got = judge.judge(&[case("2"), case("3"), case("4")]);
     assert_eq!(got, [Ok(1.0), Ok(-0.5), Ok(0.25)]);
     let first: Value = serde_json::from_str(&bodies.recv().unwrap()).unwrap();
@@ -122,7 +126,7 @@ fn pictures_travel_as_png() {
         },
         ..case("")
     };
-    assert_eq!(Endpoint::new(&url, QUICK).judge(&[painted]), [Ok(3.0)]);
+    assert_eq!(judge(&url).judge(&[painted]), [Ok(3.0)]);
     let body: Value = serde_json::from_str(&bodies.recv().unwrap()).unwrap();
     let sample = body["samples"][0].as_object().unwrap();
     let mut names: Vec<&str> = sample.keys().map(String::as_str).collect();
@@ -171,7 +175,7 @@ fn failures_are_tried_again_and_then_dropped() {
     ];
     for (number, (acts, expected, requests)) in table.into_iter().enumerate() {
         let (url, bodies) = server(acts);
-        let judged = Endpoint::new(&url, QUICK).judge(&[case("a"), case("b")]);
+        let judged = judge(&url).judge(&[case("a"), case("b")]);
         let got: Vec<Option<f64>> = judged.into_iter().map(Result::ok).collect();
         assert_eq!(got, expected, "row {number}");
         assert_eq!(bodies.try_iter().count(), requests, "row {number}");
@@ -182,15 +186,15 @@ fn failures_are_tried_again_and_then_dropped() {
 fn a_server_that_hangs_or_is_absent_costs_bounded_time() {
     let (url, _bodies) = server(&[Act::Hang]);
     let start = Instant::now();
-    assert!(Endpoint::new(&url, QUICK).judge(&[case("a")])[0].is_err());
+    assert!(judge(&url).judge(&[case("a")])[0].is_err());
     assert!(start.elapsed() < Duration::from_secs(5));
     let free = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
         .unwrap();
-    let nobody = Endpoint::new(&format!("http://{free}/"), QUICK);
+    let nobody = judge(&format!("http://{free}/"));
     assert!(nobody.judge(&[case("a")])[0].is_err());
-    assert!(Endpoint::new("http://", QUICK).judge(&[case("a")])[0].is_err());
+    assert!(judge("http://").judge(&[case("a")])[0].is_err());
 }
 
 #[test]
@@ -206,6 +210,10 @@ fn senseless_options_are_named() {
             ..QUICK
         },
         EndpointOptions {
+            timeout: -1.0,
+            ..QUICK
+        },
+        EndpointOptions {
             pause: -1.0,
             ..QUICK
         },
@@ -215,7 +223,9 @@ fn senseless_options_are_named() {
         },
         EndpointOptions { batch: 0, ..QUICK },
     ] {
-        assert!(options.problem().is_some(), "{options:?}");
+        let problem = options.problem().unwrap();
+        let error = Endpoint::new("http://localhost/", options).unwrap_err();
+        assert_eq!(error.to_string(), problem, "{options:?}");
     }
 }
 
@@ -236,9 +246,7 @@ fn reasons_are_told() {
         (&[Act::Say(200, r#"{"rewards": [null, 1]}"#)], "no number"),
     ] {
         let (url, _bodies) = server(acts.to_vec().leak());
-        let reason = Endpoint::new(&url, QUICK)
-            .judge(&[case("a"), case("b")])
-            .remove(0);
+        let reason = judge(&url).judge(&[case("a"), case("b")]).remove(0);
         let reason = reason.unwrap_err();
         assert!(reason.contains(part), "{reason}");
     }

@@ -66,10 +66,10 @@ impl Judges {
     /// # Errors
     /// When a judge does not fit the task, its model cannot be read, or a setting makes no sense.
     pub fn open(rewards: &Rewards, config: &JudgesConfig, device: &Device) -> Result<Self> {
-        rewards.check()?;
         if let Some(problem) = config.endpoint.problem() {
             return Err(Error::Config(format!("objective.judges.{problem}")));
         }
+        rewards.check()?;
         let mut opened: Vec<(GraderName, Arc<dyn Judge>)> = Vec::new();
         for Reward { grader, .. } in rewards.all() {
             if !opened.iter().any(|(name, _)| name == grader) {
@@ -207,7 +207,10 @@ fn open(name: &GraderName, config: &JudgesConfig, device: &Device) -> Result<Arc
             let dir = folder(name, config.image_reward.as_ref(), "THUDM/ImageReward")?;
             Arc::new(ImageRewardScore::open(dir, device).map_err(Error::data)?)
         }
-        GraderName::Endpoint(url) => Arc::new(Endpoint::new(url, config.endpoint)),
+        GraderName::Endpoint(url) => {
+            let judge = Endpoint::new(url, config.endpoint);
+            Arc::new(judge.map_err(|error| Error::Config(format!("objective.judges.{error}")))?)
+        }
     })
 }
 
