@@ -82,16 +82,15 @@ pub fn messages(value: &Value) -> Result<Vec<Message>, String> {
         .iter()
         .enumerate()
         .map(|(index, turn)| {
-            let speaker = turn.get("role").or_else(|| turn.get("from"));
-            let role = match speaker.and_then(Value::as_str) {
-                Some("user" | "human") => "user",
-                Some("assistant" | "gpt") => "assistant",
-                Some("system") => "system",
-                other => return Err(format!("message {index} has the role {other:?}")),
-            };
-            let content = turn.get("content").or_else(|| turn.get("value"));
-            let content = content
-                .and_then(text_of)
+            let role = first_of(turn, ["role", "from"], role_of).ok_or_else(|| {
+                let got = turn.get("role").or_else(|| turn.get("from"));
+                let got = got.unwrap_or(&Value::Null);
+                format!(
+                    "message {index} has the role {got}, expected user or human, assistant or gpt, \
+                     or system"
+                )
+            })?;
+            let content = first_of(turn, ["content", "value"], text_of)
                 .ok_or_else(|| format!("message {index} has no text"))?;
             Ok(Message {
                 role: role.to_owned(),
@@ -99,6 +98,20 @@ pub fn messages(value: &Value) -> Result<Vec<Message>, String> {
             })
         })
         .collect()
+}
+
+/// What is read under the first of the keys that has it.
+fn first_of<T>(turn: &Value, keys: [&str; 2], read: fn(&Value) -> Option<T>) -> Option<T> {
+    keys.into_iter().find_map(|key| read(turn.get(key)?))
+}
+
+fn role_of(name: &Value) -> Option<&'static str> {
+    match name.as_str()? {
+        "user" | "human" => Some("user"),
+        "assistant" | "gpt" => Some("assistant"),
+        "system" => Some("system"),
+        _ => None,
+    }
 }
 
 fn text_of(content: &Value) -> Option<String> {

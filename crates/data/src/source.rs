@@ -117,7 +117,7 @@ impl Source {
             part: cfg.part,
             augment: cfg.augment.clone(),
             views: cfg.views.clone(),
-            shuffle: cfg.shuffle.max(1),
+            shuffle: cfg.shuffle,
             bounds,
             // Two sources of one run never share numbers.
             seed: seed ^ hash64(&[cfg.name.as_bytes()]),

@@ -14,7 +14,8 @@
 
 use mmada_tensor::random::Stream;
 use mmada_tokens::{Sequence, SpanKind, Task};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, Unexpected};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::schedule::Schedule;
 
@@ -96,7 +97,8 @@ pub enum Average {
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
-    /// Its length in tokens.
+    /// Its length in tokens, at least 1.
+    #[serde(deserialize_with = "at_least_1")]
     pub length: usize,
     /// Masks after it; the answer is cut off or prolonged to that, as [`crate::TextPlan::ahead`]
     /// does, so that where the row ends says nothing about where the answer does. Absent: up to the
@@ -109,6 +111,16 @@ pub struct Window {
     /// Needs `ahead`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tiled: f32,
+}
+
+fn at_least_1<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match usize::deserialize(deserializer)? {
+        0 => Err(D::Error::invalid_value(
+            Unexpected::Unsigned(0),
+            &"a window of at least 1 token",
+        )),
+        length => Ok(length),
+    }
 }
 
 fn is_zero(value: &f32) -> bool {

@@ -23,9 +23,9 @@ pub enum Plan {
 /// Text: blocks left to right, within a block the surest positions first (`generate.py`).
 #[derive(Debug, Clone, PartialEq)]
 pub struct TextPlan {
-    /// Denoising steps over all blocks. Each block gets its share, at least one and at most one per
-    /// token, so that there are as many as blocks at the least, and at most as many as asked for beyond, so no forward is spent on a step that commits nothing. Bolder commit rules
-    /// take fewer.
+    /// Denoising steps over all blocks, shared out by their lengths. A block gets at least one, so
+    /// there are never fewer than blocks, and at most one for each of its tokens, so none commits
+    /// nothing. Bolder commit rules take fewer.
     pub steps: usize,
     /// Masked positions per block.
     pub block_length: usize,

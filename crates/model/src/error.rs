@@ -1,7 +1,5 @@
 //! The error of working with a whole model: which part failed, or what was asked that cannot be.
 
-use std::path::PathBuf;
-
 /// What can go wrong with a model or a request to it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -20,16 +18,6 @@ pub enum Error {
     /// Tensors.
     #[error(transparent)]
     Tensor(#[from] mmada_tensor::Error),
-    /// A file of the model directory could not be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Io {
-        /// What was tried, as a verb.
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// Why it failed.
-        source: std::io::Error,
-    },
     /// A file that a model directory must have is absent.
     #[error(
         "no {file} in {place}; expected a model directory with config.json, model.safetensors \

@@ -1,8 +1,11 @@
 //! Text with gaps: `12 + 30 = ___.` and `<think>[MASK:12]</think>42`.
 //!
 //! ```text
-//!   "a ___ circle" ─parse─► Text "a ", Gap 8, Text " circle" ─ids─► [a][?]×8[ circle]
+//!   "a ___ circle" ─parse─► Text "a", Gap 9, Text " circle" ─ids─► [a][?]×9[ circle]
 //! ```
+//!
+//! Tokens of words bring the space before them. So the space before a `___` is left to what fills it,
+//! with a token more where it is to be one of its own, as before digits.
 
 use std::ops::Range;
 
@@ -30,8 +33,8 @@ pub(crate) struct Gapped {
     pub(crate) ends_open: bool,
 }
 
-/// Takes a text apart. Three or more underscores are a gap of `gap` tokens, `[MASK:n]` is one of
-/// n tokens and `[MASK]` of one.
+/// Takes a text apart. Three or more underscores are a gap of `gap` tokens, and of one more in place of
+/// a space before them; `[MASK:n]` is one of n tokens and `[MASK]` of one.
 ///
 /// # Errors
 /// [`Error::Request`] for a gap of no token or of more than `limit`.
@@ -53,10 +56,14 @@ pub fn parse(text: &str, gap: usize, limit: usize) -> Result<Vec<Piece>> {
                 "write [MASK:8] for a gap of eight tokens",
             ));
         }
+        let is_word = rest.starts_with('_') && given.ends_with(' ') && !given.ends_with("  ");
+        if is_word {
+            given.pop();
+        }
         if !given.is_empty() {
             pieces.push(Piece::Text(std::mem::take(&mut given)));
         }
-        pieces.push(Piece::Gap(tokens.unwrap_or(gap)));
+        pieces.push(Piece::Gap(tokens.unwrap_or(gap) + usize::from(is_word)));
         rest = &rest[len..];
     }
     if !given.is_empty() {

@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use mmada_nn::config::read_text;
 use mmada_nn::lora::{ADAPTER_CONFIG, Lora};
 use mmada_nn::magvit::{self, ImageTokenizer};
 use mmada_nn::transformer::{Config, Transformer};
@@ -297,6 +298,17 @@ impl Mmada {
                 hint: "tokenizer, image tokenizer and weights must be of one model",
             });
         }
+        let mask = vocab.special.mask;
+        let stated = self.config().key("mask_token_id");
+        let stated = stated.and_then(serde_json::Value::as_u64);
+        if let Some(stated) = stated.filter(|stated| *stated != u64::from(mask)) {
+            return Err(Error::Misfit {
+                what: "the mask's id",
+                expected: format!("{stated} (mask_token_id in config.json)"),
+                got: format!("{mask} (the tokenizer)"),
+                hint: "use the tokenizer that the model was trained with",
+            });
+        }
         let Some(image) = &self.image else {
             return Ok(());
         };
@@ -398,9 +410,11 @@ impl ImageParts {
     /// An image tokenizer on these tensors.
     ///
     /// # Errors
-    /// Those of [`ImageTokenizer::load`].
+    /// Those of [`ImageTokenizer::load`], and for numbers that are none.
     pub fn new(config: &magvit::Config, params: Params) -> Result<Self> {
         let tokenizer = ImageTokenizer::load(config, &params)?;
+        // Codes are signs: what is no number would be one of them.
+        params.check_finite()?;
         Ok(Self { params, tokenizer })
     }
 }
@@ -408,21 +422,34 @@ impl ImageParts {
 /// How many image codes the vocabulary has: those of the image tokenizer, else what the config
 /// says, else none.
 fn image_codes(config: &Config, image: Option<&ImageParts>) -> Result<u32> {
-    let stated = config
-        .key("codebook_size")
-        .and_then(serde_json::Value::as_u64);
+    let stated = stated_codes(config)?;
     let Some(image) = image else {
-        return Ok(stated.and_then(|codes| codes.try_into().ok()).unwrap_or(0));
+        return Ok(stated.unwrap_or(0));
     };
     let codes = image.tokenizer.codes();
     match stated {
-        Some(stated) if stated != codes as u64 => Err(Error::Misfit {
+        Some(stated) if stated as usize != codes => Err(Error::Misfit {
             what: "image codes",
             expected: format!("{stated} (codebook_size in config.json)"),
             got: format!("{codes} (2 to the bits of the image tokenizer)"),
             hint: "use the image tokenizer that the model was trained with",
         }),
         _ => Ok(codes as u32),
+    }
+}
+
+/// How many image codes the config says there are; `None` where it says nothing.
+fn stated_codes(config: &Config) -> Result<Option<u32>> {
+    let key = "codebook_size";
+    let Some(value) = config.key(key).filter(|value| !value.is_null()) else {
+        return Ok(None);
+    };
+    match value.as_u64().map(u32::try_from) {
+        Some(Ok(codes)) => Ok(Some(codes)),
+        _ => {
+            let expected = format!("an integer from 0 to {}", u32::MAX);
+            Err(mmada_nn::Error::config(key, expected, value).into())
+        }
     }
 }
 
@@ -450,12 +477,7 @@ pub(crate) fn read_defaults(dir: &Path) -> Result<Option<Defaults>> {
     if !path.is_file() {
         return Ok(None);
     }
-    let bytes = std::fs::read(&path).map_err(|source| Error::Io {
-        action: "read",
-        path,
-        source,
-    })?;
-    Defaults::parse(&bytes).map(Some)
+    Defaults::parse(read_text(&path)?.as_bytes()).map(Some)
 }
 
 fn utf8(file: &'static str, bytes: &[u8]) -> Result<String> {

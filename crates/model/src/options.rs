@@ -53,7 +53,7 @@ pub struct TextOptions {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FillOptions {
-    /// Tokens of a gap written `___`.
+    /// Tokens of a gap written `___`; see [`crate::gaps`].
     pub gap: usize,
     /// Denoising steps; never more than gap tokens.
     pub steps: usize,
@@ -183,8 +183,8 @@ impl Defaults {
     /// Reads the content of a `generation_config.json`.
     ///
     /// # Errors
-    /// [`Error::Settings`] for what is no JSON, for unknown keys inside the tables, and for
-    /// [`ImageOptions::check`].
+    /// [`Error::Settings`] for what is no JSON, for unknown keys inside the tables, and for numbers that
+    /// nothing can be sampled with.
     pub fn parse(bytes: &[u8]) -> Result<Self> {
         let refused = |problem| Error::Settings {
             file: "generation_config.json",
@@ -192,12 +192,49 @@ impl Defaults {
         };
         let defaults: Self =
             serde_json::from_slice(bytes).map_err(|error| refused(error.to_string()))?;
-        defaults.image.check().map_err(refused)?;
+        defaults.check().map_err(refused)?;
         Ok(defaults)
     }
-}
 
-impl Defaults {
+    fn check(&self) -> std::result::Result<(), String> {
+        self.image.check()?;
+        let texts = [
+            ("text", &self.text),
+            ("describe", &self.describe),
+            ("thought", &self.thought),
+        ];
+        let of_text = texts.iter().flat_map(|(table, text)| {
+            let counts = [
+                ("length", text.length),
+                ("block", text.block),
+                ("steps", text.steps),
+            ];
+            counts.map(|(key, count)| (*table, key, count))
+        });
+        let counts = of_text.chain([
+            ("fill", "gap", self.fill.gap),
+            ("fill", "steps", self.fill.steps),
+            ("paint", "steps", self.paint.steps),
+            ("paint", "best_of", self.paint.best_of),
+        ]);
+        if let Some((table, key, _)) = counts.into_iter().find(|(_, _, count)| *count == 0) {
+            return Err(format!("{table}.{key}: expected 1 or more, got 0"));
+        }
+        let of_text = texts.map(|(table, text)| (table, "temperature", text.temperature));
+        let scales = of_text.into_iter().chain([
+            ("fill", "temperature", self.fill.temperature),
+            ("paint", "temperature", self.paint.temperature),
+            ("paint", "token_temperature", self.paint.token_temperature),
+        ]);
+        let mut broken = scales.filter(|(_, _, scale)| !(scale.is_finite() && *scale >= 0.0));
+        match broken.next() {
+            Some((table, key, scale)) => Err(format!(
+                "{table}.{key}: expected a number of 0 or more, got {scale}"
+            )),
+            None => Ok(()),
+        }
+    }
+
     /// What is asked about a picture: the question, or without words [`Defaults::question`].
     pub fn asked<'a>(&'a self, question: &'a str) -> &'a str {
         match question.trim() {

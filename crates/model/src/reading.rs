@@ -80,12 +80,17 @@ impl Mmada {
     }
 
     /// A row for each block of the words.
+    ///
+    /// # Errors
+    /// A length of the model's own descriptions that its context does not have; too many codes or
+    /// words.
     fn questions(
         &self,
         reading: usize,
         Reading { codes, words }: &Reading,
     ) -> Result<Vec<Question>> {
         let (vocab, options) = (self.vocab(), &self.defaults().describe);
+        self.check_length(options.length)?;
         let prompt = self.codec().prompt(&self.defaults().question)?;
         let words = self.codec().answer(words.trim())?;
         let image = self.image_ids(codes);

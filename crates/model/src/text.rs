@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use mmada_data::picture::Picture;
 use mmada_diffusion::{Allowed, Canvas, Commit, Rest, Stop, TextPlan, Unconditional};
-use mmada_tokens::{Message, Sequence, SpanKind, Tail};
+use mmada_tokens::{Message, Padding, Sequence, SpanKind, Tail};
 
 use crate::error::{Error, Result};
 use crate::gaps::Gapped;
@@ -195,7 +195,9 @@ impl Mmada {
     }
 
     fn fill_job(&self, request: &FillRequest, options: &FillOptions) -> Result<Job<Text>> {
-        let (layout, special) = (self.layout(), &self.vocab().special);
+        // Gaps stand where they stand in the text, whatever rows are padded to in training.
+        let layout = self.layout().clone().with_padding(Padding::None);
+        let special = &self.vocab().special;
         let Gapped {
             mut ids,
             gaps,

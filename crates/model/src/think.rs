@@ -8,7 +8,7 @@
 //! The original has the layout and its loss, but no inference of it.
 
 use mmada_data::picture::Picture;
-use mmada_tokens::thought::THINK_PAINT_PROMPT;
+use mmada_tokens::thought::think_paint_prompt;
 use mmada_tokens::{Sequence, SpanKind};
 
 use crate::error::{Error, Result};
@@ -70,9 +70,7 @@ impl Mmada {
             if request.prompt.trim().is_empty() {
                 return Err(Error::Empty { what: "the prompt" });
             }
-            let prompt = self
-                .codec()
-                .prompt(&format!("{THINK_PAINT_PROMPT}{}", request.prompt))?;
+            let prompt = self.codec().prompt(&think_paint_prompt(request.prompt))?;
             let sequence = self
                 .layout()
                 .think_paint_prompt(&prompt, thought.length, grid.len())?;

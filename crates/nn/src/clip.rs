@@ -65,7 +65,7 @@ impl Clip {
     pub fn open(dir: &Path, device: &Device) -> Result<Self> {
         let cfg = ClipConfig::load(dir)?;
         let params = Params::load(dir, device, Some(DType::F32), Mode::Frozen)?;
-        Self::load(&cfg, &params)
+        Self::load(&cfg, &params).map_err(|error| error.in_file(&dir.join("config.json")))
     }
 
     /// Builds the network on tensors of `params`.

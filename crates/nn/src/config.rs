@@ -117,28 +117,33 @@ const FIXED_WORDS: [(&str, &str); 3] = [
 /// Published configs have a few kilobytes.
 const MAX_BYTES: u64 = 1_000_000;
 
-/// The text of a config file, which is bounded before it is read.
-pub(crate) fn read_text(path: &Path) -> Result<String> {
+/// The text of a file of settings, which is bounded before it is read.
+///
+/// # Errors
+/// When it cannot be read, or is longer than any such file.
+pub fn read_text(path: &Path) -> Result<String> {
     let mut text = String::new();
     let file = File::open(path).map_err(Error::io(path, "open"))?;
     let read = file.take(MAX_BYTES + 1).read_to_string(&mut text);
     read.map_err(Error::io(path, "read"))?;
     if text.len() as u64 > MAX_BYTES {
         let expected = format!("a file of at most {MAX_BYTES} bytes");
-        return Err(Error::config("", expected, "more"));
+        return Err(Error::config("", expected, "more").in_file(path));
     }
     Ok(text)
 }
 
-/// Reads the sizes in a config file, called `what` where they are none.
-pub(crate) fn read<T: DeserializeOwned>(path: &Path, what: &'static str) -> Result<T> {
-    serde_json::from_str(&read_text(path)?).map_err(|problem| Error::config(what, "sizes", problem))
+/// Reads the sizes in a config file.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let sizes = serde_json::from_str(&read_text(path)?);
+    sizes.map_err(|problem| Error::config("", "sizes", problem).in_file(path))
 }
 
 impl Config {
     /// Reads `config.json` of a model folder.
     pub fn load(dir: &Path) -> Result<Self> {
-        Self::parse(&read_text(&dir.join("config.json"))?)
+        let path = dir.join("config.json");
+        Self::parse(&read_text(&path)?).map_err(|error| error.in_file(&path))
     }
 
     /// Reads the text of a `config.json`.

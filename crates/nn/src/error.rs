@@ -54,13 +54,15 @@ pub enum Error {
         /// The shape found.
         got: Vec<usize>,
     },
-    /// A value of `config.json` is absent, out of range or not implemented.
-    #[error("config.json, key {key:?}: expected {expected}, got {got}")]
+    /// A value of a file of settings is absent, out of range or not implemented.
+    #[error("{file}{}: expected {expected}, got {got}", of_key(key))]
     Config {
-        /// The key.
-        key: String,
+        /// The file, by its path where that is known.
+        file: Box<str>,
+        /// The key; empty: the whole file.
+        key: Box<str>,
         /// What would be accepted.
-        expected: String,
+        expected: Box<str>,
         /// What is there.
         got: String,
     },
@@ -122,29 +124,31 @@ impl Error {
         }
     }
 
-    /// A config error in words.
+    /// An error of a `config.json` in words.
     #[allow(
         clippy::needless_pass_by_value,
         reason = "callers pass numbers and literals"
     )]
     pub fn config(key: impl ToString, expected: impl ToString, got: impl ToString) -> Self {
         Self::Config {
-            key: key.to_string(),
-            expected: expected.to_string(),
+            file: "config.json".into(),
+            key: key.to_string().into(),
+            expected: expected.to_string().into(),
             got: got.to_string(),
         }
     }
 
     /// The same about the image tokenizer's `config.json` rather than the model's.
     pub(crate) fn of_image_tokenizer(self) -> Self {
-        match self {
-            Self::Config { key, expected, got } => Self::Config {
-                key: format!("image tokenizer: {key}"),
-                expected,
-                got,
-            },
-            other => other,
+        self.in_file(Path::new("config.json of the image tokenizer"))
+    }
+
+    /// The same about the settings in this file.
+    pub(crate) fn in_file(mut self, path: &Path) -> Self {
+        if let Self::Config { file, .. } = &mut self {
+            *file = path.display().to_string().into();
         }
+        self
     }
 
     /// Turns an I/O error on `path` into ours; `action` is a verb such as `"read"`.
@@ -155,5 +159,12 @@ impl Error {
             action,
             source,
         }
+    }
+}
+
+fn of_key(key: &str) -> String {
+    match key {
+        "" => String::new(),
+        key => format!(", key {key:?}"),
     }
 }

@@ -53,6 +53,8 @@ const HEAD_WIDTH: usize = 64;
 const VISION_EPS: f64 = 1e-6;
 /// Linear layers of the head: number in the published names, and outputs.
 const HEAD: [(usize, usize); 5] = [(0, 1024), (2, 128), (4, 64), (6, 16), (7, 1)];
+/// File of the sizes in a model folder.
+const MED_CONFIG: &str = "med_config.json";
 /// Sizes beyond this are no text tower's.
 const LARGEST: usize = 1 << 20;
 
@@ -62,8 +64,9 @@ impl MedConfig {
     /// # Errors
     /// When it cannot be read, or a size makes no sense.
     pub fn load(dir: &Path) -> Result<Self> {
-        let cfg: Self = crate::config::read(&dir.join("med_config.json"), "med_config.json")?;
-        cfg.check()?;
+        let path = dir.join(MED_CONFIG);
+        let cfg: Self = crate::config::read(&path)?;
+        cfg.check().map_err(|error| error.in_file(&path))?;
         Ok(cfg)
     }
 
@@ -143,7 +146,7 @@ impl ImageReward {
     pub fn open(dir: &Path, device: &Device) -> Result<Self> {
         let cfg = MedConfig::load(dir)?;
         let params = Params::load(dir, device, Some(DType::F32), Mode::Frozen)?;
-        Self::load(&cfg, &params)
+        Self::load(&cfg, &params).map_err(|error| error.in_file(&dir.join(MED_CONFIG)))
     }
 
     /// Builds the network on tensors of `params`.

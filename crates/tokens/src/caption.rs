@@ -6,7 +6,7 @@ use std::path::Path;
 use tokenizers::Tokenizer as Inner;
 
 use crate::error::{Error, Result};
-use crate::file;
+use crate::{file, library};
 
 /// The tokenizer of a judge.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ impl CaptionTokenizer {
     /// [`Error::Io`], [`Error::TooLarge`]; [`Error::Tokenizer`] when it is none, or puts nothing
     /// around a text.
     pub fn load(path: &Path) -> Result<Self> {
-        let mut inner = Inner::from_bytes(file::read(path)?)?;
+        let mut inner = library::parse(&file::read(path)?)?;
         inner.with_padding(None);
         inner.with_truncation(None)?;
         let around = inner.encode_fast("", true)?.len();

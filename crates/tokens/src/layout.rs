@@ -121,12 +121,8 @@ impl Layout {
             Padding::None => self.push_turn(&mut row, prompt, answer, tail)?,
             Padding::Original { max_text, .. } => {
                 let words = self.joined(prompt, answer);
-                let kept = if words.len() < max_text {
-                    words.len()
-                } else {
-                    max_text.saturating_sub(1)
-                };
-                self.push_split(&mut row, &words[..kept], max_text, WithoutHeader::AllAnswer);
+                let kept = beside_image(&words, max_text);
+                self.push_split(&mut row, kept, max_text, WithoutHeader::AllAnswer);
             }
         }
         self.checked(row)
@@ -234,12 +230,8 @@ impl Layout {
             Padding::None => self.push_turn(&mut row, prompt, thought, tail)?,
             Padding::Original { max_text, .. } => {
                 let words = self.joined(prompt, thought);
-                let kept = if words.len() < max_text {
-                    words.len()
-                } else {
-                    max_text.saturating_sub(1)
-                };
-                self.push_split(&mut row, &words[..kept], max_text, WithoutHeader::AllPrompt);
+                let kept = beside_image(&words, max_text);
+                self.push_split(&mut row, kept, max_text, WithoutHeader::AllPrompt);
             }
         }
         self.push_image(&mut row, image);
@@ -359,6 +351,15 @@ impl Layout {
             limit: self.context,
             hint: "shorten the text, ask for a shorter answer or a smaller picture",
         })
+    }
+}
+
+/// What the original keeps of a text beside a picture: one that reaches the limit is left a token
+/// short of it.
+fn beside_image(words: &[u32], max_text: usize) -> &[u32] {
+    match words.len() < max_text {
+        true => words,
+        false => &words[..max_text.saturating_sub(1)],
     }
 }
 

@@ -17,6 +17,7 @@ pub mod tokenizer;
 pub mod vocab;
 
 mod file;
+mod library;
 
 pub use caption::CaptionTokenizer;
 pub use codec::Codec;

@@ -21,8 +21,8 @@ use tokenizers::{
 };
 
 use crate::error::{Error, Result};
-use crate::file;
 use crate::vocab::{Special, Vocab, names};
+use crate::{file, library};
 
 /// A text tokenizer.
 #[derive(Debug, Clone)]
@@ -65,12 +65,12 @@ impl Tokenizer {
         Self::from_bytes(&file::read(path.as_ref())?)
     }
 
-    /// Reads the content of a `tokenizer.json`.
+    /// Reads the content of a `tokenizer.json`. Normalizers of the type `Precompiled` are refused.
     ///
     /// # Errors
     /// [`Error::Tokenizer`].
     pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
-        Self::from_inner(Inner::from_bytes(bytes)?)
+        Self::from_inner(library::parse(bytes)?)
     }
 
     /// Writes a `tokenizer.json`, whole or not at all.

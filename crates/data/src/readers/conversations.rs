@@ -1,4 +1,5 @@
-//! LLaVA-style conversations: a JSON list of `{id, image, conversations: [{from, value}, …]}`.
+//! LLaVA-style conversations: a JSON list of `{id, image, conversations: [{from, value}, …]}`. Turns
+//! are read as those of other chat data ([`messages`]).
 //!
 //! The list is streamed, not loaded. `<image>` (only in the first human turn of the original
 //! files) is taken out of the text: the prompt layout puts the picture first.
@@ -12,6 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::{Owned, Shard, Turns, named_image};
 use crate::error::DataError;
+use crate::example::{Message, messages};
 use crate::files::{self, Bytes, file_name};
 use crate::images::ImageStore;
 use crate::record::{ImageRef, Read, Records};
@@ -65,7 +67,7 @@ struct Pairs {
     name: String,
     image: Option<ImageRef>,
     fields: Map<String, Value>,
-    turns: Vec<(&'static str, String)>,
+    turns: Vec<Message>,
     /// Turns before the one to look at next.
     turn: usize,
     /// Pairs made.
@@ -76,12 +78,15 @@ impl Pairs {
     fn next(&mut self, owner: &Owned) -> Option<Read> {
         while let Some(two) = self.turns.get(self.turn..self.turn + 2) {
             self.turn += 1;
-            let [("user", question), ("assistant", answer)] = two else {
+            let [question, answer] = two else {
                 continue;
             };
+            if (question.role.as_str(), answer.role.as_str()) != ("user", "assistant") {
+                continue;
+            }
             let mut fields = self.fields.clone();
-            fields.insert("question".into(), question.clone().into());
-            fields.insert("answer".into(), answer.clone().into());
+            fields.insert("question".into(), question.content.clone().into());
+            fields.insert("answer".into(), answer.content.clone().into());
             fields.insert("turn".into(), self.made.into());
             let key = format!("{}/{}", self.name, self.made);
             self.made += 1;
@@ -163,7 +168,7 @@ impl Entries {
         if self.turns == Turns::Conversation {
             let messages = turns
                 .iter()
-                .map(|(role, text)| json!({"role": role, "content": text}))
+                .map(|turn| json!({"role": turn.role, "content": turn.content}))
                 .collect();
             entry.insert("messages".into(), Value::Array(messages));
             return self.owner.record(name, image, entry);
@@ -189,27 +194,15 @@ impl Entries {
     }
 }
 
-/// The turns as (role, text) with the roles of chat templates.
-fn turns(value: Option<Value>) -> Result<Vec<(&'static str, String)>, String> {
-    let Some(Value::Array(turns)) = value else {
-        return Err("no list 'conversations'".into());
-    };
-    turns
-        .into_iter()
-        .map(|mut turn| {
-            let role = match turn.get("from").and_then(Value::as_str) {
-                Some("human" | "user") => "user",
-                Some("gpt" | "assistant") => "assistant",
-                Some("system") => "system",
-                other => return Err(format!("a turn is from {other:?}, expected human or gpt")),
-            };
-            match turn.get_mut("value").map(Value::take) {
-                Some(Value::String(text)) if role == "user" => Ok((role, without_image_tag(&text))),
-                Some(Value::String(text)) => Ok((role, text)),
-                _ => Err("a turn has no text 'value'".into()),
-            }
-        })
-        .collect()
+/// The turns; where the picture stands is known, so what people say has no tag for it.
+fn turns(value: Option<Value>) -> Result<Vec<Message>, String> {
+    let value = value.ok_or("no list 'conversations'")?;
+    let turns = messages(&value);
+    let mut turns = turns.map_err(|reason| format!("'conversations' {reason}"))?;
+    for turn in turns.iter_mut().filter(|turn| turn.role == "user") {
+        turn.content = without_image_tag(&turn.content);
+    }
+    Ok(turns)
 }
 
 /// The text without `<image>` and the line break beside it.

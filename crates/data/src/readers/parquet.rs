@@ -3,6 +3,8 @@
 //! Strings, numbers, lists and nested messages become JSON fields. A picture is a binary column,
 //! or a struct `{bytes, path}` as the Hugging Face `datasets` library writes it.
 
+mod lists;
+
 use std::fs::File;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -18,6 +20,7 @@ use crate::error::DataError;
 use crate::files::{Bounds, file_name};
 use crate::images::ImageStore;
 use crate::record::{ImageBytes, ImageRef, Read, Records};
+use lists::Values;
 
 /// Streams the rows of one file.
 ///
@@ -29,6 +32,7 @@ pub fn read(
     image_field: String,
 ) -> Result<Records, DataError> {
     let path = shard.path.to_path_buf();
+    let values = Values::default();
     let rows = guarded(&path, || {
         let reader = SerializedFileReader::new(open(&path)?)
             .map_err(|error| DataError::shard(&path, error))?;
@@ -38,11 +42,13 @@ pub fn read(
             let what = format!("its footer tells of {rows} rows of {columns} columns");
             return Err(DataError::shard(&path, what));
         }
-        Ok(RowIter::from_file_into(Box::new(reader)))
+        lists::rows(open(&path)?, file.schema(), &values)
+            .map_err(|error| DataError::shard(&path, error))
     })?;
     Ok(Box::new(Rows {
         path,
         rows,
+        values,
         owner: shard.owned(),
         images,
         image_field,
@@ -79,6 +85,7 @@ fn guarded<T>(path: &Path, work: impl FnOnce() -> Result<T, DataError>) -> Resul
 struct Rows {
     path: PathBuf,
     rows: RowIter<'static>,
+    values: Values,
     owner: Owned,
     images: Option<Arc<ImageStore>>,
     image_field: String,
@@ -94,6 +101,7 @@ impl Iterator for Rows {
         if self.is_done {
             return None;
         }
+        self.values.reset();
         let row = guarded(&self.path, || {
             let row = self.rows.next().transpose();
             row.map_err(|error| DataError::shard(&self.path, error))
@@ -167,7 +175,7 @@ impl Rows {
                 for (name, field) in row.into_columns() {
                     match name.as_str() {
                         "bytes" => bytes = self.image(field)?,
-                        "path" => path = self.image(field)?,
+                        "path" => path = self.image(as_text(field))?,
                         _ => {}
                     }
                 }
@@ -175,7 +183,7 @@ impl Rows {
             }
             Field::ListInternal(list) => match list.elements() {
                 [] => Ok((None, None)),
-                [one] => self.image(one.clone()),
+                [one] => self.image(as_text(one.clone())),
                 many => Err(format!("{} pictures in one row, expected one", many.len())),
             },
             other => Err(format!(
@@ -183,6 +191,17 @@ impl Rows {
                 self.image_field
             )),
         }
+    }
+}
+
+/// Text again where it is bytes, as in lists. The file of a picture is no text.
+fn as_text(field: Field) -> Field {
+    match field {
+        Field::Bytes(bytes) => match bytes.as_utf8().map(str::to_owned) {
+            Ok(text) => Field::Str(text),
+            Err(_) => Field::Bytes(bytes),
+        },
+        other => other,
     }
 }
 

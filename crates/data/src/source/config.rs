@@ -129,6 +129,11 @@ impl SourceConfig {
             let weight = self.weight;
             return Err(fault(format!("weight is {weight}, expected 0 or more")));
         }
+        if self.shuffle == 0 {
+            return Err(fault(
+                "shuffle is 0, expected 1 (the order of the files) or more".into(),
+            ));
+        }
         let has_own_images = matches!(self.kind, SourceKind::WebDataset | SourceKind::Folder);
         if has_own_images && self.images.is_some() {
             return Err(fault(

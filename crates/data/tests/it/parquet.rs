@@ -5,11 +5,14 @@ use std::sync::Arc;
 
 use ::parquet::data_type::{ByteArray, ByteArrayType, DoubleType, Int64Type};
 use ::parquet::file::properties::WriterProperties;
-use ::parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use ::parquet::file::writer::{
+    SerializedColumnWriter, SerializedFileWriter, SerializedRowGroupWriter,
+};
 use ::parquet::schema::parser::parse_message_type;
 use mmada_data::ImageStore;
 use mmada_data::readers::Format;
 use mmada_data::record::Read;
+use mmada_tensor::process;
 use serde_json::{Value, json};
 
 use crate::files::write;
@@ -182,4 +185,94 @@ fn a_file_of_no_columns_is_refused() {
         error.contains("bare.parquet") && error.contains("0 columns"),
         "{error}"
     );
+}
+
+/// A file of one column.
+fn write_column(path: &Path, schema: &str, write: impl FnOnce(&mut SerializedColumnWriter<'_>)) {
+    let schema = Arc::new(parse_message_type(schema).unwrap());
+    let file = std::fs::File::create(path).unwrap();
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(file, schema, properties).unwrap();
+    let mut group = writer.next_row_group().unwrap();
+    let mut column = group.next_column().unwrap().unwrap();
+    write(&mut column);
+    column.close().unwrap();
+    group.close().unwrap();
+    writer.close().unwrap();
+}
+
+/// Repetition levels of the list of one row.
+fn one_list(length: usize) -> Vec<i16> {
+    let mut levels = vec![1; length];
+    levels[0] = 0;
+    levels
+}
+
+const TAGS: &str = "message rows {
+  required group tags (LIST) { repeated group list { required binary element (UTF8); } } }";
+
+/// A long text that the file holds once, and one row names often: two gigabytes, were it written out.
+#[test]
+fn lists_of_hostile_size_are_left_out() {
+    const COUNT: usize = 1 << 15;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("list.parquet");
+    write_column(&path, TAGS, |column| {
+        let values = vec![ByteArray::from("x".repeat(1 << 16).as_str()); COUNT];
+        let (definition, repetition) = (vec![1i16; COUNT], one_list(COUNT));
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&values, Some(&definition), Some(&repetition))
+            .unwrap();
+    });
+    let before = process::peak_memory();
+    let reads = read(&parquet_format(None), &path).unwrap();
+    assert!(
+        matches!(&reads[..], [Read::Broken { reason, .. }] if reason.contains("bytes allowed")),
+        "{reads:?}"
+    );
+    if let (Some(before), Some(after)) = (before, process::peak_memory()) {
+        assert!(after - before < 1 << 30, "{before} to {after} bytes");
+    }
+}
+
+/// A list of nothing but nulls takes a few bytes of the file, whatever its length.
+#[test]
+fn lists_of_too_many_values_are_refused() {
+    const COUNT: usize = (1 << 25) + 1;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("nulls.parquet");
+    let schema = "message rows {
+      required group n (LIST) { repeated group list { optional int64 element; } } }";
+    write_column(&path, schema, |column| {
+        let (definition, repetition) = (vec![1i16; COUNT], one_list(COUNT));
+        column
+            .typed::<Int64Type>()
+            .write_batch(&[], Some(&definition), Some(&repetition))
+            .unwrap();
+    });
+    let error = read(&parquet_format(None), &path).unwrap_err().to_string();
+    assert!(
+        error.contains("nulls.parquet") && error.contains("smaller pages"),
+        "{error}"
+    );
+}
+
+/// Text in lists is read as bytes, and is still the name of a picture.
+#[test]
+fn a_picture_may_be_named_in_a_list() {
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), "pics/b.png", "B");
+    let store = ImageStore::open(&dir.path().join("pics"), SMALL).unwrap();
+    let path = dir.path().join("named.parquet");
+    write_column(&path, &TAGS.replace("tags", "image"), |column| {
+        column
+            .typed::<ByteArrayType>()
+            .write_batch(&[ByteArray::from("b.png")], Some(&[1]), Some(&[0]))
+            .unwrap();
+    });
+    let rows = records(&parquet_format(Some(Arc::new(store))), &path);
+    let image = rows[0].image.as_ref().unwrap();
+    assert_eq!(image.load().unwrap().bytes(), b"B");
+    assert_eq!(fields(&rows[0]), json!({"image": "b.png"}));
 }

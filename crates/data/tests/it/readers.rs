@@ -248,6 +248,28 @@ fn image_archives_and_folders_agree() {
     assert!(error.to_string().contains("unpack it"), "{error}");
 }
 
+/// Turns are those of other chat data: they may have its names, and text in parts.
+#[test]
+fn conversations_have_the_turns_of_chat_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = json!([{"id": 1, "conversations": [
+        {"role": "user", "content": [{"type": "text", "text": "<image>\nwhat?"}]},
+        {"role": "assistant", "content": "a cat"},
+        {"from": "human", "value": "why?", "role": "asker", "content": null},
+        {"from": "gpt", "value": "so"}]}]);
+    let path = write(dir.path(), "c.json", text.to_string());
+    let format = Format::Conversations {
+        images: None,
+        turns: Turns::Independent,
+    };
+    let got = records(&format, &path).into_iter();
+    let got = got.map(|mut record| ["question", "answer"].map(|key| record.fields[key].take()));
+    assert_eq!(
+        got.collect::<Vec<_>>(),
+        [["what?", "a cat"], ["why?", "so"]].map(|pair| pair.map(Value::from))
+    );
+}
+
 #[test]
 fn conversations_split_into_questions() {
     let dir = tempfile::tempdir().unwrap();

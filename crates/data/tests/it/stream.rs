@@ -197,6 +197,9 @@ fn mixtures_check_themselves() {
     weightless.iter_mut().for_each(|cfg| cfg.weight = 0.0);
     assert!(Mixture::open(&weightless, DATA.path(), 1).is_err());
 
+    let unheld = Mixture::open(&configs(0), DATA.path(), 1);
+    assert!(matches!(unheld, Err(DataError::Config { reason, .. }) if reason.contains("shuffle")));
+
     let mixture = Mixture::open(&configs(1), DATA.path(), 1).unwrap();
     let mut other = Mixture::open(&configs(1)[..2], DATA.path(), 1).unwrap();
     let error = other.restore(&mixture.state()).unwrap_err();

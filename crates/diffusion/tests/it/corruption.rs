@@ -166,6 +166,20 @@ fn a_window_is_given_before_and_masked_after() {
 }
 
 #[test]
+fn a_window_of_no_tokens_is_refused() {
+    let read = |length: usize| {
+        let text = format!("{{\"length\": {length}, \"share\": 0.5}}");
+        serde_json::from_str::<Window>(&text)
+    };
+    assert_eq!(read(1).unwrap().length, 1);
+    let error = read(0).unwrap_err().to_string();
+    assert!(
+        error.contains("`0`") && error.contains("at least 1 token"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_blank_answer_is_known_from_its_prompt_alone() {
     use SpanKind::{Answer, Frame, Image, Prompt, Tail};
     let sequence = sequence(

@@ -7,6 +7,7 @@ use mmada_nn::magvit::ImageTokenizer;
 use mmada_nn::{Lora, LoraConfig, SaveDtype, SaveOptions, Transformer};
 use mmada_tensor::{DType, Device, Packing, Tensor};
 use mmada_tokens::Message;
+use serde_json::{Value, json};
 
 use crate::tiny;
 
@@ -152,6 +153,43 @@ fn missing_and_malformed_files_are_named() {
         }
         let message = open(&dir).unwrap_err().to_string();
         assert!(message.contains(expected), "{file}: {message}");
+    }
+}
+
+/// Like the other settings, these are bounded before they are read.
+#[test]
+fn sampling_settings_of_hostile_size_are_refused() {
+    let dir = saved();
+    let path = dir.path().join("generation_config.json");
+    std::fs::write(&path, format!("{}{{}}", " ".repeat(1 << 20))).unwrap();
+    let message = open(&dir).unwrap_err().to_string();
+    assert!(
+        message.contains("generation_config.json") && message.contains("at most"),
+        "{message}"
+    );
+}
+
+/// A number of image codes that is none would open the model as one without pictures.
+#[test]
+fn numbers_of_image_codes_that_are_none_are_refused() {
+    let dir = saved();
+    std::fs::remove_dir_all(dir.path().join("image_tokenizer")).unwrap();
+    let path = dir.path().join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    let mut opened = |codes: Value| {
+        config["codebook_size"] = codes;
+        std::fs::write(&path, config.to_string()).unwrap();
+        open(&dir)
+    };
+    assert_eq!(opened(json!(64)).unwrap().vocab().codes(), 64);
+    assert_eq!(opened(json!(null)).unwrap().vocab().codes(), 0);
+    for codes in [json!("64"), json!(1u64 << 33), json!(-64), json!(64.5)] {
+        let message = opened(codes).unwrap_err().to_string();
+        assert!(
+            message.contains("codebook_size") && message.contains("an integer"),
+            "{message}"
+        );
     }
 }
 

@@ -10,10 +10,10 @@ fn text(text: &str) -> Piece {
 fn gaps_are_found() {
     let gap = Piece::Gap;
     for (written, expected) in [
-        (
-            "12 + 30 = ___.",
-            vec![text("12 + 30 = "), gap(8), text(".")],
-        ),
+        ("12 + 30 = ___.", vec![text("12 + 30 ="), gap(9), text(".")]),
+        (" ___", vec![gap(9)]),
+        ("a  ___", vec![text("a  "), gap(8)]),
+        ("a [MASK:8]", vec![text("a "), gap(8)]),
         ("______", vec![gap(8)]),
         ("a__b", vec![text("a__b")]),
         ("[MASK:3] and [MASK]", vec![gap(3), text(" and "), gap(1)]),

@@ -219,6 +219,26 @@ fn readings_are_mean_log_probabilities_block_by_block() {
     assert!(error.to_string().contains("limit"), "{error}");
 }
 
+/// How long descriptions are is a number in a file: it is checked before any mask is laid out.
+#[test]
+fn rivals_are_not_read_beside_an_answer_longer_than_the_context() {
+    let defaults = tiny::defaults();
+    let endless = mmada_model::Defaults {
+        describe: mmada_model::TextOptions {
+            length: 1_000_000_000_000,
+            ..defaults.describe.clone()
+        },
+        ..defaults
+    };
+    let rivals = PaintOptions {
+        best_of: 2,
+        ..options()
+    };
+    let model = tiny::model().with_defaults(endless);
+    let error = model.paint("x", &rivals).err().unwrap().to_string();
+    assert!(error.contains("length of the answer"), "{error}");
+}
+
 #[test]
 fn pictures_need_not_be_square_nor_prompts_have_words() {
     let model = tiny::model();

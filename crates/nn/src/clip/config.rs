@@ -116,8 +116,9 @@ impl ClipConfig {
     /// # Errors
     /// When it cannot be read, or a size is 0 or larger than any CLIP's.
     pub fn load(dir: &Path) -> Result<Self> {
-        let cfg: Self = crate::config::read(&dir.join("config.json"), "CLIP's config.json")?;
-        cfg.check()?;
+        let path = dir.join("config.json");
+        let cfg: Self = crate::config::read(&path)?;
+        cfg.check().map_err(|error| error.in_file(&path))?;
         Ok(cfg)
     }
 

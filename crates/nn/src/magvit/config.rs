@@ -117,7 +117,7 @@ impl Config {
     /// Reads and checks `config.json` of a folder.
     pub fn load(dir: &Path) -> Result<Self> {
         let path = dir.join(FILE);
-        Self::parse(&config::read_text(&path)?)
+        Self::parse(&config::read_text(&path)?).map_err(|error| error.in_file(&path))
     }
 
     /// Reads and checks the text of a `config.json`.

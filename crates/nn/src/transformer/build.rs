@@ -29,7 +29,10 @@ impl Transformer {
         let (d, m, v) = (cfg.d_model, cfg.mlp_hidden_size, cfg.embedding_size);
         let wte = params.get(&name("wte"), &[v, d])?;
         let head = match cfg.weight_tying {
-            true => wte.clone(),
+            true => {
+                check_tied(params, &wte)?;
+                wte.clone()
+            }
             false => params.get(&name("ff_out"), &[v, d])?,
         };
         let block = |index: usize| -> Result<Block> {
@@ -169,6 +172,24 @@ pub(super) fn parts(cfg: &Config) -> Vec<Part> {
         }
     }
     parts
+}
+
+/// Refuses a head that would be left aside though it is another table than the embedding.
+fn check_tied(params: &Params, wte: &Tensor) -> Result<()> {
+    let head = name("ff_out");
+    if !params.contains(&head) {
+        return Ok(());
+    }
+    let head = params.get(&head, wte.dims())?;
+    let apart = head.ne(wte)?.to_dtype(DType::U32)?.sum_all()?;
+    match apart.to_scalar::<u32>()? {
+        0 => Ok(()),
+        apart => Err(crate::Error::config(
+            "weight_tying",
+            "false where the head is not the embedding",
+            format!("true, and {apart} numbers that differ"),
+        )),
+    }
 }
 
 fn name(part: &str) -> String {

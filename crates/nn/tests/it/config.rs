@@ -1,6 +1,8 @@
 //! `config.json`: read, checked, written back.
 
-use mmada_nn::{Config, Error};
+use mmada_nn::image_reward::MedConfig;
+use mmada_nn::lora::{ADAPTER_CONFIG, Lora};
+use mmada_nn::{ClipConfig, Config, Error, magvit};
 use serde_json::{Value, json};
 
 use crate::common::{golden, small_sizes};
@@ -59,7 +61,7 @@ fn config_with_wrong_values_is_refused_by_key() {
         let mut keys: Value = small();
         keys[key] = value.clone();
         match Config::parse(&keys.to_string()) {
-            Err(Error::Config { key: named, .. }) => assert_eq!(named, key, "{value}"),
+            Err(Error::Config { key: named, .. }) => assert_eq!(&*named, key, "{value}"),
             other => panic!("{key} = {value}: {other:?}"),
         }
     }
@@ -127,4 +129,40 @@ fn nulls_that_mean_the_default_are_written_back_as_nulls() {
     let cfg = Config::parse(&keys.to_string()).unwrap();
     assert_eq!(cfg.n_kv_heads, cfg.n_heads);
     assert_eq!(cfg.to_json(), keys);
+}
+
+/// Files of several kinds are read alike: an error names the one it is about.
+#[test]
+fn an_error_names_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let load = |file: &str| match file {
+        ADAPTER_CONFIG => Lora::settings(dir.path()).err(),
+        _ => MedConfig::load(dir.path()).err(),
+    };
+    let no_width = json!({"hidden_size": 0, "intermediate_size": 1, "num_attention_heads": 1,
+        "num_hidden_layers": 1, "max_position_embeddings": 1, "vocab_size": 1, "layer_norm_eps": 1});
+    for (file, text) in [
+        (ADAPTER_CONFIG, " ".repeat(1 << 20)),
+        ("med_config.json", " ".repeat(1 << 20)),
+        ("med_config.json", "{".to_owned()),
+        ("med_config.json", no_width.to_string()),
+    ] {
+        std::fs::write(dir.path().join(file), text).unwrap();
+        let message = load(file).unwrap().to_string();
+        assert!(message.contains(file), "{message}");
+        assert!(!message.contains("key \"\""), "{message}");
+    }
+    // Several folders have a `config.json`.
+    let path = dir.path().join("config.json");
+    let text = json!({"projection_dim": 0, "z_channels": 0}).to_string();
+    std::fs::write(&path, text).unwrap();
+    let errors = [
+        Config::load(dir.path()).unwrap_err(),
+        ClipConfig::load(dir.path()).unwrap_err(),
+        magvit::Config::load(dir.path()).unwrap_err(),
+    ];
+    let named = path.display().to_string();
+    for error in errors.map(|error| error.to_string()) {
+        assert!(error.starts_with(&named), "{error}");
+    }
 }

@@ -161,7 +161,7 @@ fn impossible_growth_is_refused_by_key() {
     ];
     for (expected, to) in cases {
         match Transformer::grown(&cfg, &params, &to, 5) {
-            Err(Error::Config { key, .. }) => assert_eq!(key, expected),
+            Err(Error::Config { key, .. }) => assert_eq!(&*key, expected),
             other => panic!("{to:?} gave {other:?}"),
         }
     }

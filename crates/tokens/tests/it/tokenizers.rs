@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use mmada_tokens::{CaptionTokenizer, Error, Tokenizer, TrainOptions, Vocab, names};
 use proptest::prelude::*;
+use serde_json::json;
 
 use crate::{corpus, trained};
 
@@ -286,6 +287,33 @@ fn ids_with_gaps_are_refused() {
     });
     let error = apart.map(|tokenizer| tokenizer.len()).unwrap_err();
     assert!(error.to_string().contains("without gaps"), "{error}");
+}
+
+/// A damaged table of SentencePiece panics as it is read or with every text, or asks for gigabytes.
+#[test]
+fn precompiled_normalizers_are_refused() {
+    let table = |table: &str| json!({"type": "Precompiled", "precompiled_charsmap": table});
+    let tables = ["AA==", "AAAAAA==", "/////w=="].map(table);
+    let several = json!({"type": "Sequence", "normalizers": [{"type": "NFC"}, tables[1]]});
+    let mut bytes = Vec::new();
+    for normalizer in tables.into_iter().chain([several]) {
+        let read = changed(|file| {
+            file["normalizer"] = normalizer.clone();
+            bytes = file.to_string().into_bytes();
+        });
+        let error = read.map(|tokenizer| tokenizer.len()).unwrap_err();
+        assert!(error.to_string().contains("Precompiled"), "{error}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokenizer.json");
+    std::fs::write(&path, bytes).unwrap();
+    let error = CaptionTokenizer::load(&path).unwrap_err();
+    assert!(error.to_string().contains("Precompiled"), "{error}");
+    // Nor does it get through when its type is spelled otherwise.
+    let odd = changed(|file| file["normalizer"] = json!({"type": {"Precompiled": null}}));
+    assert!(matches!(odd, Err(Error::Tokenizer(_))));
+    let sound = changed(|file| file["normalizer"] = json!({"type": "NFC"}));
+    assert_eq!(sound.unwrap().len(), TRAINED.len());
 }
 
 #[test]
