@@ -113,14 +113,25 @@ impl Checkpoints {
     /// The newest complete checkpoint.
     ///
     /// # Errors
-    /// When the folder cannot be listed or the newest state cannot be read.
+    /// When the folder cannot be listed, the newest state cannot be read, or all checkpoints have
+    /// lost theirs.
     pub fn newest(&self) -> Result<Option<(PathBuf, TrainerState)>> {
         let Some((_, path)) = self.complete()?.pop() else {
-            return Ok(None);
+            let mut left = list(&self.folder)?.into_iter();
+            return match left.find(|path| name_of(path).starts_with("step-")) {
+                Some(path) => {
+                    let what = format!("{STATE} is missing; put it back, or remove the folder");
+                    Err(Error::checkpoint(&path, what))
+                }
+                None => Ok(None),
+            };
         };
         let file = path.join(STATE);
         let text = fs::read_to_string(&file).map_err(Error::file(&file, "read the state"))?;
-        let state = serde_json::from_str(&text).map_err(|error| Error::checkpoint(&file, error))?;
+        let state = serde_json::from_str(&text).map_err(|error| {
+            let what = format!("{error}; remove this checkpoint to go on from an earlier one");
+            Error::checkpoint(&file, what)
+        })?;
         Ok(Some((path, state)))
     }
 
@@ -174,13 +185,16 @@ impl Checkpoints {
     }
 }
 
+/// The file of a run's folder that its process holds.
+pub(crate) const LOCK: &str = ".lock";
+
 /// Keeps other processes from training in a run's folder, until the file is closed or the process
 /// ends. File systems that know no locks are trusted.
 ///
 /// # Errors
 /// When one of them does, or the file cannot be made.
 pub fn lock(run: &Path) -> Result<File> {
-    let path = run.join(".lock");
+    let path = run.join(LOCK);
     let file = File::create(&path).map_err(Error::file(&path, "make the lock of the run"))?;
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {

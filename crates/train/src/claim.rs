@@ -24,46 +24,91 @@ pub struct Claim {
     pub(crate) checkpoints: Checkpoints,
     /// Where the run stood.
     pub(crate) newest: Option<(PathBuf, TrainerState)>,
+    /// What to take away if the run does not begin.
+    pub(crate) traces: Traces,
 }
 
 impl Claim {
-    /// Claims a run's folder, before anything is written there.
+    /// Claims a run's folder, before anything else is written there. A refused one is left as it was.
     ///
     /// # Errors
     /// When the folder cannot be written, is another process's, or holds what this run would
     /// overwrite: another run, or a model that no run has made or that this one begins with.
     pub fn new(config: &RunConfig, start: Start) -> Result<Self> {
         let out = &config.run.out;
+        let traces = Traces::of(out);
         std::fs::create_dir_all(out).map_err(Error::file(out, "create the run's folder"))?;
         let lock = checkpoint::lock(out)?;
         let checkpoints = Checkpoints::new(out, config.checkpoint.keep);
-        let newest = checkpoints.newest()?;
-        if let (Start::Fresh, Some((path, _))) = (start, &newest) {
-            let what = "the folder holds a run already; \
-                        continue it with --resume or choose another run.out";
-            return Err(Error::checkpoint(path, what));
+        match check(config, start, &checkpoints) {
+            Ok(newest) => Ok(Self {
+                lock,
+                checkpoints,
+                newest,
+                traces,
+            }),
+            Err(refused) => {
+                traces.wipe();
+                Err(refused)
+            }
         }
-        let model = out.join(MODEL);
-        if model.is_dir() && !out.join(RUN).is_file() {
-            let what = "no run has made this model, and this run would replace it; \
-                        choose another run.out";
-            return Err(Error::checkpoint(&model, what));
+    }
+}
+
+/// Where the run stood, if nothing is overwritten.
+fn check(
+    config: &RunConfig,
+    start: Start,
+    checkpoints: &Checkpoints,
+) -> Result<Option<(PathBuf, TrainerState)>> {
+    let out = &config.run.out;
+    let newest = checkpoints.newest()?;
+    if let (Start::Fresh, Some((path, _))) = (start, &newest) {
+        let what = "the folder holds a run already; \
+                    continue it with --resume or choose another run.out";
+        return Err(Error::checkpoint(path, what));
+    }
+    let model = out.join(MODEL);
+    if model.is_dir() && !out.join(RUN).is_file() {
+        let what = "no run has made this model, and this run would replace it; \
+                    choose another run.out";
+        return Err(Error::checkpoint(&model, what));
+    }
+    let from = config.model.init.folder();
+    if from.is_some_and(|from| is_same(from, &model)) {
+        let what = "the run begins with this model, and would replace it; \
+                    choose another run.out";
+        return Err(Error::checkpoint(&model, what));
+    }
+    Ok(newest)
+}
+
+/// What a claim alone adds to a folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Traces {
+    out: PathBuf,
+    is_folder_new: bool,
+    is_lock_new: bool,
+}
+
+impl Traces {
+    fn of(out: &Path) -> Self {
+        Self {
+            out: out.to_path_buf(),
+            is_folder_new: !out.exists(),
+            is_lock_new: !out.join(checkpoint::LOCK).exists(),
         }
-        if config
-            .model
-            .init
-            .folder()
-            .is_some_and(|from| is_same(from, &model))
-        {
-            let what = "the run begins with this model, and would replace it; \
-                        choose another run.out";
-            return Err(Error::checkpoint(&model, what));
+    }
+
+    /// Takes it away again where nothing came of the claim; what else is in the folder stays.
+    pub(crate) fn wipe(&self) {
+        // What cannot be removed does no harm.
+        if self.is_lock_new {
+            let _ = std::fs::remove_file(self.out.join(checkpoint::LOCK));
         }
-        Ok(Self {
-            lock,
-            checkpoints,
-            newest,
-        })
+        if self.is_folder_new {
+            let _ = std::fs::remove_dir(&self.out);
+        }
     }
 }
 

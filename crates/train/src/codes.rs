@@ -47,7 +47,7 @@ impl CodeCache {
     ///
     /// # Errors
     /// When the weights of the image tokenizer cannot be read, or a file that is there; when the file
-    /// `is_shared` and holds the codes of another encoder.
+    /// `is_shared` and holds the codes of another encoder, or no codes at all.
     pub fn open(path: &Path, is_shared: bool, model: &Mmada) -> Result<Self> {
         let fingerprint = match model.image_parts() {
             Some(image) => {
@@ -64,6 +64,13 @@ impl CodeCache {
             }
             read => read.unwrap_or_default(),
         };
+        if !bytes.is_empty() && !bytes.starts_with(MAGIC) {
+            return Err(Error::Config(format!(
+                "objective.codes: expected {} to hold codes of pictures, got another kind of file, \
+                 which they would replace; name another file",
+                path.display()
+            )));
+        }
         let known = match decode(&bytes) {
             Some((saved, known)) if saved == fingerprint => known,
             Some(_) if is_shared && model.image_parts().is_some() => {

@@ -18,7 +18,7 @@ use mmada_model::Mmada;
 use mmada_nn::SaveOptions;
 use mmada_tensor::random::Purpose;
 use mmada_tensor::{Device, Rows, Tensor, Var};
-use mmada_tokens::thought::THINK_PAINT_PROMPT;
+use mmada_tokens::thought::think_paint_prompt;
 use mmada_tokens::{Layout, Sequence, SpanKind, Tail, Task};
 use serde_json::Value;
 
@@ -122,7 +122,7 @@ impl Denoise {
             }
             Task::Paint => layout.paint(&codec.text(example.prompt.trim())?, image),
             Task::ThinkPaint => {
-                let words = format!("{THINK_PAINT_PROMPT}{}", example.prompt);
+                let words = think_paint_prompt(&example.prompt);
                 let tail = Tail::MultipleOf(tail.think_paint);
                 layout.think_paint(&codec.prompt(&words)?, &answer()?, image, tail)
             }
@@ -203,7 +203,7 @@ impl Objective for Denoise {
         let before = self.stock.left_out();
         while !at.is_full(examples.len(), tokens) {
             if self.stock.left_out() - before > MOST_LEFT_OUT {
-                let what = "every example is too long or has a broken picture; \
+                let what = "nearly every example is too long or has a broken picture; \
                             raise objective.max_tokens or look at the data";
                 return Err(Error::Data(what.to_owned()));
             }

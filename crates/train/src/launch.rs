@@ -93,6 +93,7 @@ pub fn run(config: &RunConfig, options: LaunchOptions, reporter: &dyn Reporter) 
         reporter.report(&Event::Warning(what));
     }
     let claim = Claim::new(config, start)?;
+    let traces = claim.traces.clone();
     let summary = pool.install(|| match &config.objective {
         ObjectiveConfig::Denoise(settings) => {
             let objective = Denoise::open(config, settings, &device, reporter, &stop)?;
@@ -107,6 +108,9 @@ pub fn run(config: &RunConfig, options: LaunchOptions, reporter: &dyn Reporter) 
             train(config, objective, claim, stop, reporter)
         }
     });
+    if summary.is_err() {
+        traces.wipe();
+    }
     Ok(Outcome::Trained(summary?))
 }
 

@@ -30,10 +30,10 @@ pub struct LrConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Decay {
-    /// Half a cosine from the peak to the floor at the last step.
+    /// Half a cosine from the peak to the floor, reached when the last step is done.
     #[default]
     Cosine,
-    /// A straight line from the peak to the floor at the last step.
+    /// A straight line from the peak to the floor, reached when the last step is done.
     Linear,
     /// The peak for ever.
     Constant,

@@ -87,22 +87,26 @@ pub struct MetricsFile {
 }
 
 impl MetricsFile {
-    /// Opens the file of a run that stands at `step`: lines of later steps, which an interrupted run
-    /// wrote after its last checkpoint, and a half-written last line are cut off.
+    /// Opens the file of a run that stands at `step`: what follows the last line of that step or an
+    /// earlier one is cut off, since an interrupted run wrote it after its last checkpoint.
     ///
     /// # Errors
     /// When the file cannot be read or written.
     pub fn open(path: &Path, step: u64) -> Result<Self> {
-        let text = match std::fs::read(path) {
-            Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(Error::file(path, "read the metrics")(error)),
+        let bytes = match std::fs::read(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::file(path, "read the metrics")(error));
+            }
+            read => read.unwrap_or_default(),
         };
-        let kept: usize = text
-            .split_inclusive('\n')
-            .take_while(|line| line.ends_with('\n') && step_of(line).is_some_and(|s| s <= step))
-            .map(str::len)
-            .sum();
+        let (mut end, mut kept) = (0, 0);
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            end += line.len();
+            let is_whole = line.ends_with(b"\n");
+            if is_whole && step_of(line).is_some_and(|line| line <= step) {
+                kept = end;
+            }
+        }
         let file = OpenOptions::new()
             .append(true)
             .create(true)
@@ -137,7 +141,7 @@ impl MetricsFile {
     }
 }
 
-fn step_of(line: &str) -> Option<u64> {
-    let value: Value = serde_json::from_str(line).ok()?;
+fn step_of(line: &[u8]) -> Option<u64> {
+    let value: Value = serde_json::from_slice(line).ok()?;
     value.get("step")?.as_u64()
 }

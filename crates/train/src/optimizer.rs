@@ -375,17 +375,19 @@ impl Optimizer {
     /// # Errors
     /// Those of `work`; the trained weights are back in any case.
     pub fn with_average<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let mut trained = Vec::new();
-        for slot in self.slots.iter() {
-            if let Some(average) = &slot.average {
-                trained.push((&slot.var, slot.var.as_tensor().copy()?));
-                slot.var.set(average)?;
-            }
-        }
-        let result = work();
-        for (var, weight) in trained {
-            var.set(&weight)?;
-        }
+        let averaged = self.slots.iter();
+        let averaged = averaged.filter_map(|slot| Some((&slot.var, slot.average.as_ref()?)));
+        let averaged: Vec<_> = averaged.collect();
+        // All copies first: where memory ends, no weight has moved yet.
+        let copies = averaged.iter().map(|(var, _)| Ok(var.as_tensor().copy()?));
+        let trained: Vec<Tensor> = copies.collect::<Result<_>>()?;
+        let swapped = averaged
+            .iter()
+            .try_for_each(|(var, average)| var.set(average));
+        let result = swapped.map_err(Error::from).and_then(|()| work());
+        let back = averaged.iter().zip(&trained);
+        let back: Vec<_> = back.map(|((var, _), weight)| var.set(weight)).collect();
+        back.into_iter().collect::<std::result::Result<(), _>>()?;
         result
     }
 
@@ -445,6 +447,12 @@ impl Optimizer {
                 shared.first = take("first.bits", &shared.first)?;
                 shared.second = take("second.bits", &shared.second)?;
             }
+        }
+        if let Some(name) = tensors.keys().min() {
+            let what = format!(
+                "{name} is not what this run keeps; continue with the run file that wrote the checkpoint"
+            );
+            return Err(Error::checkpoint(path, what));
         }
         self.step = step;
         Ok(())

@@ -119,7 +119,9 @@ fn adapted(run: &RunConfig, model: &Mmada, folder: &Path) -> Result<Mmada> {
         );
         return Err(Error::Config(what));
     }
-    let base = folder.display().to_string();
+    // Whole, so that it is found from whichever folder a program runs in.
+    let base = std::path::absolute(folder).unwrap_or_else(|_| folder.to_path_buf());
+    let base = base.display().to_string();
     let device = model.params().device();
     let adapter = Lora::init(cfg, model.config(), &base, run.run.seed, device)?;
     model.with_adapter(adapter).map_err(Error::model)
@@ -242,6 +244,14 @@ fn image_parts(run: &RunConfig, device: &Device) -> Result<Option<ImageParts>> {
     let Some(folder): Option<&PathBuf> = run.model.image_tokenizer.as_ref() else {
         return Ok(None);
     };
+    if !folder.join("config.json").is_file() {
+        let what = format!(
+            "model.image_tokenizer: expected the folder of an image tokenizer, got {}, which is none; \
+             name another, or train it first (runs/tokenizer-image.toml)",
+            folder.display()
+        );
+        return Err(Error::Config(what));
+    }
     let (params, tokenizer) = ImageTokenizer::open(folder, device, Mode::Frozen)?;
     Ok(Some(ImageParts { params, tokenizer }))
 }

@@ -19,7 +19,7 @@ use crate::objective::Sheet;
 use crate::samples::Probes;
 use crate::{Error, Reporter, Result};
 
-/// Examples left out in a row before the data is taken to hold nothing usable.
+/// Examples left out of one batch before the data is taken to hold too little that is usable.
 pub(crate) const MOST_LEFT_OUT: u64 = 100_000;
 
 /// The examples of a run.

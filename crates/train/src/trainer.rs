@@ -84,6 +84,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
             lock,
             checkpoints,
             newest,
+            ..
         } = claim;
         let parameters = objective.parameters();
         let mut optimizer = Optimizer::new(
@@ -169,6 +170,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
                 saved = Some(self.save()?);
             }
         }
+        self.warn();
         let is_early = self.state.step < steps;
         let checkpoint = match saved {
             Some(path) if !is_early => path,
@@ -317,13 +319,18 @@ impl<'a, O: Objective> Trainer<'a, O> {
         self.events
             .write(step, Payload::Scalars(scalars.collect()))?;
         self.reporter.report(&Event::Metrics(&record));
-        for warning in self.objective.warnings() {
-            self.reporter.report(&Event::Warning(&warning));
-        }
+        self.warn();
         self.last = Some(record);
         self.state.meter.clear();
         self.clock.restart();
         Ok(())
+    }
+
+    /// Tells what went wrong since the last time and did not stop the run.
+    fn warn(&mut self) {
+        for warning in self.objective.warnings() {
+            self.reporter.report(&Event::Warning(&warning));
+        }
     }
 
     /// Counts the samples left out so far, and tells the names of new ones.
@@ -364,6 +371,7 @@ impl<'a, O: Objective> Trainer<'a, O> {
     }
 
     fn save(&mut self) -> Result<PathBuf> {
+        let began = Instant::now();
         self.metrics.sync()?;
         self.state.data = self.objective.position()?;
         self.note_skipped();
@@ -372,6 +380,8 @@ impl<'a, O: Objective> Trainer<'a, O> {
             self.optimizer.save(&optimizer_file(folder))
         })?;
         self.reporter.report(&Event::Checkpoint(&path));
+        // Nor is this training.
+        self.clock.since += began.elapsed();
         Ok(path)
     }
 
@@ -412,7 +422,8 @@ fn check_seed(path: &Path, state: &TrainerState, config: &RunConfig) -> Result<(
         return Ok(());
     }
     let what = format!(
-        "it was written with run.seed = {}, the run file says {}; the random numbers would differ",
+        "it was written with run.seed = {}, the run file says {}, whose random numbers differ; set it \
+         back, or choose another run.out",
         state.seed, config.run.seed
     );
     Err(Error::checkpoint(path, what))

@@ -44,7 +44,7 @@ use loss::{EstimateBatch, Policy};
 use noise::Masks;
 use policy::{Levels, Scale, Surrogate};
 use reward::Rewards;
-use rollout::{Completion, Estimate, Prompt, Sampling};
+use rollout::{Estimate, Group, Sampling};
 
 /// Reinforcement learning with grouped completions. The defaults are the paper's where it states
 /// them, else those of its public neighbours.
@@ -162,6 +162,10 @@ struct Reference {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 struct Rollout {
     sets: Vec<Vec<Estimate>>,
+    /// Completions that were asked for, those without a verdict and of left-out groups too; 0 in
+    /// checkpoints of older versions: those that are there.
+    #[serde(default)]
+    asked: usize,
 }
 
 /// Where a run stands: the data, and the completions it is learning from.
@@ -221,16 +225,20 @@ impl UniGrpo {
             true => policy.clone().packed(Packing::Bf16).map_err(Error::model)?,
             false => policy.clone(),
         };
-        let (prompts, groups) = self.groups(&author, at, &mut metrics)?;
+        let groups = self.groups(&author, at, &mut metrics)?;
         let mut sets = estimates::masked(&self.config, at, &policy, &groups);
         for set in &mut sets {
             estimates::fill(set, &policy, self.reference.as_ref().map(|it| &it.model))?;
         }
         metrics.extend(report::entropy_of(sets.iter().flatten()));
         if at.micro == 0 {
-            self.latest = sheet::Groups::of(&prompts, groups);
+            self.latest = sheet::Groups::of(groups);
         }
-        Ok((Rollout { sets }, metrics))
+        let BatchSize::Sequences(prompts) = at.size else {
+            return Err(Error::Config(SIZE_IN_PROMPTS.to_owned()));
+        };
+        let asked = prompts * self.config.group;
+        Ok((Rollout { sets, asked }, metrics))
     }
 
     /// Judged groups to learn from, one for each prompt of a micro-batch but for [`DeadGroups`]. All
@@ -240,18 +248,18 @@ impl UniGrpo {
         policy: &Mmada,
         at: Moment,
         metrics: &mut Vec<Metric>,
-    ) -> Result<(Vec<Prompt>, Vec<Vec<Completion>>)> {
+    ) -> Result<Vec<Group>> {
         let BatchSize::Sequences(count) = at.size else {
             return Err(Error::Config(SIZE_IN_PROMPTS.to_owned()));
         };
-        let mut kept = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let mut kept = Vec::with_capacity(count);
         let (keeps_dead, rounds) = match self.config.dead_groups {
             DeadGroups::Keep => (true, 0),
             DeadGroups::LeaveOut => (false, 0),
             DeadGroups::Replace(rounds) => (false, rounds),
         };
         for round in 0..=rounds {
-            let wanted = count - kept.0.len();
+            let wanted = count - kept.len();
             let rewards = &self.config.rewards;
             let prompts = prompts::draw(&mut self.stock, &self.network.model, rewards, wanted)?;
             let sampling = Sampling {
@@ -267,9 +275,14 @@ impl UniGrpo {
             for reason in reasons.filter_map(|completion| completion.verdict.as_ref().err()) {
                 *self.unjudged.entry(reason.clone()).or_default() += 1;
             }
-            let pairs = prompts.into_iter().zip(groups);
-            kept.extend(pairs.filter(|(_, group)| keeps_dead || !report::is_dead(group)));
-            if kept.0.len() == count {
+            let numbered = (round * count..).zip(prompts.into_iter().zip(groups));
+            let made = numbered.map(|(number, (prompt, completions))| Group {
+                number,
+                prompt,
+                completions,
+            });
+            kept.extend(made.filter(|group| keeps_dead || !report::is_dead(&group.completions)));
+            if kept.len() == count {
                 break;
             }
         }
@@ -304,19 +317,16 @@ impl Objective for UniGrpo {
             self.rollouts.truncate(at.micro);
             self.rollouts.push(rollout);
         }
-        let BatchSize::Sequences(prompts) = at.size else {
-            return Err(Error::Config(SIZE_IN_PROMPTS.to_owned()));
-        };
-        let set = self.rollouts.get(at.micro);
-        let set = set.and_then(|rollout| rollout.sets.get(update));
-        let estimates = set.ok_or_else(|| {
+        let rollout = self.rollouts.get(at.micro);
+        let set = rollout.and_then(|rollout| Some((rollout.sets.get(update)?, rollout.asked)));
+        let (estimates, asked) = set.ok_or_else(|| {
             let what = "the checkpoint holds no completions for this step; \
                         objective.updates or batch.accumulate was changed";
             Error::Config(what.to_owned())
         })?;
         Ok(EstimateBatch {
             estimates: estimates.clone(),
-            asked: prompts * self.config.group,
+            asked,
             metrics,
         })
     }
@@ -341,6 +351,15 @@ impl Objective for UniGrpo {
         if rollouts.any(|rollout| rollout.sets.len() != self.config.updates) {
             let what = "the checkpoint holds completions for another number of updates: set \
                         objective.updates as it was";
+            return Err(Error::Config(what.to_owned()));
+        }
+        let mut estimates = position
+            .rollouts
+            .iter()
+            .flat_map(|it| it.sets.iter().flatten());
+        if self.reference.is_some() && estimates.any(|estimate| estimate.reference.is_empty()) {
+            let what = "the checkpoint holds completions without likelihoods of a reference: set \
+                        objective.surrogate.kl as it was";
             return Err(Error::Config(what.to_owned()));
         }
         if let (Some(began), Some(now)) = (position.reference, &self.reference)
@@ -414,7 +433,11 @@ impl UniGrpoConfig {
         }
     }
 
-    fn check(&self, run: &RunConfig) -> Result<()> {
+    /// Whether the settings make sense, alone and with the rest of a run file.
+    ///
+    /// # Errors
+    /// For the first that does not.
+    pub(crate) fn check(&self, run: &RunConfig) -> Result<()> {
         let fault = |key: &str, expected: &str| {
             Err(Error::Config(format!(
                 "objective.{key}: expected {expected}"
@@ -444,7 +467,7 @@ impl UniGrpoConfig {
                 "surrogate",
                 "finite numbers from 0 for clip_low, clip_high and kl",
             ),
-            _ => Ok(()),
+            _ => self.rewards.check(),
         }
     }
 }

@@ -159,12 +159,20 @@ impl RunConfig {
                 "objective.corruption.window: length and ahead must be at most 65536, share and tiled within 0 and 1",
             ),
             (
+                self.run.threads > MOST_THREADS,
+                "run.threads: expected at most 1024 workers; 0 is one per core",
+            ),
+            (
                 window.is_some_and(|window| window.tiled > 0.0 && window.ahead.is_none()),
                 "objective.corruption.window.tiled needs window.ahead, the masks after each window; add it",
             ),
         ];
         if let Some(written) = &self.model.generation {
             overrides::generation(&Defaults::default(), written)?;
+        }
+        for source in &self.data {
+            let checked = source.check();
+            checked.map_err(|error| Error::Config(error.to_string()))?;
         }
         self.check_numbers()?;
         let mut rules = rules.into_iter().chain(self.backward_rules());
@@ -208,7 +216,7 @@ impl RunConfig {
         match &self.objective {
             ObjectiveConfig::Denoise(denoise) => checked.extend(denoise_numbers(denoise)),
             ObjectiveConfig::Reconstruct(terms) => checked.extend(reconstruct_numbers(terms)),
-            ObjectiveConfig::UniGrpo(_) => {}
+            ObjectiveConfig::UniGrpo(rl) => rl.check(self)?,
         }
         for ((is_sound, expected), name, value) in checked {
             if !is_sound(value) {
@@ -249,6 +257,9 @@ impl RunConfig {
 
 /// Micro-batches of a step: more than any run has.
 const MOST_ACCUMULATED: usize = 1 << 16;
+
+/// Worker threads: more than any machine has cores.
+const MOST_THREADS: usize = 1024;
 
 /// Tokens of a window, and masks after it: more than any context has.
 const LONGEST_WINDOW: usize = 1 << 16;

@@ -8,7 +8,7 @@ use mmada_tokens::Task;
 use super::UniGrpoConfig;
 use super::noise::{Masks, Noising};
 use super::policy::advantages;
-use super::rollout::{self, Completion, Estimate};
+use super::rollout::{self, Completion, Estimate, Group};
 use crate::Result;
 use crate::objective::Moment;
 
@@ -18,41 +18,47 @@ pub(super) fn masked(
     config: &UniGrpoConfig,
     at: Moment,
     policy: &Mmada,
-    groups: &[Vec<Completion>],
+    groups: &[Group],
 ) -> Vec<Vec<Estimate>> {
     let longest = policy.config().max_sequence_length;
     let mut sets: Vec<Vec<Estimate>> = vec![Vec::new(); config.updates];
-    for (index, group) in groups.iter().enumerate() {
-        let judged: Vec<(&Completion, f64)> = group
-            .iter()
-            .filter_map(|completion| Some((completion, completion.verdict.as_ref().ok()?.reward)))
+    for group in groups {
+        let completions = group.completions.iter().enumerate();
+        let judged: Vec<(usize, &Completion, f64)> = completions
+            .filter_map(|(sample, completion)| {
+                Some((sample, completion, completion.verdict.as_ref().ok()?.reward))
+            })
             .collect();
-        let rewards: Vec<f64> = judged.iter().map(|(_, reward)| *reward).collect();
+        let rewards: Vec<f64> = judged.iter().map(|(_, _, reward)| *reward).collect();
         let advantages = advantages(&rewards, config.scale);
-        let mut draw = at.key(index, Purpose::NoiseLevel).stream();
-        let Some((first, _)) = judged.first() else {
+        // By the group's own number: what became of others changes nothing.
+        let mut draw = at.key(group.number, Purpose::NoiseLevel).stream();
+        let Some((_, first, _)) = judged.first() else {
             continue;
         };
         let task = first.sequence.task;
-        let written = match task {
+        let own = match task {
             Task::Describe => &policy.defaults().describe,
             _ => &policy.defaults().text,
         };
+        let written = config.sampler.map(|sampler| own.clone().under(sampler));
+        let written = written.as_ref().unwrap_or(own);
         let noising = Noising {
             mask: policy.vocab().special.mask,
             masks: config.masks,
             prompt_rate: config.prompt_rate,
             block: written.block,
-            ahead: written.ahead.unwrap_or(0),
+            ahead: written.masks_ahead(),
+            canvas: written.length,
         };
         let levels = config
             .levels_of(task)
             .draw(config.levels_in_all, config.updates, &mut draw);
         for (update, (set, level)) in sets.iter_mut().zip(levels).enumerate() {
-            for ((completion, _), advantage) in judged.iter().zip(&advantages) {
+            for ((sample, completion, _), advantage) in judged.iter().zip(&advantages) {
                 let which = match config.masks {
-                    Masks::Own => set.len(),
-                    Masks::Shared | Masks::Unwritten | Masks::Window => index,
+                    Masks::Own => group.number * config.group + sample,
+                    Masks::Shared | Masks::Unwritten | Masks::Window => group.number,
                 };
                 let number = update << 16 | which;
                 let mut stream = at.key(number, Purpose::Corruption).stream();

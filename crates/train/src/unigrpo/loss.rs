@@ -94,10 +94,12 @@ impl Network<EstimateBatch> for Policy {
         tell("clip_fraction", value.clipped);
         tell("ratio", value.ratio);
         tell("masked_tokens", new.len() as f64 / weight);
-        tell(
-            "nll",
-            -new.iter().map(|p| f64::from(*p)).sum::<f64>() / new.len() as f64,
-        );
+        let tokens = new.len() as f64;
+        metrics.push(Metric {
+            name: "nll",
+            value: -new.iter().map(|p| f64::from(*p)).sum::<f64>() / tokens,
+            weight: tokens,
+        });
         Ok(BatchLoss {
             total,
             metrics,

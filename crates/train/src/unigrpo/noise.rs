@@ -44,8 +44,11 @@ pub struct Noising {
     pub prompt_rate: f32,
     /// Tokens of a text that are written together, [`Masks::Window`]'s length.
     pub block: usize,
-    /// Masks after the end of a text, as while it is written.
-    pub ahead: usize,
+    /// Masks after the end of a text, as while it is written; absent: all of the canvas behind a
+    /// window, and none behind other masks.
+    pub ahead: Option<usize>,
+    /// Tokens of the canvas that a text is written on: beyond it there are no masks.
+    pub canvas: usize,
 }
 
 impl Noising {
@@ -80,10 +83,15 @@ impl Noising {
             ids[position] = self.mask;
         }
         if is_text {
-            if let (Masks::Window, Some(last)) = (self.masks, positions.last()) {
+            let is_window = self.masks == Masks::Window;
+            if let (true, Some(last)) = (is_window, positions.last()) {
                 ids.truncate(last + 1);
             }
-            ids.resize(ids.len() + self.ahead, self.mask);
+            let before = scored.first().copied().unwrap_or(ids.len());
+            let behind = self.canvas.saturating_sub(ids.len() - before);
+            let absent = if is_window { behind } else { 0 };
+            let ahead = self.ahead.unwrap_or(absent).min(behind);
+            ids.resize(ids.len() + ahead, self.mask);
         }
         Estimate {
             ids,

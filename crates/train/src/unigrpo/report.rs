@@ -62,7 +62,9 @@ fn rewards_of(group: &[Completion]) -> Vec<f64> {
 }
 
 /// The policy's entropy per token, estimated from the tokens that it drew itself: their mean negative
-/// log-likelihood, over all noise levels. It falls to 0 as the policy stops exploring.
+/// log-likelihood, over all noise levels and the groups that are learnt from. It falls to 0 as the
+/// policy stops exploring. Of tokens drawn hotter, or with guidance, it is their cross-entropy, which
+/// lies above.
 pub(super) fn entropy_of<'a>(estimates: impl Iterator<Item = &'a Estimate>) -> Option<Metric> {
     let mut tokens = 0;
     let mut sum = 0.0;

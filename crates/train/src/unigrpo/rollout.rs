@@ -21,7 +21,7 @@ use mmada_model::{
 };
 use mmada_tensor::random::Purpose;
 use mmada_tensor::{Rows, Tensor};
-use mmada_tokens::thought::THINK_PAINT_PROMPT;
+use mmada_tokens::thought::think_paint_prompt;
 use mmada_tokens::{Sequence, Tail, Task};
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +59,17 @@ impl Completion {
             (None, text) => Reply::Text(text.as_deref().unwrap_or_default()),
         }
     }
+}
+
+/// A prompt and what was made of it.
+#[derive(Debug)]
+pub struct Group {
+    /// Its place among the prompts of the micro-batch, those that are left out counted too.
+    pub number: usize,
+    /// What was asked.
+    pub prompt: Prompt,
+    /// What was sampled, in the order of its samples.
+    pub completions: Vec<Completion>,
 }
 
 /// One noised completion: what an inner update learns from.
@@ -239,7 +250,7 @@ fn sample(
             let run = model.think_paint_many(&requests, &hot(&defaults.thought), &paint);
             let (thoughts, paintings) = run.and_then(|run| run.finish()).map_err(Error::model)?;
             for ((&(index, _), reply), painting) in asked.iter().zip(thoughts).zip(paintings) {
-                let words = format!("{THINK_PAINT_PROMPT}{}", example(index).prompt);
+                let words = think_paint_prompt(&example(index).prompt);
                 // Of a thought that fills its canvas nothing is left for a tail.
                 let tail = match defaults.thought.length {
                     length if reply.ids.len() < length => Tail::To(length),

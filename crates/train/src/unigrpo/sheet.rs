@@ -13,7 +13,7 @@ use std::fmt::Write as _;
 use mmada_data::picture::Picture;
 
 use super::judges::Verdict;
-use super::rollout::{Completion, Prompt};
+use super::rollout::{Completion, Group};
 use crate::objective::Sheet;
 use crate::{Error, Result};
 
@@ -28,9 +28,10 @@ const MOST_OF_GROUP: usize = 8;
 
 impl Groups {
     /// The first groups of a rollout.
-    pub(super) fn of(prompts: &[Prompt], groups: Vec<Vec<Completion>>) -> Self {
-        let asked = prompts.iter().map(|prompt| prompt.example.prompt.clone());
-        Self(asked.zip(groups).take(MOST).collect())
+    pub(super) fn of(groups: Vec<Group>) -> Self {
+        let shown = groups.into_iter().take(MOST);
+        let shown = shown.map(|group| (group.prompt.example.prompt, group.completions));
+        Self(shown.collect())
     }
 
     /// Adds them to a sheet: words to its text, pictures as the panel `rollout`, one group per line.

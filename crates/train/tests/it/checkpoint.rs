@@ -61,7 +61,8 @@ fn one_without_its_state_is_written_again() {
     let checkpoints = Checkpoints::new(run.path(), 2);
     let path = checkpoints.write(&state(4), fill).unwrap();
     fs::remove_file(path.join("trainer_state.json")).unwrap();
-    assert!(checkpoints.newest().unwrap().is_none());
+    let error = checkpoints.newest().unwrap_err().to_string();
+    assert!(error.contains("trainer_state.json"), "{error}");
     assert_eq!(checkpoints.write(&state(4), fill).unwrap(), path);
     assert_eq!(checkpoints.newest().unwrap().unwrap().1, state(4));
 }

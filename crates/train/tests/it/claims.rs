@@ -104,8 +104,8 @@ fn what_an_objective_does_not_know_is_refused() {
         ("objective.updates=9000000000000000000", "updates"),
         ("batch.size={sequences=9000000000000000000}", "batch.size"),
     ] {
-        let config = parse(&rl, number).unwrap();
-        assert!(refused(&config).contains(word), "{number}");
+        let error = parse(&rl, number).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
     }
     let many = parse(&rl, "batch.accumulate=9000000000000000000").unwrap_err();
     assert!(many.to_string().contains("batch.accumulate"), "{many}");
@@ -131,6 +131,21 @@ fn no_divergence_is_told_that_was_not_measured() {
         let lines = metrics(&config.run.out);
         assert_eq!(lines.iter().any(|line| line.get("kl").is_some()), is_told);
     }
+}
+
+/// What is refused, or fails before it begins, leaves no folder and no lock.
+#[test]
+fn a_refused_run_leaves_nothing() {
+    let world = World::new();
+    let nowhere = world.path("nowhere");
+    let missing = format!("model.image_tokenizer={nowhere:?}");
+    let config = world.denoise("first", &[&missing]);
+    assert!(refused(&config).contains("runs/tokenizer-image.toml"));
+    assert!(!config.run.out.exists());
+    let of_someone = config.run.out.join("model");
+    std::fs::create_dir_all(&of_someone).unwrap();
+    refused(&config);
+    assert!(of_someone.is_dir() && !config.run.out.join(".lock").exists());
 }
 
 /// The reference of a run is the policy that it began with, also after a pause.

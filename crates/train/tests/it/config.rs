@@ -137,6 +137,30 @@ fn overrides_that_make_no_sense_are_refused() {
         &["model.generation.image.looks", "65"],
     );
     check_refused(&["model.init={config=\"c.json\"}"], &["model.tokenizer"]);
+    check_refused(&["run.threads=100000000"], &["run.threads", "1024"]);
+    check_refused(&["data.0.views=[]"], &["text", "one view"]);
+    check_refused(&["data.0.weight=-1"], &["text", "weight"]);
+}
+
+/// Before anything is opened, as everything else that a run file says.
+#[test]
+fn reinforcement_that_makes_no_sense_is_refused() {
+    for (setting, name) in [
+        ("group=1", "objective.group"),
+        ("updates=0", "objective.updates"),
+        ("temperature=nan", "objective.temperature"),
+        ("surrogate.kl=nan", "objective.surrogate"),
+        ("surrogate.clip_high=-0.5", "objective.surrogate"),
+        (
+            "rewards={paint=[{grader='answer',weight=1.0}]}",
+            "rewards.paint",
+        ),
+    ] {
+        let setting = format!("objective.{setting}");
+        check_refused(&["objective={kind='unigrpo'}", &setting], &[name]);
+    }
+    let tokens = "batch.size={tokens=100}";
+    check_refused(&["objective={kind='unigrpo'}", tokens], &["batch.size"]);
 }
 
 /// What belongs to a transformer would be left aside in silence.

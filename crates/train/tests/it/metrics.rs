@@ -51,6 +51,23 @@ fn a_resumed_file_ends_at_the_checkpoint() {
     );
 }
 
+/// A line that cannot be read takes none of those after it along.
+#[test]
+fn a_damaged_line_ends_no_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("metrics.jsonl");
+    let mut file = MetricsFile::open(&path, 0).unwrap();
+    for step in [1, 2, 3, 4] {
+        file.write(&record(step)).unwrap();
+    }
+    let whole = std::fs::read(&path).unwrap();
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    let kept = [lines[0], lines[1], b"\xff\xfe\n", lines[2]].concat();
+    std::fs::write(&path, [&kept, lines[3], b"{\"step\": 3"].concat()).unwrap();
+    MetricsFile::open(&path, 3).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), kept);
+}
+
 /// A protobuf field: number and content.
 enum Field {
     Integer(u64),

@@ -122,16 +122,20 @@ fn clips_by_the_global_norm_and_tells_it() {
     assert_eq!(norms.each.len(), vars.len());
     assert!((parts.sqrt() / norm - 1.0).abs() < 1e-12);
     assert!((norms.scale * norm - 1.0).abs() < 1e-6);
-    // A huge and a small gradient of one direction, both clipped, move the weights alike.
-    let moved = |factor: f64| {
+    // A huge and a small gradient of one direction, both clipped, weigh alike beside a later one,
+    // which points the other way; not clipped, they do not.
+    let moved = |clip: f64, factor: f64| {
         let vars = variables();
-        let mut optimizer = Optimizer::new(&vars, &with_group(1e-3), None, None).unwrap();
+        let mut optimizer = Optimizer::new(&vars, &with_group(clip), None, None).unwrap();
         optimizer.step(&gradients(&vars, factor), 0.1).unwrap();
+        optimizer.step(&gradients(&vars, -10.0), 0.1).unwrap();
         values(&vars[0].1)
     };
-    for (a, b) in moved(10.0).iter().zip(moved(1e4)) {
-        assert!((a - b).abs() < 1e-5);
-    }
+    let are_alike = |clip: f64| {
+        let (small, huge) = (moved(clip, 10.0), moved(clip, 1e4));
+        small.iter().zip(huge).all(|(a, b)| (a - b).abs() < 1e-5)
+    };
+    assert!(are_alike(1e-3) && !are_alike(0.0));
 }
 
 #[test]

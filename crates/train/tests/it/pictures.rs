@@ -89,6 +89,11 @@ fn a_file_of_codes_is_shared_by_those_with_one_encoder() {
     std::fs::write(&file, &before[..before.len() - 1]).unwrap();
     assert_eq!(encoded("d", &own, &[&shared]).unwrap(), 5);
     assert_eq!(std::fs::read(&file).unwrap(), before);
+    // What was never one is not.
+    std::fs::write(&file, "a dear letter").unwrap();
+    let error = encoded("e", &own, &[&shared]).unwrap_err().to_string();
+    assert!(error.contains("another kind of file"), "{error}");
+    assert_eq!(std::fs::read(&file).unwrap(), b"a dear letter");
 }
 
 /// A picture smaller than a token would never fill a batch.

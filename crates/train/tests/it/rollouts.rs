@@ -400,23 +400,6 @@ fn rewards_rise() {
     assert!(last > first + 0.1, "{rewards:?}");
 }
 
-#[test]
-fn settings_that_make_no_sense_are_refused() {
-    let world = World::new();
-    train(&world.denoise("first", &["run.steps=1"]), Mode::Fresh);
-    for (setting, part) in [
-        ("objective.group=1", "objective.group"),
-        ("objective.updates=0", "objective.updates"),
-        ("objective.surrogate.clip_high=-0.5", "objective.surrogate"),
-        ("objective.surrogate.kl=nan", "objective.surrogate"),
-        ("batch.size={tokens=100}", "batch.size"),
-    ] {
-        let config = world.unigrpo("rl", "first/model", &[setting]);
-        let error = run(&config, options(Mode::Fresh), &Silent).unwrap_err();
-        assert!(error.to_string().contains(part), "{error}");
-    }
-}
-
 /// A prompt without words, or with too many, is left out and counted; the run goes on.
 #[test]
 fn prompts_that_cannot_be_asked_are_left_out() {

@@ -274,7 +274,7 @@ fn windows_beside_each_other_are_learnt() {
     assert!(tokens(&whole) > tokens(&single));
 }
 
-/// Encoded as they are needed, pictures are encoded once nevertheless.
+/// Pictures that are encoded as they are needed are kept for later runs, too.
 #[test]
 fn codes_that_were_needed_are_kept() {
     let world = World::new();

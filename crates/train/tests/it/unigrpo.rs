@@ -160,7 +160,8 @@ fn noising(masks: Masks) -> Noising {
         masks,
         prompt_rate: 0.0,
         block: 2,
-        ahead: 2,
+        ahead: Some(2),
+        canvas: 10,
     }
 }
 
@@ -192,7 +193,7 @@ fn only_completions_are_noised() {
         // diffu-GRPO masks the prompt too, and scores the answer alone.
         let diffu = Noising {
             prompt_rate: 1.0,
-            ahead: 0,
+            ahead: Some(0),
             ..noising(Masks::Own)
         };
         let noised = diffu.noise(&row, (1000, 1000), &mut stream);
@@ -246,6 +247,37 @@ fn a_window_ends_the_row() {
         let noised = noising(Masks::Window).noise(&row, (level, 1000), &mut stream);
         assert_eq!((noised.ids, noised.targets), (ids, targets), "{level}");
     }
+}
+
+/// Masks behind a window end with the canvas, and where none are said fill it, as a sampler's do.
+#[test]
+fn masks_behind_a_window_end_with_the_canvas() {
+    let row = answered(&[5, 6, 7, 8, 9, 10]);
+    for (ahead, canvas, behind) in [
+        (Some(2), 10, 2),
+        (Some(2), 6, 1),
+        (Some(2), 5, 0),
+        (None, 10, 5),
+        (Some(99), 10, 5),
+        (None, 3, 0),
+    ] {
+        let noising = Noising {
+            ahead,
+            canvas,
+            ..noising(Masks::Window)
+        };
+        let mut stream = Key::new(3, Purpose::Corruption).stream();
+        let noised = noising.noise(&row, (500, 1000), &mut stream);
+        assert_eq!(noised.targets, [8, 9]);
+        assert_eq!(noised.ids.len(), 9 + behind, "{ahead:?} {canvas}");
+    }
+    // Other masks stand among what was written: nothing is said to be behind it.
+    let unsaid = Noising {
+        ahead: None,
+        ..noising(Masks::Own)
+    };
+    let mut stream = Key::new(3, Purpose::Corruption).stream();
+    assert_eq!(unsaid.noise(&row, (500, 1000), &mut stream).ids.len(), 10);
 }
 
 struct Broken(fn() -> f64);
