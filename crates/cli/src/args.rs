@@ -54,7 +54,7 @@ pub(crate) enum Command {
     Paint(PaintArgs),
     /// Fill the gaps of a text; `___` is a gap, `[MASK:8]` one of eight tokens.
     #[command(
-        after_help = "Example:\n  mmada fill \"12 + 30 = ___.\"\n  mmada fill \"<think>6 * 7 = [MASK:2].</think>42\""
+        after_help = "Example:\n  mmada fill \"<think>12 + 30 = ___.</think>42\"\n  mmada fill \"<think>6 * 7 = [MASK:2].</think>42\""
     )]
     Fill(FillArgs),
     /// Repaint a part of a picture, or paint on beyond its edges.
@@ -252,7 +252,7 @@ pub(crate) struct DescribeArgs {
 /// Flags of everything that paints.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct CanvasArgs {
-    /// Where the picture goes; `paint --count` adds a number to the name.
+    /// Where the picture goes; of several each has a number in its name.
     #[arg(long, short, default_value = "out/painting.png")]
     pub(crate) output: PathBuf,
     /// How many tokens stay masked over time: cosine, linear, sigmoid, or pow and an exponent (pow2).
@@ -297,7 +297,8 @@ pub(crate) struct PaintArgs {
     /// Think first, then paint from the prompt and the thought.
     #[arg(long)]
     pub(crate) think: bool,
-    /// Fill the prompt up to this many tokens with visible padding, for checkpoints trained so.
+    /// Fill the prompt up to this many tokens with visible padding, and cut a longer one, for checkpoints
+    /// trained so.
     #[arg(long, value_name = "TOKENS", conflicts_with = "think")]
     pub(crate) attend_pads: Option<usize>,
     #[command(flatten)]
@@ -425,6 +426,7 @@ pub(crate) enum ExplainTask {
 #[derive(Debug, Args)]
 pub(crate) struct InspectArgs {
     /// Model directory or hub id [default: the embedded model].
+    #[arg(env = "MMADA_MODEL", value_name = "DIR|ID")]
     pub(crate) model: Option<String>,
     /// List every tensor.
     #[arg(long)]

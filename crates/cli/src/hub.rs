@@ -33,7 +33,8 @@ impl Source {
 
 /// Finds the model a user named: nothing, a folder, or `owner/name` on a hub.
 pub(crate) fn locate(name: Option<&str>) -> Result<Source> {
-    let Some(name) = name else {
+    // An empty variable in the environment is one that is not set.
+    let Some(name) = name.filter(|name| !name.is_empty()) else {
         return Ok(Source::Embedded);
     };
     let path = Path::new(name);

@@ -64,6 +64,25 @@ fn check_name(path: &Path, example: &str) -> Result<()> {
     )))
 }
 
+/// Refuses a result that would replace another file of this call, before any work is done for it.
+pub(crate) fn check_apart(flag: &str, path: &Path, other: (&str, Option<&Path>)) -> Result<()> {
+    let (what, Some(other)) = other else {
+        return Ok(());
+    };
+    let place = |path: &Path| {
+        fs::canonicalize(path)
+            .or_else(|_| std::path::absolute(path))
+            .ok()
+    };
+    if is_device(path) || place(path) != place(other) {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "{flag} {}: expected another place than {what}, which it would replace; name another",
+        path.display()
+    )))
+}
+
 /// Writes a line of talk to standard error.
 pub(crate) fn note(text: impl AsRef<str>) {
     // Nothing can be done if nobody reads it.

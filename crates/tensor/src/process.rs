@@ -24,6 +24,11 @@ pub fn prepare() {
     keep_memory();
 }
 
+/// How many threads kernels run on, where this is called.
+pub fn workers() -> usize {
+    rayon::current_num_threads()
+}
+
 /// Sets a variable that is not set. The process has one thread.
 fn set_default(name: &str, value: &str) {
     if std::env::var_os(name).is_none() {

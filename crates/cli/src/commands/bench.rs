@@ -143,6 +143,9 @@ fn check_folder(dir: &Path, config: &str) -> Result<()> {
 /// Half of the ids are text, one of them the mask.
 const FEWEST_IDS: usize = 4;
 
+/// Of a network that is measured: 128 GiB in f32.
+const MOST_PARAMETERS: u128 = 1 << 35;
+
 /// Reads `d=512,layers=8,heads=8,mlp=1536,vocab=8192`.
 fn sizes(shape: &str) -> Result<Sizes> {
     const KEYS: [&str; 5] = ["d", "layers", "heads", "mlp", "vocab"];
@@ -165,6 +168,16 @@ fn sizes(shape: &str) -> Result<Sizes> {
         |index: usize| values[index].ok_or_else(|| wrong(format!("{} is missing", KEYS[index])));
     if get(4)? < FEWEST_IDS {
         return Err(wrong(format!("vocab is below {FEWEST_IDS}")));
+    }
+    let [d, layers, mlp, vocab] = [get(0)?, get(1)?, get(3)?, get(4)?].map(|size| size as u128);
+    let of_block = d.saturating_mul(4 * d + 3 * mlp);
+    let parameters = layers
+        .saturating_mul(of_block)
+        .saturating_add(2 * vocab * d);
+    if parameters > MOST_PARAMETERS {
+        return Err(wrong(format!(
+            "{parameters} parameters, more than {MOST_PARAMETERS}"
+        )));
     }
     Ok(Sizes {
         d_model: get(0)?,
@@ -206,7 +219,7 @@ fn report(
         "backward": (args.task == BenchTask::Train).then(|| args.backward.way()),
         "shape": (!is_linear).then_some(shape),
         "matrix": matrix.map(|(input, output)| [input, output]),
-        "threads": std::thread::available_parallelism().map_or(1, usize::from),
+        "threads": process::workers(),
         "repeat": seconds.len(),
         "seconds": median,
         "seconds_min": seconds.first(),

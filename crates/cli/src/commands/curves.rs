@@ -13,6 +13,8 @@ pub(crate) fn run(args: &CurvesArgs) -> Result<()> {
     check(args)?;
     output::prepare(&args.output)?;
     output::prepare_answer(args.csv.as_deref())?;
+    let csv = ("that of --csv", args.csv.as_deref());
+    output::check_apart("--output", &args.output, csv)?;
     let runs = args.runs.iter().map(|run| {
         let (label, folder) = named(run);
         let points = curves::read(&folder, &args.metric)?;

@@ -29,6 +29,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     }
     check_flags(args)?;
     output::prepare_answer(args.keep.as_deref())?;
+    if let Some(keep) = &args.keep {
+        output::check_apart("--keep", keep, ("that of --output", args.output.as_deref()))?;
+    }
     let packs = packs::below(&args.data)?;
     let entries = entries(args, &packs)?;
     if entries.is_empty() {
@@ -61,21 +64,19 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
         );
     }
     let seconds = started.elapsed().as_secs_f64();
-    let written = write_files(args, &reports);
+    let kept = write_kept(args, &reports);
+    let sheet = write_sheet(args, &reports);
     // Scores that took minutes are told, whatever became of the files.
-    let saved = written.as_ref().copied().unwrap_or_default();
+    let files = [&kept, &sheet].map(|file| file.as_ref().copied().unwrap_or_default());
     match args.json {
-        true => output::json(&as_json(args, &reports, saved, seconds))?,
+        true => output::json(&as_json(args, &reports, files, seconds))?,
         false => output::line(table::table(&reports))?,
     }
-    written.map(drop)
+    kept.and(sheet).map(drop)
 }
 
-/// Writes what is kept and the sheet of pictures; returns where that is, if there is one.
-fn write_files<'a>(args: &'a EvalArgs, reports: &[Report]) -> Result<Option<&'a Path>> {
-    if let Some(path) = &args.keep {
-        keep(path, reports)?;
-    }
+/// Writes the sheet of pictures; returns where it is, if there is one.
+fn write_sheet<'a>(args: &'a EvalArgs, reports: &[Report]) -> Result<Option<&'a Path>> {
     let Some(path) = args.output.as_deref() else {
         return Ok(None);
     };
@@ -161,15 +162,18 @@ fn check_flags(args: &EvalArgs) -> Result<()> {
     }
 }
 
-/// Writes the paintings that were right, a line each.
-fn keep(path: &Path, reports: &[Report]) -> Result<()> {
+/// Writes the paintings that were right, a line each; returns where they are, if they are wanted.
+fn write_kept<'a>(args: &'a EvalArgs, reports: &[Report]) -> Result<Option<&'a Path>> {
+    let Some(path) = args.keep.as_deref() else {
+        return Ok(None);
+    };
     let right: Vec<&Right> = reports.iter().flat_map(|report| &report.right).collect();
     let lines = right.iter().map(serde_json::to_string);
     let lines: Vec<String> = lines.collect::<Result<_, _>>()?;
     output::answer(Some(path), &lines.join("\n"))?;
     let kept = right.len();
     output::note(format!("eval: {kept} paintings kept in {}", path.display()));
-    Ok(())
+    Ok(Some(path))
 }
 
 /// What is measured: the task on every pack that allows it, or everything.
@@ -280,7 +284,13 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
     report
 }
 
-fn as_json(args: &EvalArgs, reports: &[Report], sheet: Option<&Path>, seconds: f64) -> Value {
+/// `kept` and `sheet` are the files that were written.
+fn as_json(
+    args: &EvalArgs,
+    reports: &[Report],
+    [kept, sheet]: [Option<&Path>; 2],
+    seconds: f64,
+) -> Value {
     json!({
         "task": "eval",
         "data": output::shown(&args.data),
@@ -289,7 +299,7 @@ fn as_json(args: &EvalArgs, reports: &[Report], sheet: Option<&Path>, seconds: f
         "seed": args.model.seed,
         "seconds": seconds,
         "output": sheet.map(output::shown),
-        "kept": args.keep.as_deref().map(output::shown),
+        "kept": kept.map(output::shown),
         "reports": reports,
     })
 }

@@ -1,5 +1,6 @@
 //! `mmada inpaint`: a part of a picture painted anew, or more picture beyond its edges.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
@@ -20,6 +21,13 @@ pub(crate) fn run(args: &InpaintArgs) -> Result<()> {
     }
     session::check_wordless(&args.prompt, &args.canvas, &args.sample)?;
     output::prepare(&args.canvas.output)?;
+    for (what, given) in [
+        ("the picture", Some(&args.image)),
+        ("the mask", args.mask.as_ref()),
+    ] {
+        let given = (what, given.map(PathBuf::as_path));
+        output::check_apart("--output", &args.canvas.output, given)?;
+    }
     let model = session::open(&args.model)?;
     let (picture, mask) = fitted(&model, picture, mask)?;
     let defaults = &model.defaults().paint;

@@ -1,8 +1,11 @@
 //! `mmada merge`: an adapter and its model become one model.
 
+use std::path::PathBuf;
+
 use anyhow::{Context, Result};
 use mmada_model::{LoadOptions, Mmada};
 use mmada_nn::SaveOptions;
+use mmada_nn::lora::Lora;
 
 use crate::args::MergeArgs;
 use crate::{output, usage};
@@ -16,6 +19,14 @@ pub(crate) fn run(args: &MergeArgs) -> Result<()> {
              model; nothing is left to merge",
             args.adapter.display()
         )));
+    }
+    let (_, base) = Lora::settings(&args.adapter)?;
+    let base = base.unwrap_or_default();
+    // Named from the adapter's folder, or from where the program runs.
+    let bases = [args.adapter.join(&base), PathBuf::from(&base)];
+    let models = bases.iter().map(|base| ("its model", base));
+    for (what, given) in models.chain([("the adapter", &args.adapter)]) {
+        output::check_apart("output", &args.output, (what, Some(given.as_path())))?;
     }
     model
         .merged()?

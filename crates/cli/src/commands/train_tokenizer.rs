@@ -23,6 +23,12 @@ pub(crate) fn run(args: &TrainTokenizerArgs) -> Result<()> {
             args.size
         )));
     }
+    if args.output.join("config.json").is_file() {
+        return Err(usage(format!(
+            "--output {}: expected a folder without a model, whose tokenizer would be replaced; name another",
+            args.output.display()
+        )));
+    }
     output::create_dir(&args.output)?;
     let texts = texts(args)?;
     let (count, bytes) = (texts.len(), texts.iter().map(String::len).sum::<usize>());

@@ -115,11 +115,18 @@ fn flags_of_other_workloads_are_refused() {
             "heads",
         ),
         ("text", "--shape", "d=32,layers=two", "layers=two"),
-        ("forward", "--tokens", "9000000000000000000", "at most 512"),
-        ("text", "--tokens", "18446744073709551615", "at most"),
-        ("train", "--tokens", "18446744073709551615", "at most"),
+        ("forward", "--tokens", "9000000000000000000", "1 to 512"),
+        ("text", "--tokens", "18446744073709551615", "1 to"),
+        ("train", "--tokens", "18446744073709551615", "1 to"),
         ("linear", "--matrix", "3037000500,6074001000", "at most"),
-        ("linear", "--tokens", "9000000000000000000", "at most"),
+        ("linear", "--tokens", "9000000000000000000", "1 to"),
+        ("forward", "--tokens", "0", "1 to"),
+        (
+            "forward",
+            "--shape",
+            "d=100000,layers=1000,heads=1,mlp=10,vocab=8",
+            "parameters",
+        ),
     ] {
         fails(mmada().args(["bench", task, flag, value]), 2, &[flag, word]);
     }

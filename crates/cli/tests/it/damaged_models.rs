@@ -234,6 +234,15 @@ fn settings_that_make_no_sense() {
         |bytes| *bytes = b"{\"image\":{\"width\":1048576,\"height\":1048576}}".to_vec(),
         &["image.width", "1048576", "at most"],
     );
+    for (settings, named) in [
+        ("{\"text\":{\"length\":0}}", "text.length"),
+        ("{\"text\":{\"temperature\":-1}}", "text.temperature"),
+        ("{\"paint\":{\"best_of\":0}}", "paint.best_of"),
+        ("{\"fill\":{\"gap\":0}}", "fill.gap"),
+    ] {
+        let set = |bytes: &mut Vec<u8>| *bytes = settings.as_bytes().to_vec();
+        check("generation_config.json", set, &[named]);
+    }
     check(
         "chat_template.jinja",
         |bytes| *bytes = b"{% for".to_vec(),
@@ -245,6 +254,18 @@ fn settings_that_make_no_sense() {
         *bytes = config.to_string().into_bytes();
     };
     check("config.json", huge, &["n_layers", "expected"]);
+    // Keys that are at odds with what else is there.
+    for (key, value) in [
+        ("mask_token_id", serde_json::json!(1)),
+        ("weight_tying", serde_json::json!(true)),
+    ] {
+        let set = |bytes: &mut Vec<u8>| {
+            let mut config: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+            config[key] = value;
+            *bytes = config.to_string().into_bytes();
+        };
+        check("config.json", set, &[key]);
+    }
 }
 
 /// A model file is not a model directory.

@@ -184,6 +184,11 @@ fn an_adapter_is_merged_into_its_model() {
         2,
         &["adapter_config.json", "whole model"],
     );
+    let before = weight(&model);
+    for (taken, what) in [(&adapter, "the adapter"), (&model, "its model")] {
+        fails(mmada().arg("merge").arg(&adapter).arg(taken), 2, &[what]);
+    }
+    assert!(weight(&model) == before && !adapter.join("config.json").exists());
     // Without a name the folder that the program runs in is not taken for it.
     let config = adapter.join("adapter_config.json");
     let named = std::fs::read_to_string(&config).unwrap();
@@ -204,6 +209,50 @@ fn an_adapter_is_merged_into_its_model() {
         1,
         &["base_model_name_or_path", "../model"],
     );
+}
+
+/// No file of a call replaces another of its files.
+#[test]
+fn files_of_one_call_are_kept_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let picture = support::picture_file(dir.path(), 16, 16);
+    let (bytes, one) = (fs::read(&picture).unwrap(), dir.path().join("one.png"));
+    let extended = |out: &Path| {
+        let mut command = mmada();
+        command.arg("inpaint").arg(&picture).arg("-o").arg(out);
+        command.args(["--extend", "right=8", "--model"]).arg(&model);
+        command
+    };
+    fails(&mut extended(&picture), 2, &["--output", "the picture"]);
+    assert_eq!(fs::read(&picture).unwrap(), bytes);
+    works(&mut extended(&one));
+    let mut curves = mmada();
+    curves
+        .arg("curves")
+        .arg(dir.path())
+        .args(["--metric", "loss", "--csv"]);
+    fails(
+        curves.arg(&one).arg("-o").arg(&one),
+        2,
+        &["--output", "--csv"],
+    );
+    let mut eval = mmada();
+    eval.args(["eval", "paint", "--data"])
+        .arg(dir.path())
+        .arg("--keep");
+    fails(
+        eval.arg(&one).arg("-o").arg(&one),
+        2,
+        &["--keep", "--output"],
+    );
+    // A tokenizer in a model's folder would be another one than the model was trained with.
+    let mut tokenizer = mmada();
+    tokenizer
+        .args(["train-tokenizer", "-o"])
+        .arg(&model)
+        .arg("--data");
+    fails(tokenizer.arg(dir.path()), 2, &["without a model"]);
 }
 
 /// What only `--save` or a model brings is replaced; anything else in the folder is not lost.

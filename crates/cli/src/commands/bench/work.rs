@@ -193,11 +193,11 @@ fn ids(subject: &Subject, n: usize, seed: u64) -> Vec<u32> {
         .collect()
 }
 
-/// Refuses sizes that nothing here has.
+/// Refuses nothing at all, and sizes that nothing here has.
 fn within(option: &str, got: usize, most: usize) -> Result<()> {
-    match got <= most {
+    match (1..=most).contains(&got) {
         true => Ok(()),
-        false => Err(usage(format!("{option} {got}: expected at most {most}"))),
+        false => Err(usage(format!("{option} {got}: expected 1 to {most}"))),
     }
 }
 
