@@ -81,6 +81,14 @@ pub(crate) fn explain(error: &toml::de::Error) -> Error {
     })
 }
 
+/// A parser's message about keys, with the nearest known one when one is unknown.
+pub(crate) fn hinted(message: &str) -> String {
+    match suggestion(message) {
+        Some(name) => format!("{message}; did you mean `{name}`?"),
+        None => message.to_owned(),
+    }
+}
+
 /// Of a message "unknown field `a`, expected one of `b`, `c`": the expected name nearest to `a`.
 fn suggestion(message: &str) -> Option<&str> {
     let names: Vec<&str> = message.split('`').skip(1).step_by(2).collect();

@@ -226,8 +226,19 @@ fn fresh(run: &RunConfig, text: &str, device: &Device) -> Result<Mmada> {
     Mmada::new(&config, params, codec, image, defaults).map_err(Error::model)
 }
 
+/// Whether the sizes that a run file holds are those of a transformer.
+///
+/// # Errors
+/// For unknown keys, and sizes that make no network.
+pub(crate) fn check_sizes(table: &toml::Table) -> Result<()> {
+    sizes(&weights::to_json(table)?, ROWS).map(drop)
+}
+
 fn sizes(text: &str, rows: u32) -> Result<Config> {
-    let fault = |error: serde_json::Error| Error::Config(format!("model.init: {error}"));
+    let fault = |error: serde_json::Error| {
+        let what = overrides::hinted(&error.to_string());
+        Error::Config(format!("model.init: {what}"))
+    };
     let mut value: Value = serde_json::from_str(text).map_err(fault)?;
     let is_whole = value.get("model_type").is_some() || value.get("architectures").is_some();
     if is_whole {

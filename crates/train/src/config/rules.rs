@@ -6,7 +6,7 @@ use super::{
     Backward, BatchSize, DenoiseConfig, Init, ModelSection, ObjectiveConfig, ReconstructConfig,
     RunConfig, SamplesConfig,
 };
-use crate::{Error, Result, overrides};
+use crate::{Error, Result, overrides, start};
 
 /// Whether a number is sound, and what is expected, in words.
 type Range = (fn(f64) -> bool, &'static str);
@@ -169,6 +169,9 @@ impl RunConfig {
         ];
         if let Some(written) = &self.model.generation {
             overrides::generation(&Defaults::default(), written)?;
+        }
+        if let (Init::Sizes(sizes), false) = (&self.model.init, is_reconstruct) {
+            start::check_sizes(sizes)?;
         }
         for source in &self.data {
             let checked = source.check();

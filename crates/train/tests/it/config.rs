@@ -137,6 +137,17 @@ fn overrides_that_make_no_sense_are_refused() {
         &["model.generation.image.looks", "65"],
     );
     check_refused(&["model.init={config=\"c.json\"}"], &["model.tokenizer"]);
+    let sizes = |more: &str| {
+        format!(
+            "model={{tokenizer='t',init={{sizes={{d_model=32,n_layers=2,n_heads=2,n_kv_heads=2,\
+             mlp_hidden_size=48,max_sequence_length=64,weight_tying=false{more}}}}}}}"
+        )
+    };
+    assert!(parse(&[&sizes("")]).is_ok());
+    check_refused(
+        &[&sizes(",dmodel=3")],
+        &["model.init", "did you mean `d_model`?"],
+    );
     check_refused(&["run.threads=100000000"], &["run.threads", "1024"]);
     check_refused(&["data.0.views=[]"], &["text", "one view"]);
     check_refused(&["data.0.weight=-1"], &["text", "weight"]);

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use mmada_train::config::RunConfig;
-use mmada_train::{Event, Mode, Reporter, Silent, run};
+use mmada_train::{Event, Mode, Reporter, run};
 use serde_json::Value;
 
 use crate::runs::{options, stopped_at, train};
