@@ -36,7 +36,10 @@ embedded:
     cargo run --release -- train runs/embedded/stage2o.toml --resume
     cargo run --release -- train runs/embedded/stage2o.toml --resume model.init.from=out/stage2o/model run.name=stage2p run.out=out/stage2p run.seed=61 run.steps=1600 lr.peak=4e-4 data.0.weight=0.20 data.4.weight=0.22 data.6.weight=0.24 data.7.weight=0.04
     for part in stage2q stage2r stage2s stage2t stage3d; do cargo run --release -- train runs/embedded/$part.toml --resume; done
-    cp -r out/stage3d/model/. assets/model/
+    cargo run --release -- train runs/embedded/stage3g.toml --resume model.init.from=out/stage3d/model run.name=stage3e run.out=out/stage3e run.seed=5 run.steps=160 lr.peak=6e-5 lr.decay=constant
+    cargo run --release -- train runs/embedded/stage3g.toml --resume model.init.from=out/stage3e/model run.name=stage3f run.out=out/stage3f run.seed=6 run.steps=40 lr.peak=6e-5 lr.decay=constant objective.surrogate.kl=0.002
+    cargo run --release -- train runs/embedded/stage3g.toml --resume
+    cp -r out/stage3g/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.

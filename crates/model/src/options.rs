@@ -319,11 +319,12 @@ impl TextOptions {
 }
 
 impl PaintOptions {
-    /// The same under another sampler: rules set one by one are dropped, and of the steps and
-    /// revisions the sampler's share is taken.
+    /// The same under another sampler: rules set one by one are dropped, and steps and revisions are
+    /// as many as that sampler takes for what this one takes.
     #[must_use]
     pub fn under(self, sampler: Preset) -> Self {
-        let share = |steps: usize| (steps as f32 * sampler.picture().steps).ceil() as usize;
+        let share = sampler.picture().steps / self.sampler.picture().steps;
+        let share = |steps: usize| (steps as f32 * share).ceil() as usize;
         Self {
             sampler,
             steps: share(self.steps),

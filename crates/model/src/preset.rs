@@ -49,7 +49,7 @@ pub struct PictureRules {
     pub cache: CacheRule,
     /// Share of the steps before revisions, from the first on, that are guided.
     pub guided: f32,
-    /// Share of a model's own steps that are taken.
+    /// Steps, as a share of those that [`Preset::Exact`] takes.
     pub steps: f32,
 }
 

@@ -174,12 +174,14 @@ fn a_model_names_its_sampler_and_overrules_parts_of_it() {
     assert_eq!(rules.cache, Preset::Fast.text().cache);
     let rules = defaults.paint.rules();
     assert_eq!((rules.order, rules.guided), (Order::Halton, 1.0));
-    // A sampler asked for by name counts as a whole, and takes its share of the model's steps.
+    // A sampler asked for by name counts as a whole, and takes as many steps as it needs for the same.
     let exact = defaults.text.clone().under(Preset::Exact);
     assert_eq!(exact.rules(), Preset::Exact.text());
     let turbo = defaults.paint.clone().under(Preset::Turbo);
-    assert_eq!((turbo.rules().guided, turbo.steps), (0.5, 8));
-    assert_eq!(turbo.revisions, 2);
+    assert_eq!((turbo.rules().guided, turbo.steps), (0.5, 16));
+    let exact = turbo.clone().under(Preset::Exact);
+    assert_eq!((exact.steps, exact.revisions), (32, 6));
+    assert_eq!(exact.under(Preset::Turbo), turbo);
     // How far to look ahead is the model's matter first.
     let ahead = |ahead| TextOptions {
         ahead,
