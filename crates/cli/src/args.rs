@@ -313,7 +313,7 @@ pub(crate) struct PaintArgs {
 pub(crate) struct FillArgs {
     /// The text with gaps.
     pub(crate) text: String,
-    /// Tokens of a `___` gap.
+    /// Tokens of a `___` gap, to which one is added in place of a space before it.
     #[arg(long)]
     pub(crate) gap: Option<usize>,
     /// Write the text to this file instead.

@@ -234,10 +234,7 @@ impl UniGrpo {
         if at.micro == 0 {
             self.latest = sheet::Groups::of(groups);
         }
-        let BatchSize::Sequences(prompts) = at.size else {
-            return Err(Error::Config(SIZE_IN_PROMPTS.to_owned()));
-        };
-        let asked = prompts * self.config.group;
+        let asked = prompts_of(at)? * self.config.group;
         Ok((Rollout { sets, asked }, metrics))
     }
 
@@ -249,9 +246,7 @@ impl UniGrpo {
         at: Moment,
         metrics: &mut Vec<Metric>,
     ) -> Result<Vec<Group>> {
-        let BatchSize::Sequences(count) = at.size else {
-            return Err(Error::Config(SIZE_IN_PROMPTS.to_owned()));
-        };
+        let count = prompts_of(at)?;
         let mut kept = Vec::with_capacity(count);
         let (keeps_dead, rounds) = match self.config.dead_groups {
             DeadGroups::Keep => (true, 0),
@@ -262,13 +257,7 @@ impl UniGrpo {
             let wanted = count - kept.len();
             let rewards = &self.config.rewards;
             let prompts = prompts::draw(&mut self.stock, &self.network.model, rewards, wanted)?;
-            let sampling = Sampling {
-                group: self.config.group,
-                temperature: self.config.temperature,
-                guidance: self.config.guidance,
-                sampler: self.config.sampler,
-                seed: rollout::rollout_seed(at, round),
-            };
+            let sampling = self.config.sampling(at, round);
             let groups = rollout::completions(policy, &prompts, &sampling, &self.judges)?;
             metrics.extend(report::metrics_of(&groups));
             let reasons = groups.iter().flatten();
@@ -287,6 +276,14 @@ impl UniGrpo {
             }
         }
         Ok(kept)
+    }
+}
+
+/// How many prompts a micro-batch has.
+fn prompts_of(at: Moment) -> Result<usize> {
+    match at.size {
+        BatchSize::Sequences(prompts) => Ok(prompts),
+        BatchSize::Tokens(_) => Err(Error::Config(SIZE_IN_PROMPTS.to_owned())),
     }
 }
 
@@ -425,6 +422,17 @@ fn reference(run: &RunConfig, model: &Mmada, device: &Device) -> Result<Referenc
 }
 
 impl UniGrpoConfig {
+    /// How the completions of a micro-batch are sampled, in a round of replacing dead groups.
+    fn sampling(&self, at: Moment, round: usize) -> Sampling {
+        Sampling {
+            group: self.group,
+            temperature: self.temperature,
+            guidance: self.guidance,
+            sampler: self.sampler,
+            seed: rollout::rollout_seed(at, round),
+        }
+    }
+
     /// How the noise levels of a task's completions are chosen.
     fn levels_of(&self, task: Task) -> Levels {
         match (task, self.picture_levels) {

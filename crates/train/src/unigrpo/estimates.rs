@@ -41,8 +41,8 @@ pub(super) fn masked(
             Task::Describe => &policy.defaults().describe,
             _ => &policy.defaults().text,
         };
-        let written = config.sampler.map(|sampler| own.clone().under(sampler));
-        let written = written.as_ref().unwrap_or(own);
+        // As it was sampled.
+        let written = config.sampling(at, 0).of_text().text(own);
         let noising = Noising {
             mask: policy.vocab().special.mask,
             masks: config.masks,

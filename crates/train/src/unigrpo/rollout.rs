@@ -106,6 +106,17 @@ pub struct Sampling {
     pub seed: u64,
 }
 
+impl Sampling {
+    /// What is sampled otherwise than the model does by itself, of texts.
+    pub(super) fn of_text(&self) -> Overrides {
+        Overrides {
+            sampler: self.sampler,
+            temperature: Some(self.temperature),
+            ..Overrides::default()
+        }
+    }
+}
+
 /// Samples and judges a group of completions for every prompt; all prompts of one task share
 /// forwards. The groups are in the order of the prompts.
 ///
@@ -156,24 +167,22 @@ fn sample(
     sampling: &Sampling,
 ) -> Result<Vec<Completion>> {
     let (codec, layout, defaults) = (model.codec(), model.layout(), model.defaults());
-    let wanted = Overrides {
+    let hot = |own: &TextOptions| TextOptions {
+        seed: sampling.seed,
+        ..sampling.of_text().text(own)
+    };
+    let of_pictures = Overrides {
         sampler: sampling.sampler,
+        guidance: sampling.guidance,
+        // The policy draws as it is: a sharpened one would not be the one that is improved.
+        token_temperature: Some(1.0),
+        revisions: Some(0),
+        best_of: Some(1),
         ..Overrides::default()
     };
-    let hot = |own: &TextOptions| TextOptions {
-        temperature: sampling.temperature,
-        seed: sampling.seed,
-        ..wanted.text(own)
-    };
-    let own = wanted.paint(&defaults.paint);
     let paint = PaintOptions {
         seed: sampling.seed,
-        guidance: sampling.guidance.unwrap_or(own.guidance),
-        // The policy draws as it is: a sharpened one would not be the one that is improved.
-        token_temperature: 1.0,
-        revisions: 0,
-        best_of: 1,
-        ..own
+        ..of_pictures.paint(&defaults.paint)
     };
     let example = |index: usize| &prompts[index].example;
     let laid = |sequence: mmada_tokens::Result<Sequence>| sequence.map_err(Error::data);
