@@ -1,13 +1,15 @@
-"""The training sums asked in other words: writes derived/asked.jsonl.zst beside this file.
+"""The training sums asked in other words, and the smallest sums: writes two files into derived/ beside this file.
 
     python3 assets/data/arithmetic/asked.py
 
-Each problem of train.jsonl.zst that is not held out for validation once, in a wording drawn by its number;
-thought and answer stay. What a test or validation problem asks, in whichever words, is left out.
-Needs the `zstd` command.
+asked.jsonl.zst: each problem of train.jsonl.zst that is not held out for validation once, in a wording drawn by
+its number; thought and answer stay. facts.jsonl.zst: what two numbers up to twelve make, added, subtracted and
+multiplied, which the pack hardly asks, in four wordings each. What a test or validation problem asks, in
+whichever words, is left out of both. Needs the `zstd` command.
 """
 
 import hashlib
+import itertools
 import json
 import pathlib
 import random
@@ -38,6 +40,8 @@ SUMS = [
     "Please calculate {e}.",
 ]
 SPOKEN = ["{w}", "What is {w}?", "what is {w}", "what's {w}", "How much is {w}?", "Calculate {w}."]
+# The largest number of a fact, and in how many wordings each is asked.
+LARGEST_FACT, WORDINGS_OF_FACT = 12, 4
 # How often an expression is spoken, and how often its products are written with a cross.
 SHARE_SPOKEN, SHARE_CROSSED = 0.3, 0.2
 WORDS = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
@@ -89,6 +93,31 @@ def worded(about, is_sum, draw):
     return draw.choice(SUMS).format(e=about, t=about.replace(" ", ""))
 
 
+def write(name, records):
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    target = HERE / "derived" / name
+    subprocess.run(["zstd", "-19q", "-f", "-o", target], input=text.encode(), check=True)
+    print(f"{name}: {len(records)} problems, {target.stat().st_size} bytes")
+
+
+def facts(kept_apart):
+    """What two small numbers make, in wordings that differ from each other."""
+    results = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
+    numbers = range(LARGEST_FACT + 1)
+    for (sign, result), a, b in itertools.product(results.items(), numbers, numbers):
+        about, answer = f"{a} {sign} {b}", str(result(a, b))
+        if about in kept_apart:
+            continue
+        draw = random.Random(f"{SEED}/{about}")
+        asked_as = set()
+        while len(asked_as) < WORDINGS_OF_FACT:
+            asked_as.add(worded(about, True, draw))
+        reply = {"role": "assistant", "content": f"<think>{about} = {answer}.</think>{answer}"}
+        for question in sorted(asked_as):
+            turn = {"role": "user", "content": question}
+            yield {"messages": [turn, reply], "answer": answer, "template": "fact"}
+
+
 def main():
     train = list(lines("train.jsonl.zst"))
     kept_apart = {asked(question) for question, _ in lines("test.jsonl")}
@@ -101,10 +130,8 @@ def main():
         draw = random.Random(f"{SEED}/{number}")
         turn = {"role": "user", "content": worded(about, record["template"] != "leg_counting", draw)}
         out.append({**record, "messages": [turn, *record["messages"][1:]]})
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in out)
-    target = HERE / "derived" / "asked.jsonl.zst"
-    subprocess.run(["zstd", "-19q", "-f", "-o", target], input=text.encode(), check=True)
-    print(f"{len(out)} problems, {target.stat().st_size} bytes")
+    write("asked.jsonl.zst", out)
+    write("facts.jsonl.zst", list(facts(kept_apart)))
 
 
 if __name__ == "__main__":

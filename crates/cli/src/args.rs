@@ -78,8 +78,10 @@ pub(crate) enum Command {
         after_help = "Examples:\n  mmada curves assets/model/training/stage2i.jsonl --metric loss -o out/loss.png\n  mmada curves h=assets/model/training/stage2h.jsonl --metric loss --smooth 5 --csv out/h.csv\n\nSeveral runs: a=out/a1 a=out/a2 b=out/b1 draws two lines, the mean of the first two and the third."
     )]
     Curves(CurvesArgs),
-    /// Add an adapter's changes to its model: a model of its own.
-    #[command(after_help = "Example:\n  mmada merge out/adapter/model out/merged")]
+    /// Add an adapter's changes to its model, or up those of several models: a model of its own.
+    #[command(
+        after_help = "Examples:\n  mmada merge out/adapter/model out/merged\n  mmada merge out/paints/model out/sums/model out/both --base out/stage2/model   # what either has learnt since"
+    )]
     Merge(MergeArgs),
     /// Score a model on a data pack, with 95 % intervals.
     #[command(
@@ -386,10 +388,15 @@ pub(crate) struct TrainTokenizerArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct MergeArgs {
-    /// Folder of the adapter, in PEFT's layout; its model is where it says.
-    pub(crate) adapter: PathBuf,
+    /// Folder of the adapter, in PEFT's layout, whose model is where it says; or, with --base, of models trained from
+    /// one. All but the weights is the first's.
+    #[arg(required = true)]
+    pub(crate) models: Vec<PathBuf>,
     /// Folder for the model: a new or empty one, or an earlier model.
     pub(crate) output: PathBuf,
+    /// The model that the others were trained from: what each has learnt since is added up.
+    #[arg(long)]
+    pub(crate) base: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

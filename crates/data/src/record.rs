@@ -6,8 +6,10 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::hash::Hasher;
 use std::sync::Arc;
 
+use fnv::FnvHasher;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -207,15 +209,15 @@ impl Skipped {
     }
 }
 
-/// 64-bit FNV-1a over the parts, each closed by a separator, with a final mix so that keys that
+/// FNV-1a over the parts, each closed by a separator, with a final mix so that keys that
 /// differ in one character differ in every bit. Stable across versions and machines.
 pub(crate) fn hash64(parts: &[&[u8]]) -> u64 {
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    let mut hasher = FnvHasher::default();
     for part in parts {
-        for &byte in part.iter().chain(&[0xff]) {
-            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-        }
+        hasher.write(part);
+        hasher.write_u8(0xff);
     }
+    let mut hash = hasher.finish();
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
     hash = (hash ^ (hash >> 33)).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     hash ^ (hash >> 33)

@@ -6,17 +6,15 @@
 //!                               └── final_answer ──┘ └number┘  = 1042/1
 //! ```
 
+use mmada_tokens::Thought;
+
 use crate::equality::{Answer, is_unit};
 
 /// The part of a reply that answers: after `</think>`, inside the last whole `\boxed{…}`, else behind
 /// the last "answer is" or "answer:", or behind `####` if that is the last line or there is no other
 /// mark; the trimmed reply otherwise. A thought that never ends answers nothing.
 pub fn final_answer(reply: &str) -> &str {
-    let after = match (reply.rfind("</think>"), reply.contains("<think>")) {
-        (Some(end), _) => &reply[end + "</think>".len()..],
-        (None, true) => return "",
-        (None, false) => reply,
-    };
+    let (_, after) = Thought::split(reply);
     let answer = boxed(after).or_else(|| marked(after));
     answer.unwrap_or(after).trim()
 }

@@ -1,16 +1,20 @@
-//! A model with an adapter: low-rank changes beside its matrices, which can be left out or added in.
+//! A model with an adapter: low-rank changes beside its matrices, which can be left out or added in. And models that
+//! come of one, whose changes are added up.
 //!
 //! ```text
 //!   with_adapter ──► what is trained is the adapter alone
 //!   without_adapter  the model as it was, sharing storage: the reference policy of reinforcement learning
 //!   merged           a model of its own, without an adapter
+//!   with_changes     a model of its own: what it is, and what others have learnt since a base
 //! ```
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mmada_nn::lora::{ADAPTER_CONFIG, Lora};
 use mmada_nn::transformer::Transformer;
 use mmada_nn::{Mode, Params};
+use mmada_tensor::{DType, Tensor};
 
 use crate::error::{Error, Result};
 use crate::mmada::{LoadOptions, Mmada, read_defaults};
@@ -53,6 +57,57 @@ impl Mmada {
             None => self.params.copied(Mode::Frozen)?,
         };
         self.rebuilt(params, None)
+    }
+
+    /// A model of its own with what `others` have learnt since `base` added to its weights: W + Σᵢ (Wᵢ − base), task
+    /// arithmetic (arXiv 2212.04089, section 2). Adapters are merged first; all but the weights is this model's.
+    ///
+    /// # Errors
+    /// When the models are not of one shape.
+    pub fn with_changes(&self, others: &[Self], base: &Self) -> Result<Self> {
+        let (sum, base) = (self.merged()?, base.merged()?);
+        let mut params = sum.params.copied(Mode::Frozen)?;
+        sum.check_shape_of(&base, "the base")?;
+        let wide = |tensor: &Tensor| {
+            tensor
+                .to_dtype(DType::F32)
+                .map_err(mmada_tensor::Error::from)
+        };
+        for other in others {
+            let other = other.merged()?;
+            sum.check_shape_of(&other, "a model")?;
+            for (name, tensor) in other.params.iter() {
+                let before = wide(&base.params.get(name, tensor.dims())?)?;
+                let old = wide(&params.get(name, tensor.dims())?)?;
+                let new = (wide(tensor)? - before).and_then(|change| change + old);
+                params.set(name, &new.map_err(mmada_tensor::Error::from)?)?;
+            }
+        }
+        sum.rebuilt(params, None)
+    }
+
+    fn check_shape_of(&self, other: &Self, what: &'static str) -> Result<()> {
+        let shapes = |model: &Self| -> BTreeMap<String, Vec<usize>> {
+            let tensors = model.params.iter();
+            tensors
+                .map(|(name, tensor)| (name.to_owned(), tensor.dims().to_vec()))
+                .collect()
+        };
+        let (expected, got) = (shapes(self), shapes(other));
+        let differs = |name: &&String| expected.get(*name) != got.get(*name);
+        let Some(name) = expected.keys().chain(got.keys()).find(differs) else {
+            return Ok(());
+        };
+        let shape = |shapes: &BTreeMap<String, Vec<usize>>| match shapes.get(name) {
+            Some(shape) => format!("{name} of {shape:?}"),
+            None => format!("no {name}"),
+        };
+        Err(Error::Misfit {
+            what,
+            expected: shape(&expected),
+            got: shape(&got),
+            hint: "changes can only be added up of models that were trained from one",
+        })
     }
 
     /// The adapter, if there is one.

@@ -11,8 +11,10 @@
 //! network built from these parameters.
 
 use std::collections::BTreeMap;
+use std::hash::Hasher;
 use std::path::Path;
 
+use fnv::FnvHasher;
 use mmada_tensor::random::Key;
 use mmada_tensor::{DType, Device, Tensor, Var};
 
@@ -379,9 +381,9 @@ impl Params {
     }
 }
 
-/// FNV-1a: the same on every machine and in every version, unlike the standard library's hasher.
+/// The same on every machine and in every version.
 fn stable_hash(name: &str) -> u64 {
-    name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    let mut hasher = FnvHasher::default();
+    hasher.write(name.as_bytes());
+    hasher.finish()
 }

@@ -25,10 +25,10 @@ pub struct Thought {
 }
 
 impl Thought {
-    /// Takes a generated text apart. Reasoning that is never closed has an empty answer; a closing
-    /// tag alone means that the opening one stood in the prompt. The last closing tag counts.
-    pub fn parse(text: &str) -> Self {
-        let (reasoning, answer) = match (text.find(THINK), text.rfind(END_THINK)) {
+    /// Reasoning and answer of a generated text, as they stand in it. Reasoning that is never closed has an empty
+    /// answer; a closing tag alone means that the opening one stood in the prompt. The last closing tag counts.
+    pub fn split(text: &str) -> (Option<&str>, &str) {
+        match (text.find(THINK), text.rfind(END_THINK)) {
             (Some(open), Some(close)) if open < close => (
                 Some(&text[open + THINK.len()..close]),
                 &text[close + END_THINK.len()..],
@@ -36,7 +36,12 @@ impl Thought {
             (Some(open), _) => (Some(&text[open + THINK.len()..]), ""),
             (None, Some(close)) => (Some(&text[..close]), &text[close + END_THINK.len()..]),
             (None, None) => (None, text),
-        };
+        }
+    }
+
+    /// Takes a generated text apart, as [`split`](Self::split) does.
+    pub fn parse(text: &str) -> Self {
+        let (reasoning, answer) = Self::split(text);
         Self {
             reasoning: reasoning.map(|words| words.trim().to_owned()),
             answer: answer.trim().to_owned(),

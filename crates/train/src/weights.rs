@@ -1,7 +1,9 @@
 //! Small helpers around weight and size files, shared by the objectives.
 
+use std::hash::Hasher;
 use std::path::Path;
 
+use fnv::FnvHasher;
 use mmada_nn::lora::ADAPTER_MODEL;
 use mmada_nn::{Mode, Params};
 use mmada_tensor::DType;
@@ -32,19 +34,20 @@ pub(crate) fn fingerprint(
     is_wanted: impl Fn(&str) -> bool,
     about: &str,
 ) -> Result<u64> {
-    let mut hash = 0xcbf2_9ce4_8422_2325u64;
-    let mut add = |word: u64| hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
-    about.bytes().for_each(|byte| add(byte.into()));
+    let mut hasher = FnvHasher::default();
+    hasher.write(about.as_bytes());
     for (name, tensor) in params.iter().filter(|(name, _)| is_wanted(name)) {
-        name.bytes().for_each(|byte| add(byte.into()));
+        hasher.write(name.as_bytes());
         let values = tensor
             .detach()
             .to_dtype(DType::F32)?
             .flatten_all()?
             .to_vec1::<f32>()?;
-        values.iter().for_each(|value| add(value.to_bits().into()));
+        for value in values {
+            hasher.write(&value.to_le_bytes());
+        }
     }
-    Ok(hash)
+    Ok(hasher.finish())
 }
 
 /// A text file.

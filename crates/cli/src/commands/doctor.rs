@@ -1,9 +1,11 @@
 //! `mmada doctor`: what this machine and this build can do.
 
+use std::hash::Hasher;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use fnv::FnvHasher;
 use mmada_model::{LoadOptions, Mmada, PaintOptions};
 use mmada_tensor::Device;
 use mmada_tensor::cpu::{self, Level};
@@ -74,11 +76,10 @@ fn self_test() -> Result<Value> {
     }))
 }
 
-/// 64-bit FNV-1a.
 fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    })
+    let mut hasher = FnvHasher::default();
+    hasher.write(bytes);
+    hasher.finish()
 }
 
 fn device(opened: Result<Device, mmada_tensor::candle::Error>) -> String {

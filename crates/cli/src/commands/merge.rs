@@ -1,6 +1,6 @@
-//! `mmada merge`: an adapter and its model become one model.
+//! `mmada merge`: an adapter and its model become one model, or models that were trained from one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use mmada_model::{LoadOptions, Mmada};
@@ -11,26 +11,60 @@ use crate::args::MergeArgs;
 use crate::{output, usage};
 
 pub(crate) fn run(args: &MergeArgs) -> Result<()> {
-    let place = || format!("adapter {}", args.adapter.display());
-    let model = Mmada::open(&args.adapter, &LoadOptions::default()).with_context(place)?;
-    if model.adapter().is_none() {
-        return Err(usage(format!(
-            "merge {}: expected the folder of an adapter with adapter_config.json, got a whole \
-             model; nothing is left to merge",
-            args.adapter.display()
-        )));
-    }
-    let (_, base) = Lora::settings(&args.adapter)?;
-    let base = base.unwrap_or_default();
-    // Named from the adapter's folder, or from where the program runs.
-    let bases = [args.adapter.join(&base), PathBuf::from(&base)];
-    let models = bases.iter().map(|base| ("its model", base));
-    for (what, given) in models.chain([("the adapter", &args.adapter)]) {
-        output::check_apart("output", &args.output, (what, Some(given.as_path())))?;
-    }
-    model
-        .merged()?
+    let merged = match (&args.base, args.models.as_slice()) {
+        (Some(base), models) => added_up(models, base, &args.output)?,
+        (None, [adapter]) => folded_in(adapter, &args.output)?,
+        (None, models) => {
+            return Err(usage(format!(
+                "merge: {} models without --base; expected one adapter, or the model that all were \
+                 trained from: --base DIR",
+                models.len()
+            )));
+        }
+    };
+    merged
         .save(&args.output, &SaveOptions::default())
         .with_context(|| format!("model {}", args.output.display()))?;
     output::line(args.output.display().to_string())
+}
+
+/// An adapter and the model that it names.
+fn folded_in(adapter: &Path, output: &Path) -> Result<Mmada> {
+    let place = || format!("adapter {}", adapter.display());
+    let model = open(adapter).with_context(place)?;
+    if model.adapter().is_none() {
+        return Err(usage(format!(
+            "merge {}: expected the folder of an adapter with adapter_config.json, got a whole \
+             model; nothing is left to merge, but with --base DIR what it has learnt since",
+            adapter.display()
+        )));
+    }
+    let (_, base) = Lora::settings(adapter)?;
+    let base = base.unwrap_or_default();
+    // Named from the adapter's folder, or from where the program runs.
+    let bases = [adapter.join(&base), PathBuf::from(&base)];
+    for base in &bases {
+        output::check_apart("output", output, ("its model", Some(base)))?;
+    }
+    output::check_apart("output", output, ("the adapter", Some(adapter)))?;
+    Ok(model.merged()?)
+}
+
+/// The first model with what the others have learnt since the base.
+fn added_up(models: &[PathBuf], base: &Path, output: &Path) -> Result<Mmada> {
+    output::check_apart("output", output, ("the base", Some(base)))?;
+    let mut opened = Vec::new();
+    for model in models {
+        output::check_apart("output", output, ("a model", Some(model)))?;
+        opened.push(open(model).with_context(|| format!("model {}", model.display()))?);
+    }
+    let base = open(base).with_context(|| format!("base {}", base.display()))?;
+    let Some((first, others)) = opened.split_first() else {
+        return Err(usage("merge: no model"));
+    };
+    Ok(first.with_changes(others, &base)?)
+}
+
+fn open(dir: &Path) -> Result<Mmada> {
+    Ok(Mmada::open(dir, &LoadOptions::default())?)
 }

@@ -1,11 +1,11 @@
 //! Places where nothing can be written: what was there stays, nothing half-written is left.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command as Process;
 
 use mmada_data::picture::{Limits, Picture};
-use mmada_nn::{Config, Lora, LoraConfig, Mode, Params};
+use mmada_nn::{Config, Lora, LoraConfig, Mode, Params, SaveOptions};
 use mmada_tensor::Device;
 
 use crate::support::{self, fails, mmada, works};
@@ -208,6 +208,73 @@ fn an_adapter_is_merged_into_its_model() {
         mmada().arg("merge").arg(&adapter).arg(&merged),
         1,
         &["base_model_name_or_path", "../model"],
+    );
+}
+
+/// What two models have learnt since the one they come from is added up.
+#[test]
+fn changes_of_models_are_added_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = support::model_dir(dir.path());
+    let name = "model.transformer.blocks.0.q_proj.weight";
+    let moved = |folder: &str, by: f64| -> PathBuf {
+        let folder = dir.path().join(folder);
+        support::model()
+            .save(&folder, &SaveOptions::default())
+            .unwrap();
+        let mut params = Params::load(&base, &Device::Cpu, None, Mode::Frozen).unwrap();
+        let old = params.any(name, 2).unwrap();
+        params.set(name, &(old + by).unwrap()).unwrap();
+        params.save(&folder, &SaveOptions::default()).unwrap();
+        folder
+    };
+    let (one, other, sum) = (
+        moved("one", 1.0),
+        moved("other", 0.25),
+        dir.path().join("sum"),
+    );
+    let merge = |models: &[&PathBuf], output: &Path, base: Option<&PathBuf>| {
+        let mut command = mmada();
+        command.arg("merge").args(models).arg(output);
+        command.args(
+            base.map(|base| ["--base".as_ref(), base.as_os_str()])
+                .into_iter()
+                .flatten(),
+        );
+        command
+    };
+    works(&mut merge(&[&one, &other], &sum, Some(&base)));
+    let mean = |folder: &Path, name: &str| {
+        let params = Params::load(folder, &Device::Cpu, None, Mode::Frozen).unwrap();
+        let tensor = params.any(name, 2).unwrap();
+        tensor.mean_all().unwrap().to_scalar::<f32>().unwrap()
+    };
+    assert!((mean(&sum, name) - mean(&base, name) - 1.25).abs() < 1e-5);
+    let unmoved = "model.transformer.blocks.0.k_proj.weight";
+    assert_eq!(mean(&sum, unmoved), mean(&base, unmoved));
+    works(mmada().args(["chat", "hello", "--model"]).arg(&sum));
+    fails(
+        &mut merge(&[&one, &other], &sum, None),
+        2,
+        &["2 models", "--base"],
+    );
+    for taken in [&one, &base] {
+        fails(
+            &mut merge(&[&one, &other], taken, Some(&base)),
+            2,
+            &["would replace"],
+        );
+    }
+    // Another network was not trained from the base.
+    let deeper = dir.path().join("deeper");
+    support::model_of(3)
+        .save(&deeper, &SaveOptions::default())
+        .unwrap();
+    let what = ["blocks.2", "trained from one"];
+    fails(
+        &mut merge(&[&one, &deeper], &dir.path().join("none"), Some(&base)),
+        1,
+        &what,
     );
 }
 

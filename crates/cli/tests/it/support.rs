@@ -64,6 +64,11 @@ pub(crate) fn magvit_config() -> MagvitConfig {
 
 /// A tiny model with random weights.
 pub(crate) fn model() -> Mmada {
+    model_of(2)
+}
+
+/// The same with another number of blocks.
+pub(crate) fn model_of(n_layers: usize) -> Mmada {
     let tokenizer = tokenizer();
     let magvit = magvit_config();
     let vocab = tokenizer.vocab(16, None).unwrap();
@@ -71,7 +76,7 @@ pub(crate) fn model() -> Mmada {
         d_model: 32,
         n_heads: 2,
         n_kv_heads: 2,
-        n_layers: 2,
+        n_layers,
         mlp_hidden_size: 64,
         embedding_size: vocab.rows as usize,
         max_sequence_length: CONTEXT,

@@ -138,9 +138,34 @@ fn sums_asked_in_other_words_are_those_of_training() {
     }
     assert!(apart.len() > 500, "{}", apart.len());
     let is_sum = |sum: &&Example| !sum.prompt.contains("legs");
-    for sum in asked.iter().filter(is_sum) {
+    let facts = read("derived/facts.jsonl.zst");
+    for sum in asked.iter().filter(is_sum).chain(&facts) {
         assert!(!apart.contains(&about(&sum.prompt)), "{}", sum.prompt);
     }
+    // The smallest sums, each in four wordings, with a step that is the sum and true.
+    assert_eq!(facts.len(), 1776);
+    let mut wordings = BTreeMap::<String, BTreeSet<&str>>::new();
+    for fact in &facts {
+        let thought = fact.thought.as_deref().unwrap();
+        let (sum, result) = thought.split_once(" = ").unwrap();
+        assert_eq!(about(sum), about(&fact.prompt));
+        assert_eq!(result, format!("{}.", fact.answer));
+        let [a, sign, b] = sum.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{sum}")
+        };
+        let (a, b): (i64, i64) = (a.parse().unwrap(), b.parse().unwrap());
+        let expected = match sign {
+            "+" => a + b,
+            "-" => a - b,
+            _ => a * b,
+        };
+        assert_eq!(fact.answer, expected.to_string(), "{sum}");
+        wordings
+            .entry(sum.to_owned())
+            .or_default()
+            .insert(&fact.prompt);
+    }
+    assert!(wordings.values().all(|asked| asked.len() == 4));
 }
 
 #[test]

@@ -6,6 +6,10 @@
 //!   roots, functions, x in 2^x         approximate   as near as the arithmetic tells, at fixed points
 //! ```
 
+use std::hash::Hasher;
+
+use fnv::FnvHasher;
+
 use super::exact::{HUNDRED, millionths, quotient};
 use super::{approximate, residue};
 use crate::answer::Number;
@@ -249,11 +253,11 @@ pub(super) fn proportional(a: &Expr, b: &Expr, is_directed: bool) -> bool {
 
 /// A number that a name has at a point, wherever it occurs.
 pub(super) fn hash(name: &str, point: u64) -> u64 {
-    // FNV-1a, then the last steps of SplitMix64, so that neighbours have nothing in common.
-    let mut hash = 0xcbf2_9ce4_8422_2325;
-    for byte in name.bytes().chain(point.to_le_bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
-    }
+    let mut hasher = FnvHasher::default();
+    hasher.write(name.as_bytes());
+    hasher.write(&point.to_le_bytes());
+    // The last steps of SplitMix64, so that neighbours have nothing in common.
+    let mut hash = hasher.finish();
     hash = (hash ^ (hash >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^ (hash >> 31)

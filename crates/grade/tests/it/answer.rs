@@ -20,6 +20,7 @@ fn final_answers_are_cut_out_of_replies() {
         ("Hence \\boxed{\\frac{1}{2}} holds", "\\frac{1}{2}"),
         ("so\n#### 1,234", "1,234"),
         ("</think>7", "7"),
+        ("</think>7<think>", ""),
         ("\\boxed{5} or \\boxed{6", "5"),
         ("\\boxed{\\boxed{5}}", "5"),
         ("\\boxed{5}. The answer is a length.", "5"),
