@@ -1,6 +1,7 @@
 //! What a painting shows, told by the training picture that is nearest: a judge that needs no weights.
 //!
-//! Pictures are compared as 16x16 RGB by the mean squared error, as the baselines of the packs are.
+//! Pictures are compared as 16x16 RGB by the mean squared error, as the baselines of the packs are; [`Likeness`], a
+//! reward, looks at 32x32, where a body without legs is no bear.
 //! A painting nearer to a training picture, pixel by pixel, than two drawings of one thing ever
 //! are is a copy of it.
 
@@ -16,14 +17,26 @@ use crate::judge::{Case, Judge, Judged};
 
 /// Side of the reduced pictures.
 const SIDE: usize = 16;
+/// The same for a reward, which must see more than the benchmark does: what it does not see is not painted.
+const FINE_SIDE: usize = 32;
+/// About how far a silhouette is from the nearest other of its caption at that size: of 700 training animals half the
+/// distances are 0.013 to 0.034, kind by kind.
+const USUAL: f32 = 0.03;
 /// Mean squared error, pixels in 0..1, below which pictures count as the same: the packs drop
 /// such pairs from their test splits.
 const SAME: f32 = 0.004;
 
 /// Named pictures to compare with.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Gallery {
+    side: usize,
     entries: Vec<Entry>,
+}
+
+impl Default for Gallery {
+    fn default() -> Self {
+        Self::at(SIDE)
+    }
 }
 
 #[derive(Debug)]
@@ -43,11 +56,19 @@ pub struct Nearest<'a> {
 }
 
 impl Gallery {
+    /// An empty one, whose pictures are compared at `side` by `side` pixels.
+    fn at(side: usize) -> Self {
+        Self {
+            side,
+            entries: Vec::new(),
+        }
+    }
+
     /// Adds a picture.
     pub fn add(&mut self, name: &str, picture: Picture) {
         self.entries.push(Entry {
             name: name.to_owned(),
-            small: small(&picture),
+            small: self.small(&picture),
             picture,
         });
     }
@@ -62,13 +83,23 @@ impl Gallery {
         fitted: impl Fn(Picture) -> Picture,
     ) -> Result<Self> {
         let mut gallery = Self::default();
+        gallery.add_of(pack, is_wanted, fitted)?;
+        Ok(gallery)
+    }
+
+    fn add_of(
+        &mut self,
+        pack: &Pack,
+        is_wanted: impl Fn(&str) -> bool,
+        fitted: impl Fn(Picture) -> Picture,
+    ) -> Result<()> {
         for item in pack.captions(part::TRAIN)? {
             let item = item?;
             if is_wanted(&item.caption) {
-                gallery.add(&item.caption, fitted(decode(&item.id, &item.image)?));
+                self.add(&item.caption, fitted(decode(&item.id, &item.image)?));
             }
         }
-        Ok(gallery)
+        Ok(())
     }
 
     /// Whether there is nothing to compare with.
@@ -78,7 +109,7 @@ impl Gallery {
 
     /// The nearest entry, the first of equals; `None` of an empty gallery.
     pub fn nearest(&self, picture: &Picture) -> Option<Nearest<'_>> {
-        let (_, entry) = self.nearest_of(&small(picture), |_| true)?;
+        let (_, entry) = self.nearest_of(&self.small(picture), |_| true)?;
         Some(Nearest {
             name: &entry.name,
             is_copy: entry.is_copied_by(picture),
@@ -91,6 +122,11 @@ impl Gallery {
         let distances = wanted.map(|entry| (distance(seen, &entry.small), entry));
         distances.min_by(|a, b| a.0.total_cmp(&b.0))
     }
+
+    fn small(&self, picture: &Picture) -> Vec<u8> {
+        let fitted = picture.fit(self.side, self.side, Fit::default());
+        fitted.pixels().to_vec()
+    }
 }
 
 impl Entry {
@@ -102,11 +138,12 @@ impl Entry {
     }
 }
 
-/// Judges by how much nearer a painting is to the nearest training picture of its caption than to that
-/// of any other: `other / (own + other)` of the two distances, from 0 to 1 and above ½ where the
-/// painting is recognised. The caption is that of the prompt, or the truth where the prompt is none of
-/// the packs'. A copy has 0, and so has what no caption was known for.
-#[derive(Debug, Default)]
+/// Judges by how near a painting is to the nearest training picture of its caption, and how much nearer than to that of
+/// any other: `other / (own + other)` of the two distances at 32 × 32 pixels, which is above ½ where the painting is
+/// recognised, times `usual / (own + usual)`, ½ where it is as near as another picture would be. Without the second
+/// factor a caricature that is like nothing else is worth as much as a likeness. The caption is that of the prompt, or the
+/// truth where the prompt is none of the packs'. A copy has 0, and so has what no caption was known for.
+#[derive(Debug)]
 pub struct Likeness {
     gallery: Gallery,
     /// The caption behind each prompt that asks for it.
@@ -119,10 +156,12 @@ impl Likeness {
     /// # Errors
     /// As [`Gallery::of`].
     pub fn of(packs: &[Pack]) -> Result<Self> {
-        let mut likeness = Self::default();
+        let mut likeness = Self {
+            gallery: Gallery::at(FINE_SIDE),
+            captions: BTreeMap::new(),
+        };
         for pack in packs {
-            let gallery = Gallery::of(pack, |_| true, |picture| picture)?;
-            likeness.gallery.entries.extend(gallery.entries);
+            likeness.gallery.add_of(pack, |_| true, |picture| picture)?;
             for item in pack.paint(part::TRAIN)? {
                 let item = item?;
                 likeness.captions.insert(item.prompt, item.caption);
@@ -132,7 +171,7 @@ impl Likeness {
     }
 
     fn grade(&self, picture: &Picture, caption: &str) -> f64 {
-        let seen = small(picture);
+        let seen = self.gallery.small(picture);
         let own = self.gallery.nearest_of(&seen, |name| name == caption);
         let other = self.gallery.nearest_of(&seen, |name| name != caption);
         let (Some((own, like)), Some((other, unlike))) = (own, other) else {
@@ -141,7 +180,10 @@ impl Likeness {
         let nearest = if own <= other { like } else { unlike };
         match nearest.is_copied_by(picture) {
             true => 0.0,
-            false => f64::from(other / (own + other).max(f32::MIN_POSITIVE)),
+            false => {
+                let is_own = other / (own + other).max(f32::MIN_POSITIVE);
+                f64::from(is_own * USUAL / (own + USUAL))
+            }
         }
     }
 }
@@ -159,13 +201,17 @@ impl Judge for Likeness {
     }
 }
 
-fn small(picture: &Picture) -> Vec<u8> {
-    picture.fit(SIDE, SIDE, Fit::default()).pixels().to_vec()
-}
-
 /// Mean squared error of pixels in 0..1.
 fn distance(a: &[u8], b: &[u8]) -> f32 {
-    let pairs = a.iter().zip(b);
-    let total: u64 = pairs.map(|(&a, &b)| u64::from(a.abs_diff(b)).pow(2)).sum();
+    // Sums of so many squares fit in 32 bits.
+    const RUN: usize = 1 << 16;
+    let runs = a.chunks(RUN).zip(b.chunks(RUN)).map(|(a, b)| {
+        let squares = a
+            .iter()
+            .zip(b)
+            .map(|(&a, &b)| u32::from(a.abs_diff(b)).pow(2));
+        u64::from(squares.sum::<u32>())
+    });
+    let total: u64 = runs.sum();
     total as f32 / (a.len().max(1) as f32 * 255.0 * 255.0)
 }

@@ -42,8 +42,8 @@ pub enum GraderName {
     Drawing,
     /// `outline`: how nearly the picture is the shape that the prompt names, in its colour, from 0 to 1.
     Outline,
-    /// `likeness`: how much nearer the picture is to a training picture of what the prompt names than
-    /// to any other, from 0 to 1; a copy has 0.
+    /// `likeness`: how near the picture is to a training picture of what the prompt names, and how much
+    /// nearer than to any other, from 0 to 1; a copy has 0.
     Likeness,
     /// `clip`: how well the painted picture fits its prompt, or a caption the picture it is about;
     /// 100 · cosine.
