@@ -39,7 +39,14 @@ embedded:
     cargo run --release -- train runs/embedded/stage3g.toml --resume model.init.from=out/stage3d/model run.name=stage3e run.out=out/stage3e run.seed=5 run.steps=160 lr.peak=6e-5 lr.decay=constant
     cargo run --release -- train runs/embedded/stage3g.toml --resume model.init.from=out/stage3e/model run.name=stage3f run.out=out/stage3f run.seed=6 run.steps=40 lr.peak=6e-5 lr.decay=constant objective.surrogate.kl=0.002
     cargo run --release -- train runs/embedded/stage3g.toml --resume
-    cp -r out/stage3g/model/. assets/model/
+    cargo run --release -- train runs/embedded/stage3h.toml --resume run.name=stage3h-1 run.out=out/stage3h-1 run.seed=8 run.steps=320
+    cargo run --release -- train runs/embedded/stage3h.toml --resume model.init.from=out/stage3h-1/model
+    cargo run --release -- eval paint --model out/stage3h/model --data assets/data/animals --split train --samples 120 --seed 501 --keep out/kept-animals.jsonl
+    cargo run --release -- eval paint --model out/stage3h/model --data assets/data/shapes --split train --samples 60 --seed 502 --keep out/kept-shapes.jsonl
+    sed -E 's/"prompt":"a silhouette of an? /"prompt":"/; n; s/"prompt":"a silhouette of /"prompt":"/' out/kept-animals.jsonl > out/kept-wished.jsonl
+    sed 's/"prompt":"a /"prompt":"/' out/kept-shapes.jsonl > out/kept-shapes-wished.jsonl
+    for part in stage2u stage3i; do cargo run --release -- train runs/embedded/$part.toml --resume; done
+    cp -r out/stage3i/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.
