@@ -9,6 +9,8 @@
 //! original right. Painted pictures are less clean, so [`Drawing`] also tells how much counts, how
 //! much of it has another colour, and whether the mask is one piece.
 
+use std::f64::consts::PI;
+
 use mmada_data::picture::Picture;
 
 /// Colours of the shapes pack with their reference RGB.
@@ -190,36 +192,37 @@ fn shape_of(mask: &[bool], width: usize, bounds: Bounds) -> &'static str {
 }
 
 /// Pixels in both over pixels in either, of the mask and each shape that fills its box; a circle is as wide as the
-/// box's longer side, so that an ellipse is none.
+/// box's longer side, so that an ellipse is less of one.
 fn outlines(mask: &[bool], width: usize, bounds: Bounds) -> [f64; SHAPES.len()] {
-    let (mut both, mut either) = ([0usize; SHAPES.len()], [0usize; SHAPES.len()]);
-    let longer = bounds.width.max(bounds.height);
-    // The box lies in the middle of a square, the circle's.
-    let (aside, above) = ((longer - bounds.width) / 2, (longer - bounds.height) / 2);
-    // Where the middle of a pixel is, from -1 to 1 along a side that begins so far from the square's.
-    let place = |at: usize, margin: usize, side: usize| {
-        (2.0 * (at as f64 - margin as f64) + 1.0) / side as f64 - 1.0
-    };
-    for (y, x) in (0..longer * longer).map(|pixel| (pixel / longer, pixel % longer)) {
-        let across = place(x, aside, bounds.width);
-        let down = place(y, above, bounds.height);
-        let is_in_box = across.abs() < 1.0 && down.abs() < 1.0;
-        let is_set = is_in_box && mask[(bounds.top + y - above) * width + bounds.left + x - aside];
-        let (wide, tall) = (
-            bounds.width as f64 / longer as f64,
-            bounds.height as f64 / longer as f64,
-        );
-        let is_inside = [
-            (across * wide).powi(2) + (down * tall).powi(2) <= 1.0,
-            is_in_box,
-            is_in_box && across.abs() <= (1.0 + down) / 2.0,
-        ];
-        for (shape, is_inside) in is_inside.into_iter().enumerate() {
-            both[shape] += usize::from(is_set && is_inside);
-            either[shape] += usize::from(is_set || is_inside);
+    let (mut both, mut area) = ([0usize; SHAPES.len()], [0usize; SHAPES.len()]);
+    let mut set = 0;
+    let longer = bounds.width.max(bounds.height) as f64;
+    let (wide, tall) = (bounds.width as f64 / longer, bounds.height as f64 / longer);
+    for y in 0..bounds.height {
+        for x in 0..bounds.width {
+            let is_set = mask[(bounds.top + y) * width + bounds.left + x];
+            set += usize::from(is_set);
+            // Where the middle of the pixel is, from -1 to 1.
+            let across = (2 * x + 1) as f64 / bounds.width as f64 - 1.0;
+            let down = (2 * y + 1) as f64 / bounds.height as f64 - 1.0;
+            let is_inside = [
+                (across * wide).powi(2) + (down * tall).powi(2) <= 1.0,
+                true,
+                across.abs() <= (1.0 + down) / 2.0,
+            ];
+            for (shape, is_inside) in is_inside.into_iter().enumerate() {
+                both[shape] += usize::from(is_set && is_inside);
+                area[shape] += usize::from(is_inside);
+            }
         }
     }
-    std::array::from_fn(|shape| both[shape] as f64 / either[shape].max(1) as f64)
+    // A circle may reach out of the box.
+    let circle = (PI / 4.0 * longer * longer) as usize;
+    area[0] = area[0].max(circle);
+    std::array::from_fn(|shape| {
+        let either = (set + area[shape]).saturating_sub(both[shape]).max(1);
+        both[shape] as f64 / either as f64
+    })
 }
 
 /// Share of the mask in its largest piece; pixels that touch by an edge or a corner belong together.
