@@ -78,7 +78,7 @@ pub(crate) enum Command {
         after_help = "Examples:\n  mmada curves assets/model/training/stage2i.jsonl --metric loss -o out/loss.png\n  mmada curves h=assets/model/training/stage2h.jsonl --metric loss --smooth 5 --csv out/h.csv\n\nSeveral runs: a=out/a1 a=out/a2 b=out/b1 draws two lines, the mean of the first two and the third."
     )]
     Curves(CurvesArgs),
-    /// Add an adapter's changes to its model, or up those of several models: a model of its own.
+    /// Add an adapter's changes to its model, or add up what several models have learnt: a model of its own.
     #[command(
         after_help = "Examples:\n  mmada merge out/adapter/model out/merged\n  mmada merge out/paints/model out/sums/model out/both --base out/stage2/model   # what either has learnt since"
     )]
