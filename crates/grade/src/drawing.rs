@@ -216,12 +216,14 @@ fn outlines(mask: &[bool], width: usize, bounds: Bounds) -> [f64; SHAPES.len()] 
             }
         }
     }
-    // A circle may reach out of the box.
     let circle = (PI / 4.0 * longer * longer) as usize;
-    area[0] = area[0].max(circle);
     std::array::from_fn(|shape| {
-        let either = (set + area[shape]).saturating_sub(both[shape]).max(1);
-        both[shape] as f64 / either as f64
+        let area = match SHAPES[shape] {
+            // It may reach out of the box.
+            "circle" => area[shape].max(circle),
+            _ => area[shape],
+        };
+        both[shape] as f64 / (set + area - both[shape]).max(1) as f64
     })
 }
 
