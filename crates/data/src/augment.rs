@@ -23,7 +23,7 @@ use crate::record::{Record, hash64};
 const FURTHEST: usize = 1 << 16;
 /// Largest share of its size that a picture may lose.
 const SMALLEST: f32 = 0.9;
-/// Grounds of repainted silhouettes have no channel below this.
+/// Grounds of repainted figures have no channel below this.
 const PALE: usize = 230;
 
 /// How records are multiplied.
@@ -46,8 +46,8 @@ pub struct Augment {
     /// Whether half of the variants are mirrored left to right.
     #[serde(default)]
     pub mirror: bool,
-    /// For light silhouettes on a dark ground: colours, by name, in which they are painted on a pale
-    /// ground. The name becomes the record's field `color`.
+    /// For figures of one colour on a ground of one colour, that of the top left corner: colours, by
+    /// name, in which they are painted on a pale ground. The name becomes the record's field `color`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub figures: BTreeMap<String, [u8; 3]>,
 }
@@ -204,19 +204,14 @@ impl Alteration {
         let right = settle(self.shift.0, w, |columns| is_even(columns, 0..h));
         let down = settle(self.shift.1, h, |rows| is_even(0..w, rows));
         let from = |at: usize, by: isize, side: usize| at.saturating_add_signed(-by).min(side - 1);
+        let repaint = self.paint.map(|paint| Repaint::new(picture, paint));
         let mut pixels = Vec::with_capacity(w * h * 3);
         for y in 0..h {
             for x in 0..w {
                 let x = if self.is_mirrored { w - 1 - x } else { x };
                 let seen = picture.pixel(from(x, right, w), from(y, down, h));
                 let seen = seen.unwrap_or_default();
-                pixels.extend(match self.paint {
-                    None => seen,
-                    Some((figure, ground)) => {
-                        let light = seen.into_iter().max().unwrap_or_default();
-                        [0, 1, 2].map(|c| blend(figure[c], ground[c], light))
-                    }
-                });
+                pixels.extend(repaint.as_ref().map_or(seen, |repaint| repaint.of(seen)));
             }
         }
         Picture::new(w, h, pixels)
@@ -239,6 +234,42 @@ impl Alteration {
         }
         bytes
     }
+}
+
+/// Other colours for a picture of two.
+struct Repaint {
+    /// Of figure and ground.
+    colors: ([u8; 3], [u8; 3]),
+    /// The ground as it is.
+    ground: [u8; 3],
+    /// How far from it the figure is, at least 1.
+    furthest: u32,
+}
+
+impl Repaint {
+    fn new(picture: &Picture, colors: ([u8; 3], [u8; 3])) -> Self {
+        let ground = picture.pixel(0, 0).unwrap_or_default();
+        let pixels = picture.pixels().as_chunks().0.iter();
+        let furthest = pixels.map(|pixel| distance(*pixel, ground)).max();
+        Self {
+            colors,
+            ground,
+            furthest: furthest.unwrap_or_default().max(1),
+        }
+    }
+
+    /// A pixel as near to the new figure as it was to the old one.
+    fn of(&self, pixel: [u8; 3]) -> [u8; 3] {
+        let (figure, ground) = self.colors;
+        let share = (distance(pixel, self.ground) * 255 / self.furthest) as u8;
+        [0, 1, 2].map(|c| blend(figure[c], ground[c], share))
+    }
+}
+
+/// The largest difference of a channel.
+fn distance(a: [u8; 3], b: [u8; 3]) -> u32 {
+    let apart = a.iter().zip(b).map(|(a, b)| a.abs_diff(b)).max();
+    u32::from(apart.unwrap_or_default())
 }
 
 /// The move, halved until the lines that leave are of one colour, and so the line that is repeated.

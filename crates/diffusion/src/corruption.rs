@@ -111,6 +111,10 @@ pub struct Window {
     /// Needs `ahead`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub tiled: f32,
+    /// The share of these that are learnt token by token, each from all before it, as an autoregressive
+    /// model learns: windows of one token with nothing ahead.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub by_token: f32,
 }
 
 fn at_least_1<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
@@ -247,6 +251,10 @@ impl Corruption {
                     && stream.uniform() < window.tiled
                     && work.can_be_tiled()
                 {
+                    if window.by_token > 0.0 && stream.uniform() < window.by_token {
+                        work.each_token(self.answer, window.length);
+                        return;
+                    }
                     let rate = |part: f32| self.text_rate((t + part).fract());
                     work.tile(self.answer, window, ahead, rate, stream);
                     return;

@@ -25,6 +25,17 @@ pub const COLORS: [(&str, [u8; 3]); 8] = [
     ("yellow", [255, 255, 0]),
 ];
 
+/// Further colours that a shape can be asked for in. No picture of the pack has them, so they are looked
+/// for only where one is asked for.
+pub const OTHER_COLORS: [(&str, [u8; 3]); 6] = [
+    ("cyan", [0, 225, 240]),
+    ("lime", [120, 240, 0]),
+    ("navy", [0, 0, 110]),
+    ("orange", [255, 165, 0]),
+    ("pink", [255, 105, 180]),
+    ("purple", [128, 0, 128]),
+];
+
 /// Shapes of the shapes pack.
 pub const SHAPES: [&str; 3] = ["circle", "rectangle", "triangle"];
 
@@ -56,33 +67,39 @@ pub struct Drawing {
 impl Drawing {
     /// Reads a picture.
     pub fn read(picture: &Picture) -> Self {
-        Self::read_rgb(picture.width(), picture.height(), picture.pixels())
+        Self::read_among(picture, &COLORS)
+    }
+
+    /// Reads a picture that was asked for in a colour, perhaps one of [`OTHER_COLORS`].
+    pub fn read_as(picture: &Picture, color: &str) -> Self {
+        let mut colors = COLORS.to_vec();
+        colors.extend(OTHER_COLORS.iter().filter(|(name, _)| *name == color));
+        Self::read_among(picture, &colors)
     }
 
     /// The colour and shape that a text names, if it names one of each.
     pub fn named_in(text: &str) -> Option<(&'static str, &'static str)> {
         let text = text.to_lowercase();
         let words: Vec<&str> = text.split(|c: char| !c.is_alphanumeric()).collect();
-        let colors = COLORS.iter().map(|(name, _)| *name);
+        let colors = COLORS.iter().chain(&OTHER_COLORS).map(|(name, _)| *name);
         Some((
             only_in(&words, colors)?,
             only_in(&words, SHAPES.into_iter())?,
         ))
     }
 
-    /// Reads interleaved 8-bit RGB, row by row.
-    fn read_rgb(width: usize, height: usize, rgb: &[u8]) -> Self {
-        let nearest: Vec<Option<usize>> = rgb
-            .chunks_exact(3)
-            .take(width * height)
-            .map(|pixel| nearest_color([pixel[0], pixel[1], pixel[2]]))
+    fn read_among(picture: &Picture, colors: &[(&'static str, [u8; 3])]) -> Self {
+        let width = picture.width();
+        let pixels = picture.pixels().chunks_exact(3);
+        let nearest: Vec<Option<usize>> = pixels
+            .map(|pixel| nearest_color(colors, [pixel[0], pixel[1], pixel[2]]))
             .collect();
-        let mut counts = [0usize; COLORS.len()];
+        let mut counts = vec![0usize; colors.len()];
         for color in nearest.iter().flatten() {
             counts[*color] += 1;
         }
         // The first of equal counts, so that ties do not depend on iteration order.
-        let best = (0..COLORS.len())
+        let best = (0..colors.len())
             .rev()
             .max_by_key(|&c| counts[c])
             .unwrap_or(0);
@@ -90,7 +107,7 @@ impl Drawing {
         let shows = counts[best] >= FEWEST;
         let bounds = shows.then(|| bounds_of(&mask, width)).flatten();
         Self {
-            color: shows.then_some(COLORS[best].0),
+            color: shows.then_some(colors[best].0),
             shape: bounds.map(|bounds| shape_of(&mask, width, bounds)),
             bounds,
             outlines: bounds.map_or([0.0; SHAPES.len()], |bounds| outlines(&mask, width, bounds)),
@@ -124,7 +141,7 @@ fn only_in(words: &[&str], names: impl Iterator<Item = &'static str>) -> Option<
     found.next().is_none().then_some(name)
 }
 
-fn nearest_color(pixel: [u8; 3]) -> Option<usize> {
+fn nearest_color(colors: &[(&str, [u8; 3])], pixel: [u8; 3]) -> Option<usize> {
     let distance = |reference: [u8; 3]| -> u32 {
         pixel
             .iter()
@@ -132,7 +149,7 @@ fn nearest_color(pixel: [u8; 3]) -> Option<usize> {
             .map(|(&a, b)| u32::from(a.abs_diff(b)))
             .sum()
     };
-    let (index, distance) = COLORS
+    let (index, distance) = colors
         .iter()
         .map(|&(_, reference)| distance(reference))
         .enumerate()

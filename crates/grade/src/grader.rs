@@ -32,7 +32,7 @@ pub enum Truth<'a> {
     },
     /// The colour and shape a picture should show.
     Drawing {
-        /// A name of [`crate::drawing::COLORS`].
+        /// A name of [`crate::drawing::COLORS`], or of [`crate::drawing::OTHER_COLORS`].
         color: &'a str,
         /// A name of [`crate::drawing::SHAPES`].
         shape: &'a str,
@@ -205,7 +205,7 @@ impl Grader for Shows {
         let (Reply::Picture(picture), Truth::Drawing { color, shape }) = (reply, truth) else {
             return 0.0;
         };
-        let drawing = Drawing::read(picture);
+        let drawing = Drawing::read_as(picture, color);
         let (has_color, has_shape) = (drawing.color == Some(color), drawing.shape == Some(shape));
         match self {
             Self::Color => f64::from(has_color),

@@ -109,6 +109,7 @@ pub(crate) fn attention(
             keys,
             past,
             hidden,
+            rising,
         } = segment;
         if queries.start != covered || queries.end < queries.start || queries.end > query_rows {
             let expected = format!("queries that start at row {covered}, within {query_rows}");
@@ -127,10 +128,18 @@ pub(crate) fn attention(
                 format!("{keys:?}"),
             ));
         }
-        if past.end < past.start || past.end > keys.start {
+        if past.end < past.start || (past.end > keys.start && rising.is_none()) {
             let expected = format!("a past before the keys {keys:?}, or none");
             let got = format!("{past:?}");
             return Err(Error::shape("attention segments", expected, got));
+        }
+        if let Some(first) = rising {
+            let last = first + queries.len().saturating_sub(1);
+            if keys.len() != queries.len() || last > past.len() || past.end > key_rows {
+                let expected = format!("a key for each query, and a past of {last} rows or more");
+                let got = format!("queries {queries:?}, keys {keys:?} and past {past:?}");
+                return Err(Error::shape("attention segments", expected, got));
+            }
         }
         if let Some(hidden) = hidden.filter(|_| !queries.is_empty()) {
             let is_within = keys.start <= hidden && hidden + queries.len() <= keys.end;

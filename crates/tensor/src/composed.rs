@@ -97,12 +97,12 @@ pub fn attention(
         let k = spread(split(&seen(k, segment)?, heads.key_value)?)?;
         let v = spread(split(&seen(v, segment)?, heads.key_value)?)?;
         let mut scores = (q.matmul(&k.transpose(1, 2)?.contiguous()?)? * scale)?;
-        if segment.hidden.is_some() {
+        if segment.is_partly_seen() {
             let (rows, l) = (segment.queries.len(), segment.seen());
             let mut offsets = vec![0f32; rows * l];
             for (query, offsets) in segment.queries.clone().zip(offsets.chunks_exact_mut(l)) {
-                if let Some(key) = segment.hidden_from(query) {
-                    offsets[segment.past.len() + key - segment.keys.start] = f32::NEG_INFINITY;
+                for unseen in segment.unseen_by(query) {
+                    offsets[unseen].fill(f32::NEG_INFINITY);
                 }
             }
             let offsets = Tensor::from_vec(offsets, (1, rows, l), scores.device())?;

@@ -16,8 +16,11 @@
 //!   ids        [ a a a | b b | c c c | d d ]
 //!   past                  a     a b    a      b, c and d see what stands below them, and themselves
 //! ```
+//!
+//! Or each row of it sees the past up to its own position, and of the sequence itself alone: so many
+//! sequences of one row, as tokens that are each to be known from those before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 /// Token sequences laid end to end.
@@ -31,6 +34,9 @@ pub struct Rows {
     pub sequences: Vec<Range<usize>>,
     /// Earlier rows that a sequence goes on from and sees, by the number of the sequence.
     pub pasts: BTreeMap<usize, Range<usize>>,
+    /// Sequences whose rows see the past only up to their own positions, and of the sequence themselves
+    /// alone. Their past may go on into the sequence.
+    pub rising: BTreeSet<usize>,
 }
 
 /// Which logits a caller needs: nobody ever builds `[rows, vocabulary]`.
@@ -54,6 +60,9 @@ pub struct Segment {
     /// Keys that single queries do not see: from the first query this key is hidden, from the
     /// second the next, and so on. A query that stands in for a token must not see the token.
     pub hidden: Option<usize>,
+    /// How much of the past the first query sees, from the beginning; the next sees one row more, and so
+    /// on. Of `keys`, as many as queries, each then sees its own.
+    pub rising: Option<usize>,
 }
 
 /// Packed rows as the active rows of longer sequences, whose other keys and values are remembered
@@ -82,6 +91,7 @@ impl Segment {
             keys,
             past: 0..0,
             hidden: None,
+            rising: None,
         }
     }
 
@@ -94,15 +104,40 @@ impl Segment {
     /// `skipped` queries after the first.
     pub fn part(&self, skipped: usize, queries: Range<usize>) -> Self {
         Self {
+            keys: match self.rising {
+                Some(_) => self.keys.start + skipped..self.keys.start + skipped + queries.len(),
+                None => self.keys.clone(),
+            },
             queries,
             hidden: self.hidden.map(|key| key + skipped),
+            rising: self.rising.map(|first| first + skipped),
             ..self.clone()
         }
+    }
+
+    /// Whether queries differ in what they see.
+    pub fn is_partly_seen(&self) -> bool {
+        self.hidden.is_some() || self.rising.is_some()
     }
 
     /// The hidden key of a query of this segment.
     pub fn hidden_from(&self, query: usize) -> Option<usize> {
         self.hidden.map(|key| key + query - self.queries.start)
+    }
+
+    /// What a query does not see, of the past and then the keys in one count; runs may be empty.
+    pub fn unseen_by(&self, query: usize) -> [Range<usize>; 3] {
+        let (past, nth) = (self.past.len(), query - self.queries.start);
+        let hidden = self.hidden_from(query);
+        let hidden = hidden.map_or(0..0, |key| {
+            let key = past + key - self.keys.start;
+            key..key + 1
+        });
+        match self.rising {
+            None => [hidden, 0..0, 0..0],
+            // The rest of the past ends where the keys begin.
+            Some(first) => [hidden, first + nth..past + nth, past + nth + 1..self.seen()],
+        }
     }
 }
 
@@ -137,6 +172,13 @@ impl Rows {
         range
     }
 
+    /// As [`Rows::push_after`], where each row sees `past`, which begins with position 0, up to its own
+    /// position, and of the sequence itself alone.
+    pub fn push_rising(&mut self, past: Range<usize>, position: u32, ids: &[u32]) -> Range<usize> {
+        self.rising.insert(self.sequences.len());
+        self.push_after(past, position, ids)
+    }
+
     /// The number of rows.
     pub fn len(&self) -> usize {
         self.ids.len()
@@ -152,6 +194,11 @@ impl Rows {
         let segment = |(number, rows): (usize, &Range<usize>)| {
             let own = Segment::new(rows.clone(), rows.clone());
             match self.pasts.get(&number) {
+                Some(past) if self.rising.contains(&number) => Segment {
+                    past: past.clone(),
+                    rising: self.positions.get(rows.start).map(|first| *first as usize),
+                    ..own
+                },
                 Some(past) if past.end == rows.start => {
                     Segment::new(rows.clone(), past.start..rows.end)
                 }

@@ -167,6 +167,24 @@ fn silhouettes_are_repainted_on_a_pale_ground() {
 }
 
 #[test]
+fn a_figure_of_any_color_is_repainted() {
+    // Blue on an uneven ground, with an edge halfway between the two.
+    let (ground, edge, blue) = ([240, 250, 235], [120, 125, 245], [0, 0, 255]);
+    let row: Vec<u8> = [ground, ground, edge, blue].concat();
+    let picture = Picture::new(4, 2, row.repeat(2)).unwrap();
+    let alteration = Alteration {
+        paint: Some(([255, 165, 0], [255, 255, 255])),
+        ..Alteration::default()
+    };
+    let repainted = alteration.apply(&picture).unwrap();
+    let colors = [0, 1, 2, 3].map(|x| repainted.pixel(x, 1).unwrap());
+    assert_eq!(colors, [[255; 3], [255; 3], [255, 210, 128], [255, 165, 0]]);
+    // A picture of one colour is all ground.
+    let even = Picture::new(2, 1, vec![7; 6]).unwrap();
+    assert_eq!(alteration.apply(&even).unwrap().pixels(), [255; 6]);
+}
+
+#[test]
 fn a_move_stops_before_the_edge_and_comes_before_the_mirror() {
     let moved = |shift: (isize, isize), is_mirrored: bool| {
         let alteration = Alteration {

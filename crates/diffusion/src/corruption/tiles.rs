@@ -10,6 +10,13 @@
 //! it. Here prompt and answer are paid for once. What is given sees nothing of the windows, so it is
 //! the same for all of them, as keys and values are that a sampler has remembered. As the training of
 //! block diffusion (Arriola et al. 2025, arXiv 2503.09573).
+//!
+//! Where windows are single tokens, a masked one always has its left neighbour, and no other mask tells
+//! more: all there is to learn from an answer read from left to right, for two rows a token.
+//!
+//! ```text
+//!   piece    prompt │ 3 3 + 6 = 9 │ ? ? ? ? ? ? e     each sees what is before its position, and itself
+//! ```
 
 use std::ops::Range;
 
@@ -27,6 +34,9 @@ pub struct Piece {
     pub position: usize,
     /// Places of the ids before, which these see and which do not see these; empty: none.
     pub past: Range<usize>,
+    /// Whether each sees the past only up to its own position, and of the piece itself alone. The past
+    /// may then go on into the piece.
+    pub is_rising: bool,
 }
 
 impl Noised {
@@ -39,9 +49,11 @@ impl Noised {
         for piece in &self.pieces {
             let past = start + piece.past.start..start + piece.past.end;
             let ids = &self.ids[piece.ids.clone()];
-            match past.is_empty() {
-                true => rows.push(ids),
-                false => rows.push_after(past, piece.position as u32, ids),
+            let position = piece.position as u32;
+            match (past.is_empty(), piece.is_rising) {
+                (true, _) => rows.push(ids),
+                (false, true) => rows.push_rising(past, position, ids),
+                (false, false) => rows.push_after(past, position, ids),
             };
         }
         start
@@ -105,6 +117,7 @@ impl Work<'_> {
                 ids: run.clone(),
                 position: run.start,
                 past: 0..run.start,
+                is_rising: false,
             });
         }
 
@@ -125,6 +138,7 @@ impl Work<'_> {
                 ids: place..self.ids.len(),
                 position: run.start,
                 past: 0..run.start,
+                is_rising: false,
             });
             let (before, share) = (self.targets.len(), self.share);
             self.learn(weighting, rate, positions.len(), &masked, &[]);
@@ -133,5 +147,46 @@ impl Work<'_> {
             }
             self.share += share;
         }
+    }
+
+    /// Masks every token of the answer, each for itself. Together they weigh what windows of `length`
+    /// tokens do.
+    pub(super) fn each_token(&mut self, weighting: Weighting, length: usize) {
+        let Some(answer) = self.learnable_text().next() else {
+            return;
+        };
+        let end = self.sequence.ids.len();
+        let given = end - 1;
+        self.ids.truncate(given);
+        self.ids.resize(given + end - answer, self.mask);
+        let rising = |ids, past| Piece {
+            ids,
+            position: answer,
+            past: 0..past,
+            is_rising: true,
+        };
+        self.pieces.push(Piece {
+            ids: 0..answer,
+            position: 0,
+            past: 0..0,
+            is_rising: false,
+        });
+        if given > answer {
+            self.pieces.push(rising(answer..given, given - 1));
+        }
+        self.pieces.push(rising(given..self.ids.len(), given));
+
+        let weight = 1.0 / length.max(1) as f32;
+        let mut share = 0.0;
+        for position in answer..end {
+            let before = self.targets.len();
+            self.learn(weighting, 1.0, 1, &[position], &[]);
+            for target in &mut self.targets[before..] {
+                target.position = given + position - answer;
+                target.weight *= weight;
+            }
+            share += self.share * weight;
+        }
+        self.share = share;
     }
 }

@@ -34,6 +34,7 @@ fn tiling(length: usize, ahead: usize) -> Corruption {
         ahead: Some(ahead),
         share: 1.0,
         tiled: 1.0,
+        by_token: 0.0,
     };
     Corruption {
         window: Some(window),
@@ -175,6 +176,53 @@ fn what_has_no_place_is_left_out() {
     let mut all = whole.clone();
     all.truncate(20);
     assert_eq!(all, whole);
+}
+
+#[test]
+fn tokens_are_learnt_each_from_all_before() {
+    let mut corruption = tiling(4, 3);
+    corruption.window.as_mut().unwrap().by_token = 1.0;
+    let noised = corruption.corrupt(&chat(), MASK, 0.5, &mut stream(1));
+    // Clean but for the last token, then a mask for each of the answer's.
+    assert_eq!(noised.ids[..14], (0..14).collect::<Vec<u32>>());
+    assert_eq!(noised.ids[14..], [MASK; 11]);
+    let targets = noised.targets.iter();
+    let targets: Vec<_> = targets.map(|it| (it.position, it.id, it.weight)).collect();
+    let expected: Vec<_> = (0..11).map(|n| (14 + n as usize, 4 + n, 0.25)).collect();
+    assert_eq!(targets, expected);
+    // Eleven tokens weigh what windows of four do.
+    assert_eq!(noised.share, 11.0 / 4.0);
+
+    let mut rows = Rows::pack([[7, 7]]);
+    assert_eq!(noised.push_onto(&mut rows), 2);
+    assert_eq!(rows.positions[2..16], (0..14).collect::<Vec<u32>>());
+    assert_eq!(rows.positions[16..], (4..15).collect::<Vec<u32>>());
+    let rising = |rows: std::ops::Range<usize>, past| Segment {
+        past: 2..past,
+        rising: Some(4),
+        ..Segment::new(rows.clone(), rows)
+    };
+    let prompt = Segment::new(2..6, 2..6);
+    assert_eq!(
+        rows.segments()[1..],
+        [prompt, rising(6..16, 15), rising(16..27, 16)]
+    );
+
+    // An answer of one token has nothing that is given.
+    let mut short = Sequence::new(Task::Chat);
+    short.push(SpanKind::Prompt, &[0, 1]);
+    short.push(SpanKind::Answer, &[2]);
+    let noised = corruption.corrupt(&short, MASK, 0.5, &mut stream(1));
+    assert_eq!(noised.ids, [0, 1, MASK]);
+    assert_eq!((noised.pieces.len(), noised.targets.len()), (2, 1));
+
+    // The others are cut into windows as ever.
+    let count = (0..200).filter(|&example| {
+        corruption.window.as_mut().unwrap().by_token = 0.5;
+        let noised = corruption.corrupt(&chat(), MASK, 0.5, &mut stream(example));
+        noised.pieces[1].is_rising
+    });
+    assert!((70..130).contains(&count.count()));
 }
 
 /// Where something follows the answer or nothing is before it, one window is learnt as ever.

@@ -2,7 +2,7 @@
 
 use mmada_data::Pack;
 use mmada_data::picture::Picture;
-use mmada_grade::drawing::{Bounds, COLORS, Drawing, SHAPES};
+use mmada_grade::drawing::{Bounds, COLORS, Drawing, OTHER_COLORS, SHAPES};
 use mmada_grade::grader::{Grader, Psnr, Reply, Shows, Truth, psnr};
 
 /// A shape of this colour on a pale ground.
@@ -47,6 +47,33 @@ fn drawn_shapes_are_read() {
             };
             assert_eq!(Shows::Both.grade(Reply::Picture(&picture), truth), 0.0);
             assert_eq!(Shows::Shape.grade(Reply::Picture(&picture), truth), 1.0);
+        }
+    }
+}
+
+#[test]
+fn other_colors_are_seen_where_they_are_asked_for() {
+    for (color, rgb) in OTHER_COLORS {
+        let picture = drawn("triangle", rgb);
+        assert_ne!(Drawing::read(&picture).color, Some(color));
+        let truth = |color, shape| Truth::Drawing { color, shape };
+        let grade = |by: Shows, truth| by.grade(Reply::Picture(&picture), truth);
+        assert_eq!(grade(Shows::Both, truth(color, "triangle")), 1.0, "{color}");
+        assert_eq!(grade(Shows::Both, truth(color, "circle")), 0.0, "{color}");
+        assert!(
+            grade(Shows::Outline, truth(color, "triangle")) > 0.9,
+            "{color}"
+        );
+        for (other, rgb) in COLORS.into_iter().chain(OTHER_COLORS) {
+            let is_it = f64::from(u8::from(other == color));
+            assert_eq!(
+                grade(Shows::Color, truth(other, "triangle")),
+                is_it,
+                "{other} {color}"
+            );
+            // What was asked for in this colour and painted in another is that other.
+            let seen = Drawing::read_as(&drawn("circle", rgb), color).color;
+            assert_eq!(seen == Some(color), other == color, "{other} {color}");
         }
     }
 }
@@ -128,6 +155,7 @@ fn names_in_a_text_are_found() {
     for (text, expected) in [
         ("a Red circle", Some(("red", "circle"))),
         ("noto style: teal triangle.", Some(("teal", "triangle"))),
+        ("an orange circle", Some(("orange", "circle"))),
         ("a circle", None),
         ("a red or blue circle", None),
         ("a redcircle", None),

@@ -94,11 +94,11 @@ impl Pass<'_> {
         for segment in &self.segments {
             let start = rows.partition_point(|row| *row < segment.queries.start);
             let end = rows.partition_point(|row| *row < segment.queries.end);
-            // A query's hidden key depends on its place in the segment: part runs of neighbours.
+            // What a query sees may depend on its place in the segment: part runs of neighbours.
             let mut from = start;
             for to in start + 1..=end {
                 let is_run = to < end && rows[to] == rows[to - 1] + 1;
-                if to == end || (segment.hidden.is_some() && !is_run) {
+                if to == end || (segment.is_partly_seen() && !is_run) {
                     let skipped = rows[from] - segment.queries.start;
                     segments.push(segment.part(skipped, from..to));
                     from = to;
@@ -134,9 +134,10 @@ pub(super) fn check_segments(r: usize, key_rows: usize, segments: &[Segment]) ->
             queries,
             keys,
             past,
+            rising,
             ..
         } = segment;
-        let is_before = past.start <= past.end && past.end <= keys.start;
+        let is_before = past.start <= past.end && (past.end <= keys.start || rising.is_some());
         if queries.start != next || keys.is_empty() || keys.end > key_rows || !is_before {
             let expected = format!(
                 "queries from {next} on, keys within 0..{key_rows}, a past before the keys"

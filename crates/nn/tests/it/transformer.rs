@@ -218,6 +218,30 @@ fn attention_reaches_as_far_as_its_segment() {
     assert!(differs, "rows of one segment must see each other");
 }
 
+/// Rows that see what is before their positions, in one sequence: as many sequences of one row.
+#[test]
+fn rising_rows_are_sequences_of_one_row() {
+    let (_, model) = small_model();
+    let mut rows = Rows::pack([[1u32, 2, 3]]);
+    rows.push_rising(0..5, 3, &[4, 5, 6]);
+    rows.push_rising(0..6, 3, &[39, 39, 39, 39]);
+    let mut apart = Rows::pack([[1u32, 2, 3]]);
+    for (position, id) in [(3, 4), (4, 5), (5, 6)] {
+        apart.push_after(0..position, position as u32, &[id]);
+    }
+    for position in 3..7 {
+        apart.push_after(0..position, position as u32, &[39]);
+    }
+    assert_eq!((&rows.ids, &rows.positions), (&apart.ids, &apart.positions));
+    let (got, expected) = (model.hidden(&rows).unwrap(), model.hidden(&apart).unwrap());
+    common::assert_close("hidden", &got, &expected, 1e-5);
+    // Where only some are looked at, each still sees its own.
+    for wanted in [&[6usize, 7, 8, 9][..], &[4, 7, 9], &[8]] {
+        let of = |rows: &Rows| model.hidden_of(rows, wanted).unwrap();
+        common::assert_close("some", &of(&rows), &of(&apart), 1e-5);
+    }
+}
+
 /// Windows that go on from a shared past: each as if it were alone behind it, and the past as if
 /// nothing followed.
 #[test]

@@ -351,8 +351,8 @@ fn probabilities<'b>(
 ) -> &'b [f32] {
     let scores = by_keys(g, g.scale, q, k, buffer);
     for (query, row) in tile.clone().zip(scores.chunks_exact_mut(segment.seen())) {
-        if let Some(key) = segment.hidden_from(query) {
-            row[segment.past.len() + key - segment.keys.start] = f32::NEG_INFINITY;
+        for unseen in segment.unseen_by(query) {
+            row[unseen].fill(f32::NEG_INFINITY);
         }
         softmax_row(row);
     }

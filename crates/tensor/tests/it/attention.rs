@@ -127,6 +127,77 @@ fn a_past_is_seen_before_the_keys() {
     }
 }
 
+/// Rows that each see what is before them and themselves: as if each were a segment of its own.
+#[test]
+fn a_past_may_rise_from_query_to_query() {
+    let heads = Heads {
+        query: 4,
+        key_value: 2,
+    };
+    let rising = |past, first, rows: std::ops::Range<usize>| Segment {
+        past,
+        rising: Some(first),
+        ..Segment::new(rows.clone(), rows)
+    };
+    // A prompt; tokens that see each other from left to right; masks in the place of these and one more.
+    let segments = [
+        Segment::new(0..9, 0..9),
+        rising(0..14, 9, 9..15),
+        rising(0..15, 9, 15..22),
+        rising(2..3, 0, 22..24),
+        Segment::new(24..30, 24..30),
+    ];
+    check_case("rising pasts", heads, 8, &segments);
+    let mut long = vec![Segment::new(0..5, 0..5)];
+    long.push(rising(0..704, 5, 5..705));
+    check_case("several tiles", heads, 8, &long);
+
+    let one = |past, row: usize| Segment {
+        past,
+        ..Segment::new(row..row + 1, row..row + 1)
+    };
+    let mut alone = vec![Segment::new(0..9, 0..9)];
+    alone.extend((9..15).map(|row| one(0..row, row)));
+    alone.extend((15..22).map(|row| one(0..row - 6, row)));
+    alone.extend([one(0..0, 22), one(2..3, 23), Segment::new(24..30, 24..30)]);
+    let [q, k, v] = [(1, 32), (2, 16), (3, 16)].map(|(seed, width)| normal(seed, &[30, width]));
+    let run = |segments: &[Segment]| numbers(&ops::attention(&q, &k, &v, heads, segments).unwrap());
+    for (a, b) in run(&segments).into_iter().zip(run(&alone)) {
+        assert!((a - b).abs() < 2e-6, "{a} {b}");
+    }
+    // Part of the queries see what they saw.
+    let [_, _, masks, ..] = &segments;
+    let part = masks.part(2, 0..3);
+    let some = q.narrow(0, 17, 3).unwrap();
+    let got = numbers(&ops::attention(&some, &k, &v, heads, &[part]).unwrap());
+    for (a, b) in got.into_iter().zip(&run(&segments)[17 * 32..]) {
+        assert!((a - b).abs() < 2e-6, "{a} {b}");
+    }
+
+    let x = normal(1, &[6, 8]);
+    let single = Heads {
+        query: 1,
+        key_value: 1,
+    };
+    let whole = Segment::new(0..6, 0..6);
+    let odd = |past, first, keys| Segment {
+        past,
+        rising: Some(first),
+        keys,
+        ..whole.clone()
+    };
+    for segment in [
+        odd(0..4, 0, 0..6),
+        odd(0..5, 1, 0..6),
+        odd(0..5, 0, 0..5),
+        odd(0..9, 0, 0..6),
+    ] {
+        let got = ops::attention(&x, &x, &x, single, std::slice::from_ref(&segment));
+        assert!(got.is_err(), "{segment:?}");
+    }
+    assert!(ops::attention(&x, &x, &x, single, &[odd(0..5, 0, 0..6)]).is_ok());
+}
+
 #[test]
 fn segments_must_cover_the_queries() {
     let heads = Heads {

@@ -154,13 +154,20 @@ impl RunConfig {
                 window.is_some_and(|window| {
                     let longest = window.length.max(window.ahead.unwrap_or(0));
                     let is_far = longest > LONGEST_WINDOW;
-                    is_far || !share(window.share) || !share(window.tiled)
+                    is_far
+                        || ![window.share, window.tiled, window.by_token]
+                            .into_iter()
+                            .all(share)
                 }),
-                "objective.corruption.window: length and ahead must be at most 65536, share and tiled within 0 and 1",
+                "objective.corruption.window: length and ahead must be at most 65536, share, tiled and by_token within 0 and 1",
             ),
             (
                 self.run.threads > MOST_THREADS,
                 "run.threads: expected at most 1024 workers; 0 is one per core",
+            ),
+            (
+                window.is_some_and(|window| window.by_token > 0.0 && window.tiled == 0.0),
+                "objective.corruption.window.by_token is a share of window.tiled, which is 0; set it, 1.0 for all",
             ),
             (
                 window.is_some_and(|window| window.tiled > 0.0 && window.ahead.is_none()),

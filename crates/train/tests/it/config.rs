@@ -123,6 +123,8 @@ fn overrides_that_make_no_sense_are_refused() {
         "{length=8, share=1.5}",
         "{length=8, ahead=8, share=0.5, tiled=1.5}",
         "{length=8, share=0.5, tiled=0.5}",
+        "{length=8, share=0.5, by_token=0.5}",
+        "{length=8, ahead=8, share=0.5, tiled=0.5, by_token=-0.5}",
     ] {
         let setting = format!("objective.corruption.window={window}");
         check_refused(&[&setting], &["objective.corruption.window"]);

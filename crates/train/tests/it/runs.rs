@@ -246,18 +246,21 @@ fn a_stop_while_pictures_are_encoded_is_heeded_and_made_up_for() {
     assert_eq!(metrics(&whole.run.out), metrics(&parts.run.out));
 }
 
-/// All windows of an answer beside each other: more rows for the same examples, and a run that goes on to
-/// the same bits.
+/// All windows of an answer beside each other: more rows for the same examples, fewer of them token by
+/// token, and a run that goes on to the same bits.
 #[test]
 fn windows_beside_each_other_are_learnt() {
     let world = World::new();
-    let tiled = |run: &str, share: f32| {
-        let window = format!("{{length=2, ahead=2, share=1.0, tiled={share}}}");
+    let tiled = |run: &str, share: f32, by_token: f32| {
+        let window =
+            format!("{{length=2, ahead=2, share=1.0, tiled={share}, by_token={by_token}}}");
         let setting = format!("objective.corruption.window={window}");
         world.denoise(run, &[&setting, "run.steps=4", "log.every=1"])
     };
-    let (single, whole, parts) = (tiled("a", 0.0), tiled("b", 1.0), tiled("c", 1.0));
+    let (single, cut) = (tiled("a", 0.0, 0.0), tiled("d", 1.0, 0.0));
+    let (whole, parts) = (tiled("b", 1.0, 0.5), tiled("c", 1.0, 0.5));
     train(&single, Mode::Fresh);
+    train(&cut, Mode::Fresh);
     train(&whole, Mode::Fresh);
     assert!(stopped_at(&parts, 2).is_early);
     train(&parts, Mode::Resume);
@@ -271,7 +274,8 @@ fn windows_beside_each_other_are_learnt() {
     let rate = of_first(&whole, "avg_masking_rate");
     assert!(rate > 0.0 && rate <= 1.0, "{rate}");
     let tokens = |config: &RunConfig| of_first(config, "num_tokens");
-    assert!(tokens(&whole) > tokens(&single));
+    assert!(tokens(&cut) > tokens(&single));
+    assert!(tokens(&cut) > tokens(&whole));
 }
 
 /// Pictures that are encoded as they are needed are kept for later runs, too.
