@@ -46,7 +46,13 @@ embedded:
     sed -E 's/"prompt":"a silhouette of an? /"prompt":"/; n; s/"prompt":"a silhouette of /"prompt":"/' out/kept-animals.jsonl > out/kept-wished.jsonl
     sed 's/"prompt":"a /"prompt":"/' out/kept-shapes.jsonl > out/kept-shapes-wished.jsonl
     for part in stage2u stage3i; do cargo run --release -- train runs/embedded/$part.toml --resume; done
-    cp -r out/stage3i/model/. assets/model/
+    cargo run --release -- train runs/embedded/stage3i.toml --resume model.init.from=out/stage3i/model run.name=stage3j run.out=out/stage3j run.seed=11 run.steps=360
+    cargo run --release -- eval paint --model out/stage3j/model --data assets/data/animals --split train --samples 120 --seed 601 --keep out/kept-2-animals.jsonl
+    cargo run --release -- eval paint --model out/stage3j/model --data assets/data/shapes --split train --samples 60 --seed 602 --keep out/kept-2-shapes.jsonl
+    sed -E 's/"prompt":"a silhouette of an? /"prompt":"/; n; s/"prompt":"a silhouette of /"prompt":"/' out/kept-2-animals.jsonl > out/kept-2-wished.jsonl
+    sed 's/"prompt":"a /"prompt":"/' out/kept-2-shapes.jsonl > out/kept-2-shapes-wished.jsonl
+    for part in stage2v stage3k; do cargo run --release -- train runs/embedded/$part.toml --resume; done
+    cp -r out/stage3k/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.
