@@ -168,7 +168,7 @@ fn silhouettes_are_repainted_on_a_pale_ground() {
 
 #[test]
 fn a_figure_of_any_color_is_repainted() {
-    // Blue on an uneven ground, with an edge halfway between the two.
+    // Blue on a tinted ground, with an edge halfway between the two.
     let (ground, edge, blue) = ([240, 250, 235], [120, 125, 245], [0, 0, 255]);
     let row: Vec<u8> = [ground, ground, edge, blue].concat();
     let picture = Picture::new(4, 2, row.repeat(2)).unwrap();

@@ -15,7 +15,7 @@
 //! more: all there is to learn from an answer read from left to right, for two rows a token.
 //!
 //! ```text
-//!   piece    prompt │ 3 3 + 6 = 9 │ ? ? ? ? ? ? e     each sees what is before its position, and itself
+//!   piece    prompt │ 3 3 + 6 = 9 │ ? ? ? ? ? ? ?     each sees what is before its position, and itself
 //! ```
 
 use std::ops::Range;
@@ -177,16 +177,12 @@ impl Work<'_> {
         self.pieces.push(rising(given..self.ids.len(), given));
 
         let weight = 1.0 / length.max(1) as f32;
-        let mut share = 0.0;
-        for position in answer..end {
-            let before = self.targets.len();
-            self.learn(weighting, 1.0, 1, &[position], &[]);
-            for target in &mut self.targets[before..] {
-                target.position = given + position - answer;
-                target.weight *= weight;
-            }
-            share += self.share * weight;
+        let positions: Vec<usize> = (answer..end).collect();
+        self.learn(weighting, 1.0, 1, &positions, &[]);
+        for target in &mut self.targets {
+            target.position = given + target.position - answer;
+            target.weight *= weight;
         }
-        self.share = share;
+        self.share = positions.len() as f32 * weight;
     }
 }
