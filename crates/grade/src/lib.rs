@@ -36,4 +36,4 @@ pub use grader::{Grader, Reply, Truth};
 pub use image_reward::ImageRewardScore;
 pub use interval::{Interval, Score};
 pub use judge::{Case, Each, Judge, Judged};
-pub use nearest::Likeness;
+pub use nearest::{Coverage, Likeness};

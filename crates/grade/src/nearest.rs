@@ -2,10 +2,11 @@
 //!
 //! Pictures are compared as 16x16 RGB by the mean squared error, as the baselines of the packs are; [`Likeness`], a
 //! reward, looks at 32x32, where a body without legs is no bear.
+//! [`Coverage`], another, lets each training picture count once in a group, where one pose painted over and over is one pose.
 //! A painting nearer to a training picture, pixel by pixel, than two drawings of one thing ever
 //! are is a copy of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mmada_data::picture::{Fit, Picture};
 use mmada_data::{Pack, part};
@@ -51,6 +52,8 @@ struct Entry {
 pub struct Nearest<'a> {
     /// Its name.
     pub name: &'a str,
+    /// Its place in the gallery.
+    pub entry: usize,
     /// Whether the picture is a copy of it.
     pub is_copy: bool,
 }
@@ -109,18 +112,43 @@ impl Gallery {
 
     /// The nearest entry, the first of equals; `None` of an empty gallery.
     pub fn nearest(&self, picture: &Picture) -> Option<Nearest<'_>> {
-        let (_, entry) = self.nearest_of(&self.small(picture), |_| true)?;
+        let (_, at) = self.nearest_of(&self.small(picture), |_| true)?;
+        let entry = &self.entries[at];
         Some(Nearest {
             name: &entry.name,
+            entry: at,
             is_copy: entry.is_copied_by(picture),
         })
     }
 
-    /// The nearest of the entries whose name is wanted, the first of equals, and how far it is.
-    fn nearest_of(&self, seen: &[u8], is_wanted: impl Fn(&str) -> bool) -> Option<(f32, &Entry)> {
-        let wanted = self.entries.iter().filter(|entry| is_wanted(&entry.name));
-        let distances = wanted.map(|entry| (distance(seen, &entry.small), entry));
+    /// The nearest of the entries whose name is wanted, the first of equals: how far it is, and its place.
+    fn nearest_of(&self, seen: &[u8], is_wanted: impl Fn(&str) -> bool) -> Option<(f32, usize)> {
+        let entries = self.entries.iter().enumerate();
+        let wanted = entries.filter(|(_, entry)| is_wanted(&entry.name));
+        let distances = wanted.map(|(at, entry)| (distance(seen, &entry.small), at));
         distances.min_by(|a, b| a.0.total_cmp(&b.0))
+    }
+
+    /// For each picture the entry of a name that it is left with, when the nearest pair comes first and every entry is
+    /// given once, and how far that is; `None` where there are fewer entries.
+    fn shared_out(&self, seen: &[Vec<u8>], name: &str) -> Vec<Option<f32>> {
+        let entries = self.entries.iter().filter(|entry| entry.name == name);
+        let mut pairs: Vec<(f32, usize, usize)> = entries
+            .enumerate()
+            .flat_map(|(entry, own)| {
+                let far =
+                    move |(at, seen): (usize, &Vec<u8>)| (distance(seen, &own.small), at, entry);
+                seen.iter().enumerate().map(far)
+            })
+            .collect();
+        pairs.sort_by(|a, b| a.0.total_cmp(&b.0).then((a.1, a.2).cmp(&(b.1, b.2))));
+        let (mut given, mut taken) = (vec![None; seen.len()], BTreeSet::new());
+        for (far, at, entry) in pairs {
+            if given[at].is_none() && taken.insert(entry) {
+                given[at] = Some(far);
+            }
+        }
+        given
     }
 
     fn small(&self, picture: &Picture) -> Vec<u8> {
@@ -170,35 +198,93 @@ impl Likeness {
         Ok(likeness)
     }
 
+    /// The painting of a case and the caption that it was to have; `None` of what this cannot judge.
+    fn painting<'a>(&'a self, case: &Case<'a>) -> Option<(&'a Picture, &'a str)> {
+        let asked = self.captions.get(case.prompt.trim()).map(String::as_str);
+        match case.reply {
+            Reply::Picture(picture) => Some((picture, asked.or(case.truth.text())?)),
+            Reply::Text(_) => None,
+        }
+    }
+
+    /// How far the nearest picture of the caption is, and the nearest of any other; `None` of a copy, and where there
+    /// is nothing to be told from.
+    fn distances(&self, picture: &Picture, seen: &[u8], caption: &str) -> Option<(f32, f32)> {
+        let (own, like) = self.gallery.nearest_of(seen, |name| name == caption)?;
+        let (other, unlike) = self.gallery.nearest_of(seen, |name| name != caption)?;
+        let nearest = if own <= other { like } else { unlike };
+        let is_copy = self.gallery.entries[nearest].is_copied_by(picture);
+        (!is_copy).then_some((own, other))
+    }
+
     fn grade(&self, picture: &Picture, caption: &str) -> f64 {
         let seen = self.gallery.small(picture);
-        let own = self.gallery.nearest_of(&seen, |name| name == caption);
-        let other = self.gallery.nearest_of(&seen, |name| name != caption);
-        let (Some((own, like)), Some((other, unlike))) = (own, other) else {
-            return 0.0;
-        };
-        let nearest = if own <= other { like } else { unlike };
-        match nearest.is_copied_by(picture) {
-            true => 0.0,
-            false => {
-                let is_own = other / (own + other).max(f32::MIN_POSITIVE);
-                f64::from(is_own * USUAL / (own + USUAL))
-            }
-        }
+        let distances = self.distances(picture, &seen, caption);
+        distances.map_or(0.0, |(own, other)| {
+            let is_own = other / (own + other).max(f32::MIN_POSITIVE);
+            f64::from(is_own * nearness(own))
+        })
     }
 }
 
 impl Judge for Likeness {
     fn judge(&self, cases: &[Case<'_>]) -> Vec<Judged> {
         let grade = |case: &Case<'_>| {
-            let asked = self.captions.get(case.prompt.trim());
-            match (case.reply, asked.map(String::as_str).or(case.truth.text())) {
-                (Reply::Picture(picture), Some(caption)) => self.grade(picture, caption),
-                _ => 0.0,
-            }
+            let painting = self.painting(case);
+            painting.map_or(0.0, |(picture, caption)| self.grade(picture, caption))
         };
         cases.iter().map(|case| Ok(grade(case))).collect()
     }
+}
+
+/// Judges all paintings of a caption together: how near each is to a training picture of its own, where every training
+/// picture is given to one painting only, the nearest pair first. (The share of training pictures that have a painting is
+/// called coverage: Naeem et al. 2020, arXiv 2002.09797.) So a group that paints one pose shares the pictures of that
+/// pose, and one that paints another has its own. `usual / (distance + usual)` of the picture that a painting is given, ½
+/// where it is as near as another picture would be; times `other / own` of the nearest, where the nearest of all is
+/// another's. What is recognised gains nothing by being even less like the rest. Copies and captions as in [`Likeness`].
+#[derive(Debug)]
+pub struct Coverage(Likeness);
+
+impl Coverage {
+    /// Of the training pictures of packs.
+    ///
+    /// # Errors
+    /// As [`Gallery::of`].
+    pub fn of(packs: &[Pack]) -> Result<Self> {
+        Likeness::of(packs).map(Self)
+    }
+}
+
+impl Judge for Coverage {
+    fn judge(&self, cases: &[Case<'_>]) -> Vec<Judged> {
+        let Self(likeness) = self;
+        let mut groups: BTreeMap<&str, Vec<(usize, &Picture)>> = BTreeMap::new();
+        for (at, case) in cases.iter().enumerate() {
+            if let Some((picture, caption)) = likeness.painting(case) {
+                groups.entry(caption).or_default().push((at, picture));
+            }
+        }
+        let mut grades = vec![0.0; cases.len()];
+        for (caption, group) in groups {
+            let small = |(_, picture): &(usize, &Picture)| likeness.gallery.small(picture);
+            let seen: Vec<Vec<u8>> = group.iter().map(small).collect();
+            let given = likeness.gallery.shared_out(&seen, caption);
+            for (((at, picture), seen), given) in group.into_iter().zip(&seen).zip(given) {
+                let distances = likeness.distances(picture, seen, caption);
+                if let (Some((own, other)), Some(given)) = (distances, given) {
+                    let is_own = (other / own.max(f32::MIN_POSITIVE)).min(1.0);
+                    grades[at] = f64::from(is_own * nearness(given));
+                }
+            }
+        }
+        grades.into_iter().map(Ok).collect()
+    }
+}
+
+/// ½ at the distance of two pictures of one thing, 1 at none.
+fn nearness(distance: f32) -> f32 {
+    USUAL / (distance + USUAL)
 }
 
 /// Mean squared error of pixels in 0..1.

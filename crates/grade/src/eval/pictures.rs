@@ -11,7 +11,7 @@ use crate::drawing::Drawing;
 use crate::error::{Error, Result};
 use crate::grader::psnr;
 use crate::interval::Score;
-use crate::nearest::Gallery;
+use crate::nearest::{Gallery, Nearest};
 
 /// Pictures side by side on a sheet.
 const COLUMNS: usize = 8;
@@ -197,12 +197,21 @@ fn concepts(context: &Context, on_progress: OnProgress) -> Result<Report> {
     });
     let examples: Vec<Example> = examples.collect();
     let is_copy = |at: usize| found[at].is_some_and(|it| it.is_copy);
+    let samples = context.options.samples.max(1);
+    let is_new = |at: usize| {
+        let earlier = &found[at - at % samples..at];
+        let is_same =
+            |it: &Option<Nearest<'_>>| it.map(|it| it.entry) == found[at].map(|it| it.entry);
+        !earlier.iter().any(is_same)
+    };
     let scores = vec![
         Score::share(
             "recognised",
             examples.iter().map(|example| example.is_right),
         ),
         Score::share("copies", (0..found.len()).map(is_copy)),
+        // Paintings of a prompt that are nearest to a picture to which none before them was: those of one pose are few.
+        Score::share("distinct", (0..found.len()).map(is_new)),
     ];
     Ok(painted(context, all, scores, examples, is_copy))
 }

@@ -286,7 +286,10 @@ fn kinds_are_asked_for_and_concepts_are_recognised_by_training_pictures() {
     // Two captions, three pictures each; every one is nearest to some training picture.
     let painted = run(&model, dir.path(), Benchmark::Paint, &options);
     assert_eq!(painted.n, 6);
-    assert_eq!(names(&painted), ["recognised", "copies"]);
+    assert_eq!(names(&painted), ["recognised", "copies", "distinct"]);
+    // Of three paintings of a caption the first is always new, and there are three pictures to be nearest to.
+    let distinct = painted.scores[2].value * 6.0;
+    assert!((2.0 - 1e-9..=6.0).contains(&distinct));
     let is_known = |name: &str| ["sun", "moon"].contains(&name);
     assert!(painted.examples.iter().all(|it| is_known(&it.got)));
     let right = painted

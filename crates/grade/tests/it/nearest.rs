@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mmada_data::Pack;
 use mmada_data::picture::Picture;
-use mmada_grade::nearest::{Gallery, Likeness};
+use mmada_grade::nearest::{Coverage, Gallery, Likeness};
 use mmada_grade::{Case, Judge, Reply, Truth};
 
 fn flat(value: u8) -> Picture {
@@ -116,4 +116,70 @@ fn likeness_grows_towards_the_own_and_away_from_the_other() {
         ..text
     };
     assert_eq!(alone.judge(&[case]), [Ok(0.0)], "nothing to be told from");
+}
+
+#[test]
+fn a_training_picture_covers_one_painting_of_a_group() {
+    let dir = tempfile::tempdir().unwrap();
+    let drawings = [
+        ("night", None, 0),
+        ("night", None, 100),
+        ("snow", None, 255),
+    ];
+    let judge = Coverage::of(&[pack(dir.path(), &drawings)]).unwrap();
+    let grades = |paintings: &[(&str, u8)]| -> Vec<f64> {
+        let pictures: Vec<Picture> = paintings.iter().map(|&(_, value)| flat(value)).collect();
+        let cases = paintings.iter().zip(&pictures);
+        let cases = cases.map(|((prompt, _), picture)| Case {
+            prompt,
+            shown: None,
+            reply: Reply::Picture(picture),
+            truth: Truth::Unknown,
+        });
+        let verdicts = judge.judge(&cases.collect::<Vec<_>>());
+        verdicts.into_iter().map(Result::unwrap).collect()
+    };
+    let nearness = |levels: f64| 0.03 / ((levels / 255.0).powi(2) + 0.03);
+    let assert_near = |got: Vec<f64>, expected: &[f64]| {
+        let is_near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-5;
+        assert!(
+            got.len() == expected.len() && got.iter().zip(expected).all(is_near),
+            "{got:?} {expected:?}"
+        );
+    };
+    // Alone a painting has the nearest; what is recognised gains nothing by being unlike others.
+    assert_near(grades(&[("night", 30)]), &[nearness(30.0)]);
+    assert_near(grades(&[("night", 75)]), &[nearness(25.0)]);
+    // Two of one kind share out both pictures, whatever their order; a third is left with none.
+    assert_near(
+        grades(&[("night", 32), ("night", 30)]),
+        &[nearness(68.0), nearness(30.0)],
+    );
+    assert_near(
+        grades(&[("night", 30), ("night", 70)]),
+        &[nearness(30.0), nearness(30.0)],
+    );
+    let three = [("night", 30), ("night", 33), ("night", 75)];
+    assert_near(grades(&three), &[nearness(30.0), 0.0, nearness(25.0)]);
+    // Other captions take nothing away; nearer to another's picture than to its own counts for less.
+    assert_near(
+        grades(&[("night", 30), ("snow", 220)]),
+        &[nearness(30.0), nearness(35.0)],
+    );
+    assert_near(
+        grades(&[("snow", 155)]),
+        &[(55.0f64 / 100.0).powi(2) * nearness(100.0)],
+    );
+    // A copy has nothing and what it copies is its own; what nobody knows has nothing either.
+    assert_near(
+        grades(&[("night", 5), ("night", 30), ("noon", 30)]),
+        &[0.0, nearness(70.0), 0.0],
+    );
+    let text = Case {
+        prompt: "night",
+        shown: None,
+        reply: Reply::Text("night"),
+        truth: Truth::Text("night"),
+    };
+    assert_eq!(judge.judge(&[text]), [Ok(0.0)]);
 }

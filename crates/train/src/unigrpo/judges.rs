@@ -17,8 +17,8 @@ use mmada_grade::drawing::Drawing;
 use mmada_grade::grader::{ExactAnswer, ExactText, PlainText, Shows, Steps, ThinkFormat};
 use mmada_grade::judge::{PANICKED, finite};
 use mmada_grade::{
-    Case, ClipScore, Each, Endpoint, EndpointOptions, ImageRewardScore, Judge, Judged, Likeness,
-    Reply, Truth,
+    Case, ClipScore, Coverage, Each, Endpoint, EndpointOptions, ImageRewardScore, Judge, Judged,
+    Likeness, Reply, Truth,
 };
 use mmada_tensor::Device;
 use mmada_tokens::Task;
@@ -38,7 +38,7 @@ pub struct JudgesConfig {
     /// safetensors, the `tokenizer.json` of bert-base-uncased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_reward: Option<PathBuf>,
-    /// Packs with the training pictures behind `grader = "likeness"`.
+    /// Packs with the training pictures behind `grader = "likeness"` and `"coverage"`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub likeness: Vec<PathBuf>,
     /// How endpoints are asked.
@@ -189,15 +189,12 @@ fn open(name: &GraderName, config: &JudgesConfig, device: &Device) -> Result<Arc
         GraderName::Drawing => Arc::new(Each(Shows::Both)),
         GraderName::Outline => Arc::new(Each(Shows::Outline)),
         GraderName::Likeness => {
-            let packs = config.likeness.iter().map(Pack::open);
-            let packs = packs.collect::<std::result::Result<Vec<_>, _>>();
-            let packs = packs.map_err(Error::data)?;
-            if packs.is_empty() {
-                let what = "objective.judges.likeness: expected packs with training pictures, got none; \
-                            try [\"assets/data/animals\"]";
-                return Err(Error::Config(what.to_owned()));
-            }
+            let packs = packs(name, &config.likeness)?;
             Arc::new(Likeness::of(&packs).map_err(Error::data)?)
+        }
+        GraderName::Coverage => {
+            let packs = packs(name, &config.likeness)?;
+            Arc::new(Coverage::of(&packs).map_err(Error::data)?)
         }
         GraderName::Clip => {
             let dir = folder(name, config.clip.as_ref(), "openai/clip-vit-large-patch14")?;
@@ -212,6 +209,20 @@ fn open(name: &GraderName, config: &JudgesConfig, device: &Device) -> Result<Arc
             Arc::new(judge.map_err(|error| Error::Config(format!("objective.judges.{error}")))?)
         }
     })
+}
+
+/// The packs with pictures to compare with.
+fn packs(name: &GraderName, given: &[PathBuf]) -> Result<Vec<Pack>> {
+    if given.is_empty() {
+        return Err(Error::Config(format!(
+            "objective.judges.likeness: expected packs with the training pictures behind the grader {name}, got none; \
+             try [\"assets/data/animals\"]"
+        )));
+    }
+    let packs = given.iter().map(Pack::open);
+    packs
+        .collect::<std::result::Result<_, _>>()
+        .map_err(Error::data)
 }
 
 /// The folder of a judge that is a model.

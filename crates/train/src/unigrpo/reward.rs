@@ -45,6 +45,9 @@ pub enum GraderName {
     /// `likeness`: how near the picture is to a training picture of what the prompt names, and how much
     /// nearer than to any other, from 0 to 1; a copy has 0.
     Likeness,
+    /// `coverage`: how near the picture is to a training picture of what the prompt names that none of the group's others
+    /// is given, from 0 to 1; a copy has 0.
+    Coverage,
     /// `clip`: how well the painted picture fits its prompt, or a caption the picture it is about;
     /// 100 · cosine.
     Clip,
@@ -55,7 +58,7 @@ pub enum GraderName {
 }
 
 /// Names in run files, with those of their means in the metrics.
-const NAMES: [(GraderName, &str, &str); 12] = [
+const NAMES: [(GraderName, &str, &str); 13] = [
     (GraderName::Answer, "answer", "reward/answer"),
     (GraderName::Steps, "steps", "reward/steps"),
     (GraderName::Format, "format", "reward/format"),
@@ -66,6 +69,7 @@ const NAMES: [(GraderName, &str, &str); 12] = [
     (GraderName::Drawing, "drawing", "reward/drawing"),
     (GraderName::Outline, "outline", "reward/outline"),
     (GraderName::Likeness, "likeness", "reward/likeness"),
+    (GraderName::Coverage, "coverage", "reward/coverage"),
     (GraderName::Clip, "clip", "reward/clip"),
     (
         GraderName::ImageReward,
@@ -117,7 +121,12 @@ impl GraderName {
             Self::Answer | Self::Steps | Self::Format | Self::Exact | Self::Plain if paints => {
                 Some("texts, that is chat and describe")
             }
-            Self::Color | Self::Shape | Self::Drawing | Self::Outline | Self::Likeness
+            Self::Color
+            | Self::Shape
+            | Self::Drawing
+            | Self::Outline
+            | Self::Likeness
+            | Self::Coverage
                 if !paints =>
             {
                 Some("paintings, that is paint and think_paint")

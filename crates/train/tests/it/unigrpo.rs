@@ -418,6 +418,11 @@ fn graders_have_names_in_run_files() {
             "objective.judges.likeness",
         ),
         (
+            "paint = [{ grader = \"coverage\" }]",
+            "behind the grader coverage",
+        ),
+        ("chat = [{ grader = \"coverage\" }]", "judges paintings"),
+        (
             "paint = [{ grader = \"image_reward\" }]",
             "objective.judges.image_reward",
         ),
