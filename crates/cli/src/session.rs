@@ -95,6 +95,7 @@ pub(crate) fn text_options(
         block: text.block,
         ahead: text.ahead,
         commit: text.commit,
+        votes: text.votes,
         ..overrides(sample)
     };
     TextOptions {

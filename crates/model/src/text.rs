@@ -18,7 +18,7 @@ use crate::mmada::Mmada;
 use crate::options::{FillOptions, TextOptions};
 use crate::pictures::Seen;
 use crate::reply::Text;
-use crate::run::{Job, MASK_GLYPH, Run};
+use crate::run::{Job, MASK_GLYPH, Run, check_rivals, rival_example};
 
 /// A conversation to answer.
 #[derive(Debug, Clone, Copy)]
@@ -91,13 +91,13 @@ impl Mmada {
         requests: &[ChatRequest],
         options: &TextOptions,
     ) -> Result<Run<'_, Text>> {
-        let job = |request: &ChatRequest| {
+        let mut jobs = Vec::with_capacity(requests.len());
+        for request in requests {
             let prompt = self.chat_ids(request.messages)?;
             self.check_length(options.length)?;
             let sequence = self.layout().chat_prompt(&prompt, options.length)?;
-            self.answer_job(sequence, options, request.example)
-        };
-        let jobs = requests.iter().map(job).collect::<Result<_>>()?;
+            jobs.extend(self.answer_jobs(&sequence, options, request.example)?);
+        }
         Ok(Run::new(self, options.seed, jobs))
     }
 
@@ -130,7 +130,8 @@ impl Mmada {
         requests: &[DescribeRequest],
         options: &TextOptions,
     ) -> Result<Run<'_, Text>> {
-        let job = |request: &DescribeRequest| {
+        let mut jobs = Vec::with_capacity(requests.len());
+        for request in requests {
             let prompt = self.question_ids(request.question)?;
             self.check_length(options.length)?;
             let image = self.image_ids(&request.seen.codes);
@@ -138,10 +139,10 @@ impl Mmada {
                 .layout()
                 .describe_prompt(&image, &prompt, options.length)?;
             let shown = sequence.span(SpanKind::Image);
-            let job = self.answer_job(sequence, options, request.example)?;
-            self.looked_at_again(job, shown, request.seen)
-        };
-        let jobs = requests.iter().map(job).collect::<Result<_>>()?;
+            for job in self.answer_jobs(&sequence, options, request.example)? {
+                jobs.push(self.looked_at_again(job, shown.clone(), request.seen)?);
+            }
+        }
         Ok(Run::new(self, options.seed, jobs))
     }
 
@@ -242,6 +243,7 @@ impl Mmada {
             span,
             gaps,
             ends_open,
+            votes: 1,
         };
         let job = self.text_job(
             sequence.ids,
@@ -271,6 +273,28 @@ impl Mmada {
             canvas: job.canvas.given_also(looks)?,
             outcome: job.outcome,
         })
+    }
+
+    /// Jobs that answer a sequence: the rivals for one answer, of which the first is no warmer than asked for.
+    fn answer_jobs(
+        &self,
+        sequence: &Sequence,
+        options: &TextOptions,
+        example: u64,
+    ) -> Result<Vec<Job<Text>>> {
+        check_rivals("number of votes", options.votes)?;
+        let warmer = TextOptions {
+            temperature: options.vote_temperature,
+            ..options.clone()
+        };
+        let rival = |number: u64| {
+            let options = if number == 0 { options } else { &warmer };
+            let mut job =
+                self.answer_job(sequence.clone(), options, rival_example(example, number))?;
+            job.outcome.votes = options.votes;
+            Ok(job)
+        };
+        (0..options.votes as u64).map(rival).collect()
     }
 
     /// A job that fills the answer of a sequence; whatever else is masked stays so.

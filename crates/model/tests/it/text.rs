@@ -114,6 +114,73 @@ fn batched_answers_are_the_single_ones() {
 }
 
 #[test]
+fn the_commonest_of_several_answers_is_kept() {
+    let model = tiny::model();
+    let voting = |votes| TextOptions {
+        length: 1,
+        block: 1,
+        steps: 1,
+        temperature: 0.0,
+        votes,
+        vote_temperature: 0.05,
+        ..random()
+    };
+    // The rivals one by one: the first as cold as asked for, the others warmer, with numbers of their own.
+    let rival = |messages: &[Message], number: u64| {
+        let own = voting(1);
+        let heat = if number == 0 {
+            0.0
+        } else {
+            own.vote_temperature
+        };
+        let options = TextOptions {
+            temperature: heat,
+            ..own
+        };
+        let request = ChatRequest {
+            messages,
+            example: 3 ^ (number << 48),
+        };
+        let run = model.chat_many(&[request], &options).unwrap();
+        run.finish().unwrap().remove(0)
+    };
+    let mut outvoted = 0;
+    for text in [
+        "hi",
+        "what color is the shape?",
+        "12 + 30 = ?",
+        "a red rectangle",
+        "no",
+    ] {
+        let messages = [Message::user(text)];
+        let rivals: Vec<_> = (0..9).map(|number| rival(&messages, number)).collect();
+        let answer = |at: usize| rivals[at].thought.answer.to_lowercase();
+        let votes = |at: usize| match answer(at).is_empty() {
+            true => 0,
+            false => (0..9).filter(|&other| answer(other) == answer(at)).count(),
+        };
+        let most = (0..9).map(votes).max().unwrap();
+        let first = (0..9).find(|&at| votes(at) == most).unwrap();
+        let request = ChatRequest {
+            messages: &messages,
+            example: 3,
+        };
+        let run = model.chat_many(&[request], &voting(9)).unwrap();
+        assert_eq!(run.finish().unwrap(), [rivals[first].clone()]);
+        outvoted += usize::from(first > 0 && most > 1);
+    }
+    assert!(outvoted > 0, "the greedy answer always won");
+    let picture = noise(40, 24);
+    let told = model.describe(&picture, "what is it?", &voting(3)).unwrap();
+    assert_eq!((told.len(), told.finish().unwrap().len()), (3, 1));
+    for votes in [0, 1 << 20] {
+        let messages = [Message::user("hi")];
+        let error = model.chat(&messages, &voting(votes)).err().unwrap();
+        assert!(error.to_string().contains("number of votes"), "{error}");
+    }
+}
+
+#[test]
 fn pictures_are_described() {
     let model = tiny::model();
     let picture = noise(40, 24);

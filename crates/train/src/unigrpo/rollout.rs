@@ -112,6 +112,7 @@ impl Sampling {
         Overrides {
             sampler: self.sampler,
             temperature: Some(self.temperature),
+            votes: Some(1),
             ..Overrides::default()
         }
     }
