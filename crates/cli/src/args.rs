@@ -185,9 +185,6 @@ pub(crate) struct TextArgs {
     /// entropy=0.1 or verify=0.6:0.9 [default: the sampler's].
     #[arg(long, value_name = "RULE")]
     pub(crate) commit: Option<Commit>,
-    /// Think so often and keep the commonest answer [default: the model's].
-    #[arg(long, value_name = "N")]
-    pub(crate) votes: Option<usize>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -234,7 +231,7 @@ pub(crate) struct DescribeArgs {
     /// The question; without one, a description is asked for.
     pub(crate) question: Option<String>,
     /// A half-given answer with gaps (`___`) to complete.
-    #[arg(long, conflicts_with_all = ["length", "block", "ahead", "sampler", "votes", "show_thought"])]
+    #[arg(long, conflicts_with_all = ["length", "block", "ahead", "sampler", "show_thought"])]
     pub(crate) answer: Option<String>,
     /// Look at the picture so often, a little moved and smaller each time; the answer rests on all
     /// looks [default: the model's].

@@ -95,7 +95,6 @@ pub(crate) fn text_options(
         block: text.block,
         ahead: text.ahead,
         commit: text.commit,
-        votes: text.votes,
         ..overrides(sample)
     };
     TextOptions {

@@ -34,11 +34,6 @@ pub struct TextOptions {
     pub steps: usize,
     /// Scale of the Gumbel noise on the logits; 0 is greedy.
     pub temperature: f32,
-    /// How many answers are thought out for each that is wanted: the commonest is kept, the first of equals
-    /// (self-consistency: Wang et al. 2022, arXiv 2203.11171). 1 thinks once.
-    pub votes: usize,
-    /// `temperature` of all of them but the first.
-    pub vote_temperature: f32,
     /// Strength of classifier-free guidance; 0 is none.
     pub guidance: f32,
     /// Fidelity or speed, by name.
@@ -213,7 +208,6 @@ impl Defaults {
                 ("length", text.length),
                 ("block", text.block),
                 ("steps", text.steps),
-                ("votes", text.votes),
             ];
             counts.map(|(key, count)| (*table, key, count))
         });
@@ -226,13 +220,8 @@ impl Defaults {
         if let Some((table, key, _)) = counts.into_iter().find(|(_, _, count)| *count == 0) {
             return Err(format!("{table}.{key}: expected 1 or more, got 0"));
         }
-        let of_text = texts.into_iter().flat_map(|(table, text)| {
-            [
-                (table, "temperature", text.temperature),
-                (table, "vote_temperature", text.vote_temperature),
-            ]
-        });
-        let scales = of_text.chain([
+        let of_text = texts.map(|(table, text)| (table, "temperature", text.temperature));
+        let scales = of_text.into_iter().chain([
             ("fill", "temperature", self.fill.temperature),
             ("paint", "temperature", self.paint.temperature),
             ("paint", "token_temperature", self.paint.token_temperature),
@@ -289,8 +278,6 @@ impl Default for TextOptions {
             ahead: None,
             steps: 256,
             temperature: 0.0,
-            votes: 1,
-            vote_temperature: 0.7,
             guidance: 0.0,
             sampler: Preset::default(),
             commit: None,

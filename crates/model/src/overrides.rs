@@ -28,8 +28,6 @@ pub struct Overrides {
     pub ahead: Option<usize>,
     /// Which positions of a text are fixed in a step.
     pub commit: Option<Commit>,
-    /// How many answers are thought out to keep the commonest of.
-    pub votes: Option<usize>,
     /// What logits of codes are divided by.
     pub token_temperature: Option<f32>,
     /// How many are painted to choose each painting from.
@@ -61,7 +59,6 @@ impl Overrides {
             temperature: self.temperature.unwrap_or(own.temperature),
             guidance: self.guidance.unwrap_or(own.guidance),
             commit: self.commit.or(own.commit),
-            votes: self.votes.unwrap_or(own.votes),
             ..own
         }
     }

@@ -16,7 +16,7 @@ use crate::mmada::Mmada;
 use crate::options::{Outside, PaintOptions};
 use crate::pictures::Grid;
 use crate::reading::Reading;
-use crate::run::{Job, Outcome, Run, check_rivals, rival_example};
+use crate::run::{Job, Outcome, Run};
 
 /// A picture to paint.
 #[derive(Debug, Clone, Copy)]
@@ -51,6 +51,9 @@ pub struct Painted {
 
 /// The most pictures of one prompt in one request.
 const MAX_COUNT: usize = 1024;
+
+/// The most that are painted for one picture.
+const MAX_RIVALS: usize = 256;
 
 impl Mmada {
     /// Paints [`PaintOptions::count`] pictures of a prompt, numbered from 0.
@@ -95,7 +98,7 @@ impl Mmada {
         example: u64,
     ) -> Result<Vec<Job<Painted>>> {
         let words = prompt.trim();
-        check_rivals("number to choose the best of", options.best_of)?;
+        check_rivals(options.best_of)?;
         let sequence = self.layout().paint(&self.codec().text(words)?, image)?;
         // Without words both halves of guidance would be the same, and rivals had nothing to be read for.
         let options = match words {
@@ -120,7 +123,7 @@ impl Mmada {
         options: &PaintOptions,
         example: u64,
     ) -> Result<Vec<Job<Painted>>> {
-        check_rivals("number to choose the best of", options.best_of)?;
+        check_rivals(options.best_of)?;
         if options.best_of > 1 {
             // Before anything is painted: the rivals will have to be read.
             self.check_readable(grid.len(), words)?;
@@ -164,13 +167,16 @@ impl Mmada {
             wish: (words.to_owned(), options.best_of),
         };
         let rival = |number: u64| Job {
-            canvas: canvas.clone().example(rival_example(example, number)),
+            canvas: canvas.clone().example(example ^ (number << RIVAL_BITS)),
             rows: sequence.ids.len() + twin,
             outcome: outcome.clone(),
         };
         Ok((0..options.best_of as u64).map(rival).collect())
     }
 }
+
+/// A rival's number is above those of requests.
+const RIVAL_BITS: u32 = 48;
 
 /// Numbers of so many pictures.
 pub(crate) fn check_count(count: usize) -> Result<Range<u64>> {
@@ -183,6 +189,19 @@ pub(crate) fn check_count(count: usize) -> Result<Range<u64>> {
         expected,
         count,
         "paint in several runs",
+    ))
+}
+
+fn check_rivals(count: usize) -> Result<()> {
+    if (1..=MAX_RIVALS).contains(&count) {
+        return Ok(());
+    }
+    let expected = format!("1 to {MAX_RIVALS}");
+    Err(Error::request(
+        "number to choose the best of",
+        expected,
+        count,
+        "8 is many",
     ))
 }
 

@@ -34,8 +34,6 @@ pub struct Text {
     pub(crate) gaps: Vec<Range<usize>>,
     /// Whether the answer may end before its positions do.
     pub(crate) ends_open: bool,
-    /// How many canvases, this one among them, vote on the answer.
-    pub(crate) votes: usize,
 }
 
 impl Text {
@@ -45,25 +43,8 @@ impl Text {
             span,
             gaps: Vec::new(),
             ends_open: true,
-            votes: 1,
         }
     }
-}
-
-/// Which of the replies has the commonest answer, the first of equals, whatever led to it. What comes to no answer
-/// has no vote.
-fn commonest(replies: &[TextReply]) -> usize {
-    let answers: Vec<String> = replies
-        .iter()
-        .map(|reply| reply.thought.answer.trim().to_lowercase())
-        .collect();
-    let votes = |answer: &String| match answer.is_empty() {
-        true => 0,
-        false => answers.iter().filter(|other| *other == answer).count(),
-    };
-    // The last of the maxima from behind is the first of them.
-    let places = (0..answers.len()).rev();
-    places.max_by_key(|&at| votes(&answers[at])).unwrap_or(0)
 }
 
 impl Outcome for Text {
@@ -102,14 +83,6 @@ impl Outcome for Text {
             gaps,
             tokens,
         })
-    }
-
-    fn rivals(&self) -> usize {
-        self.votes
-    }
-
-    fn best(&self, _model: &Mmada, rivals: &[TextReply]) -> Result<usize> {
-        Ok(commonest(rivals))
     }
 
     fn shown(&self) -> (Range<usize>, Option<Grid>) {

@@ -318,25 +318,6 @@ impl<O: Outcome> Iterator for Run<'_, O> {
     }
 }
 
-/// The most rivals for one result.
-const MAX_RIVALS: usize = 256;
-/// A rival's number is above those of requests.
-const RIVAL_BITS: u32 = 48;
-
-/// The number that a rival draws its random numbers by; the first has its request's own.
-pub(crate) fn rival_example(example: u64, number: u64) -> u64 {
-    example ^ (number << RIVAL_BITS)
-}
-
-/// Whether there can be so many rivals.
-pub(crate) fn check_rivals(what: &'static str, count: usize) -> Result<()> {
-    if (1..=MAX_RIVALS).contains(&count) {
-        return Ok(());
-    }
-    let expected = format!("1 to {MAX_RIVALS}");
-    Err(Error::request(what, expected, count, "8 is many"))
-}
-
 /// Groups what has so many rows, in order, so that a forward has at most `budget` (one item at least).
 pub(crate) fn chunks<T>(items: Vec<(T, usize)>, budget: usize) -> VecDeque<Vec<T>> {
     let mut chunks: VecDeque<Vec<T>> = VecDeque::new();

@@ -18,7 +18,7 @@ use crate::mmada::Mmada;
 use crate::options::{FillOptions, TextOptions};
 use crate::pictures::Seen;
 use crate::reply::Text;
-use crate::run::{Job, MASK_GLYPH, Run, check_rivals, rival_example};
+use crate::run::{Job, MASK_GLYPH, Run};
 
 /// A conversation to answer.
 #[derive(Debug, Clone, Copy)]
@@ -91,13 +91,13 @@ impl Mmada {
         requests: &[ChatRequest],
         options: &TextOptions,
     ) -> Result<Run<'_, Text>> {
-        let mut jobs = Vec::with_capacity(requests.len());
-        for request in requests {
+        let job = |request: &ChatRequest| {
             let prompt = self.chat_ids(request.messages)?;
             self.check_length(options.length)?;
             let sequence = self.layout().chat_prompt(&prompt, options.length)?;
-            jobs.extend(self.answer_jobs(&sequence, options, request.example)?);
-        }
+            self.answer_job(sequence, options, request.example)
+        };
+        let jobs = requests.iter().map(job).collect::<Result<_>>()?;
         Ok(Run::new(self, options.seed, jobs))
     }
 
@@ -130,8 +130,7 @@ impl Mmada {
         requests: &[DescribeRequest],
         options: &TextOptions,
     ) -> Result<Run<'_, Text>> {
-        let mut jobs = Vec::with_capacity(requests.len());
-        for request in requests {
+        let job = |request: &DescribeRequest| {
             let prompt = self.question_ids(request.question)?;
             self.check_length(options.length)?;
             let image = self.image_ids(&request.seen.codes);
@@ -139,10 +138,10 @@ impl Mmada {
                 .layout()
                 .describe_prompt(&image, &prompt, options.length)?;
             let shown = sequence.span(SpanKind::Image);
-            for job in self.answer_jobs(&sequence, options, request.example)? {
-                jobs.push(self.looked_at_again(job, shown.clone(), request.seen)?);
-            }
-        }
+            let job = self.answer_job(sequence, options, request.example)?;
+            self.looked_at_again(job, shown, request.seen)
+        };
+        let jobs = requests.iter().map(job).collect::<Result<_>>()?;
         Ok(Run::new(self, options.seed, jobs))
     }
 
@@ -243,7 +242,6 @@ impl Mmada {
             span,
             gaps,
             ends_open,
-            votes: 1,
         };
         let job = self.text_job(
             sequence.ids,
@@ -273,28 +271,6 @@ impl Mmada {
             canvas: job.canvas.given_also(looks)?,
             outcome: job.outcome,
         })
-    }
-
-    /// Jobs that answer a sequence: the rivals for one answer, of which the first is no warmer than asked for.
-    fn answer_jobs(
-        &self,
-        sequence: &Sequence,
-        options: &TextOptions,
-        example: u64,
-    ) -> Result<Vec<Job<Text>>> {
-        check_rivals("number of votes", options.votes)?;
-        let warmer = TextOptions {
-            temperature: options.vote_temperature,
-            ..options.clone()
-        };
-        let rival = |number: u64| {
-            let options = if number == 0 { options } else { &warmer };
-            let mut job =
-                self.answer_job(sequence.clone(), options, rival_example(example, number))?;
-            job.outcome.votes = options.votes;
-            Ok(job)
-        };
-        (0..options.votes as u64).map(rival).collect()
     }
 
     /// A job that fills the answer of a sequence; whatever else is masked stays so.

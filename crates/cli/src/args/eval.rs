@@ -55,9 +55,6 @@ pub(crate) struct EvalArgs {
     /// Masks after the block that a forward of text sees [default: the model's].
     #[arg(long)]
     pub(crate) ahead: Option<usize>,
-    /// Think so often and keep the commonest answer [default: the model's].
-    #[arg(long, value_name = "N")]
-    pub(crate) votes: Option<usize>,
     /// Look at each picture so often, a little moved and smaller each time; answers rest on all looks
     /// [default: the model's].
     #[arg(long, value_name = "N")]

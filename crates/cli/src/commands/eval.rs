@@ -128,7 +128,6 @@ fn check_flags(args: &EvalArgs) -> Result<()> {
     let of_answers = [
         ("--commit", args.commit.is_some()),
         ("--ahead", args.ahead.is_some()),
-        ("--votes", args.votes.is_some()),
     ];
     let of_looks = [("--looks", args.looks.is_some())];
     let of_sampling = [
@@ -250,7 +249,6 @@ fn overrides(args: &EvalArgs) -> Overrides {
         guidance: args.guidance,
         ahead: args.ahead,
         commit: args.commit,
-        votes: args.votes,
         token_temperature: args.token_temperature,
         best_of: args.best_of,
         revisions: args.revisions,

@@ -349,7 +349,6 @@ fn flags_without_an_effect_are_refused() {
         ("reasoning", "--looks", "2", "with pictures"),
         ("vqa", "--best-of", "2", "'paint'"),
         ("paint", "--commit", "threshold=0.9", "texts"),
-        ("paint", "--votes", "3", "texts"),
         ("reconstruction", "--ahead", "8", "sampled"),
         ("reconstruction", "--steps", "8", "sampled"),
         ("reconstruction", "--sampler", "fast", "sampled"),

@@ -112,7 +112,6 @@ impl Sampling {
         Overrides {
             sampler: self.sampler,
             temperature: Some(self.temperature),
-            votes: Some(1),
             ..Overrides::default()
         }
     }
