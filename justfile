@@ -52,7 +52,10 @@ embedded:
     sed -E 's/"prompt":"a silhouette of an? /"prompt":"/; n; s/"prompt":"a silhouette of /"prompt":"/' out/kept-2-animals.jsonl > out/kept-2-wished.jsonl
     sed 's/"prompt":"a /"prompt":"/' out/kept-2-shapes.jsonl > out/kept-2-shapes-wished.jsonl
     for part in stage2v stage3k; do cargo run --release -- train runs/embedded/$part.toml --resume; done
-    cp -r out/stage3k/model/. assets/model/
+    cargo run --release -- eval paint --model out/stage3k/model --data assets/data/shapes --split train --samples 60 --seed 702 --keep out/kept-3-shapes.jsonl
+    sed 's/"prompt":"a /"prompt":"/' out/kept-3-shapes.jsonl > out/kept-3-shapes-wished.jsonl
+    for part in stage2w stage3l; do cargo run --release -- train runs/embedded/$part.toml --resume; done
+    cp -r out/stage3l/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.
