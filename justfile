@@ -54,8 +54,8 @@ embedded:
     for part in stage2v stage3k; do cargo run --release -- train runs/embedded/$part.toml --resume; done
     cargo run --release -- eval paint --model out/stage3k/model --data assets/data/shapes --split train --samples 60 --seed 702 --keep out/kept-3-shapes.jsonl
     sed 's/"prompt":"a /"prompt":"/' out/kept-3-shapes.jsonl > out/kept-3-shapes-wished.jsonl
-    for part in stage2w stage3l; do cargo run --release -- train runs/embedded/$part.toml --resume; done
-    cp -r out/stage3l/model/. assets/model/
+    for part in stage2w stage3l stage3m; do cargo run --release -- train runs/embedded/$part.toml --resume; done
+    cp -r out/stage3m/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.

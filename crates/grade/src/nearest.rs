@@ -23,6 +23,8 @@ const FINE_SIDE: usize = 32;
 /// About how far a silhouette is from the nearest other of its caption at that size: of 700 training animals the medians
 /// of the ten kinds are 0.013 to 0.034.
 const USUAL: f32 = 0.03;
+/// About how little two silhouettes of a caption overlap that are as near as that, see [`mismatch`].
+const USUAL_MISMATCH: f32 = 0.1;
 /// Mean squared error, pixels in 0..1, below which pictures count as the same: the packs drop
 /// such pairs from their test splits.
 const SAME: f32 = 0.004;
@@ -129,15 +131,15 @@ impl Gallery {
         distances.min_by(|a, b| a.0.total_cmp(&b.0))
     }
 
-    /// For each picture the entry of a name that it is left with, when the nearest pair comes first and every entry is
-    /// given once, and how far that is; `None` where there are fewer entries.
+    /// For each picture the entry of a name that it is left with, when the best pair comes first and every entry is
+    /// given once: their mismatch; `None` where there are fewer entries.
     fn shared_out(&self, seen: &[Vec<u8>], name: &str) -> Vec<Option<f32>> {
         let entries = self.entries.iter().filter(|entry| entry.name == name);
         let mut pairs: Vec<(f32, usize, usize)> = entries
             .enumerate()
             .flat_map(|(entry, own)| {
                 let far =
-                    move |(at, seen): (usize, &Vec<u8>)| (distance(seen, &own.small), at, entry);
+                    move |(at, seen): (usize, &Vec<u8>)| (mismatch(seen, &own.small), at, entry);
                 seen.iter().enumerate().map(far)
             })
             .collect();
@@ -222,7 +224,7 @@ impl Likeness {
         let distances = self.distances(picture, &seen, caption);
         distances.map_or(0.0, |(own, other)| {
             let is_own = other / (own + other).max(f32::MIN_POSITIVE);
-            f64::from(is_own * nearness(own))
+            f64::from(is_own * USUAL / (own + USUAL))
         })
     }
 }
@@ -237,12 +239,12 @@ impl Judge for Likeness {
     }
 }
 
-/// Judges all paintings of a caption together: how near each is to a training picture of its own, where every training
-/// picture is given to one painting only, the nearest pair first. (The share of training pictures that have a painting is
+/// Judges all paintings of a caption together: how well each covers a training picture of its own, where every training
+/// picture is given to one painting only, the best pair first. (The share of training pictures that have a painting is
 /// called coverage: Naeem et al. 2020, arXiv 2002.09797.) So a group that paints one pose shares the pictures of that
-/// pose, and one that paints another has its own. `usual / (distance + usual)` of the picture that a painting is given, ½
-/// where it is as near as another picture would be; times `other / own` of the nearest, where the nearest of all is
-/// another's. What is recognised gains nothing by being even less like the rest. Copies and captions as in [`Likeness`].
+/// pose, and one that paints another has its own. A third for what is recognised, nearer to its caption than to any other,
+/// and up to two thirds for `usual / (mismatch + usual)`; nothing for what is not. The mismatch is told by the overlap of
+/// two figures: a squared difference forgives what is thin. Copies and captions as in [`Likeness`].
 #[derive(Debug)]
 pub struct Coverage(Likeness);
 
@@ -272,9 +274,11 @@ impl Judge for Coverage {
             let given = likeness.gallery.shared_out(&seen, caption);
             for (((at, picture), seen), given) in group.into_iter().zip(&seen).zip(given) {
                 let distances = likeness.distances(picture, seen, caption);
-                if let (Some((own, other)), Some(given)) = (distances, given) {
-                    let is_own = (other / own.max(f32::MIN_POSITIVE)).min(1.0);
-                    grades[at] = f64::from(is_own * nearness(given));
+                if let (Some((own, other)), Some(given)) = (distances, given)
+                    && own <= other
+                {
+                    let nearness = USUAL_MISMATCH / (given + USUAL_MISMATCH);
+                    grades[at] = f64::from((1.0 + 2.0 * nearness) / 3.0);
                 }
             }
         }
@@ -282,9 +286,15 @@ impl Judge for Coverage {
     }
 }
 
-/// ½ at the distance of two pictures of one thing, 1 at none.
-fn nearness(distance: f32) -> f32 {
-    USUAL / (distance + USUAL)
+/// The squared difference of two pictures as a share of what both have: 0 of equal ones, 1 of figures that do not
+/// overlap on black, however small they are.
+fn mismatch(a: &[u8], b: &[u8]) -> f32 {
+    let square = |x: u8| u64::from(x) * u64::from(x);
+    let pairs = a.iter().zip(b);
+    let (apart, all) = pairs.fold((0, 0), |(apart, all), (&a, &b)| {
+        (apart + square(a.abs_diff(b)), all + square(a) + square(b))
+    });
+    apart as f32 / all.max(1) as f32
 }
 
 /// Mean squared error of pixels in 0..1.

@@ -122,7 +122,7 @@ fn likeness_grows_towards_the_own_and_away_from_the_other() {
 fn a_training_picture_covers_one_painting_of_a_group() {
     let dir = tempfile::tempdir().unwrap();
     let drawings = [
-        ("night", None, 0),
+        ("night", None, 40),
         ("night", None, 100),
         ("snow", None, 255),
     ];
@@ -139,7 +139,10 @@ fn a_training_picture_covers_one_painting_of_a_group() {
         let verdicts = judge.judge(&cases.collect::<Vec<_>>());
         verdicts.into_iter().map(Result::unwrap).collect()
     };
-    let nearness = |levels: f64| 0.03 / ((levels / 255.0).powi(2) + 0.03);
+    let grade = |painted: f64, given: f64| {
+        let mismatch = (painted - given).powi(2) / (painted * painted + given * given);
+        (1.0 + 2.0 * 0.1 / (mismatch + 0.1)) / 3.0
+    };
     let assert_near = |got: Vec<f64>, expected: &[f64]| {
         let is_near = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-5;
         assert!(
@@ -147,33 +150,33 @@ fn a_training_picture_covers_one_painting_of_a_group() {
             "{got:?} {expected:?}"
         );
     };
-    // Alone a painting has the nearest; what is recognised gains nothing by being unlike others.
-    assert_near(grades(&[("night", 30)]), &[nearness(30.0)]);
-    assert_near(grades(&[("night", 75)]), &[nearness(25.0)]);
+    // Alone a painting has the best; what is recognised gains nothing by being unlike others.
+    assert_near(grades(&[("night", 60)]), &[grade(60.0, 40.0)]);
+    assert_near(grades(&[("night", 140)]), &[grade(140.0, 100.0)]);
     // Two of one kind share out both pictures, whatever their order; a third is left with none.
     assert_near(
-        grades(&[("night", 32), ("night", 30)]),
-        &[nearness(68.0), nearness(30.0)],
+        grades(&[("night", 62), ("night", 60)]),
+        &[grade(62.0, 100.0), grade(60.0, 40.0)],
     );
     assert_near(
-        grades(&[("night", 30), ("night", 70)]),
-        &[nearness(30.0), nearness(30.0)],
+        grades(&[("night", 60), ("night", 125)]),
+        &[grade(60.0, 40.0), grade(125.0, 100.0)],
     );
-    let three = [("night", 30), ("night", 33), ("night", 75)];
-    assert_near(grades(&three), &[nearness(30.0), 0.0, nearness(25.0)]);
-    // Other captions take nothing away; nearer to another's picture than to its own counts for less.
+    let three = [("night", 60), ("night", 65), ("night", 125)];
     assert_near(
-        grades(&[("night", 30), ("snow", 220)]),
-        &[nearness(30.0), nearness(35.0)],
+        grades(&three),
+        &[grade(60.0, 40.0), 0.0, grade(125.0, 100.0)],
     );
+    // Other captions take nothing away; what is nearer to another's picture has nothing.
     assert_near(
-        grades(&[("snow", 155)]),
-        &[(55.0f64 / 100.0).powi(2) * nearness(100.0)],
+        grades(&[("night", 60), ("snow", 220)]),
+        &[grade(60.0, 40.0), grade(220.0, 255.0)],
     );
+    assert_near(grades(&[("snow", 155), ("night", 190)]), &[0.0, 0.0]);
     // A copy has nothing and what it copies is its own; what nobody knows has nothing either.
     assert_near(
-        grades(&[("night", 5), ("night", 30), ("noon", 30)]),
-        &[0.0, nearness(70.0), 0.0],
+        grades(&[("night", 45), ("night", 60), ("noon", 60)]),
+        &[0.0, grade(60.0, 100.0), 0.0],
     );
     let text = Case {
         prompt: "night",

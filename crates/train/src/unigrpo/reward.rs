@@ -45,8 +45,8 @@ pub enum GraderName {
     /// `likeness`: how near the picture is to a training picture of what the prompt names, and how much
     /// nearer than to any other, from 0 to 1; a copy has 0.
     Likeness,
-    /// `coverage`: how near the picture is to a training picture of what the prompt names that none of the group's others
-    /// is given, from 0 to 1; a copy has 0.
+    /// `coverage`: how well the picture covers a training picture of what the prompt names that none of the group's others
+    /// is given, from 0 to 1; a copy, and what is recognised as something else, has 0.
     Coverage,
     /// `clip`: how well the painted picture fits its prompt, or a caption the picture it is about;
     /// 100 · cosine.
