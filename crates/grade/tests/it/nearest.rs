@@ -7,6 +7,14 @@ use mmada_data::picture::Picture;
 use mmada_grade::nearest::{Coverage, Gallery, Likeness};
 use mmada_grade::{Case, Judge, Reply, Truth};
 
+/// A text where a painting was wanted.
+const TOLD: Case<'static> = Case {
+    prompt: "night",
+    shown: None,
+    reply: Reply::Text("night"),
+    truth: Truth::Text("night"),
+};
+
 fn flat(value: u8) -> Picture {
     Picture::new(32, 32, vec![value; 32 * 32 * 3]).unwrap()
 }
@@ -22,6 +30,8 @@ fn the_nearest_picture_names_what_is_painted() {
         (name(0), name(119), name(121), name(255)),
         ("dark", "dark", "light", "light")
     );
+    let entry = |value| gallery.nearest(&flat(value)).unwrap().entry;
+    assert_eq!((entry(0), entry(119), entry(121)), (0, 0, 1));
     // (16 / 255)² is just below 0.004, (17 / 255)² is above.
     let is_copy = |value| gallery.nearest(&flat(value)).unwrap().is_copy;
     assert!(is_copy(36) && !is_copy(37));
@@ -102,18 +112,12 @@ fn likeness_grows_towards_the_own_and_away_from_the_other() {
     assert_eq!(told(40, side, "noon"), 0.0);
     assert_eq!(told(40, 2 * side, "night"), grade("night", 40));
     assert_eq!(told(5, 2 * side, "night"), 0.0);
-    let text = Case {
-        prompt: "night",
-        shown: None,
-        reply: Reply::Text("night"),
-        truth: Truth::Text("night"),
-    };
-    assert_eq!(judge.judge(&[text]), [Ok(0.0)]);
+    assert_eq!(judge.judge(&[TOLD]), [Ok(0.0)]);
     let alone = Likeness::of(&[pack(dirs[0].path(), &[("night", None, 0)])]).unwrap();
     let picture = flat(40);
     let case = Case {
         reply: Reply::Picture(&picture),
-        ..text
+        ..TOLD
     };
     assert_eq!(alone.judge(&[case]), [Ok(0.0)], "nothing to be told from");
 }
@@ -178,11 +182,5 @@ fn a_training_picture_covers_one_painting_of_a_group() {
         grades(&[("night", 45), ("night", 60), ("noon", 60)]),
         &[0.0, grade(60.0, 100.0), 0.0],
     );
-    let text = Case {
-        prompt: "night",
-        shown: None,
-        reply: Reply::Text("night"),
-        truth: Truth::Text("night"),
-    };
-    assert_eq!(judge.judge(&[text]), [Ok(0.0)]);
+    assert_eq!(judge.judge(&[TOLD]), [Ok(0.0)]);
 }
