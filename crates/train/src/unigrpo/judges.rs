@@ -38,9 +38,12 @@ pub struct JudgesConfig {
     /// safetensors, the `tokenizer.json` of bert-base-uncased.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub image_reward: Option<PathBuf>,
-    /// Packs with the training pictures behind `grader = "likeness"` and `"coverage"`.
+    /// Packs with the training pictures behind `grader = "likeness"`; of other packs' captions it gives 0.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub likeness: Vec<PathBuf>,
+    /// The same behind `grader = "coverage"`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub coverage: Vec<PathBuf>,
     /// How endpoints are asked.
     pub endpoint: EndpointOptions,
 }
@@ -193,7 +196,7 @@ fn open(name: &GraderName, config: &JudgesConfig, device: &Device) -> Result<Arc
             Arc::new(Likeness::of(&packs).map_err(Error::data)?)
         }
         GraderName::Coverage => {
-            let packs = packs(name, &config.likeness)?;
+            let packs = packs(name, &config.coverage)?;
             Arc::new(Coverage::of(&packs).map_err(Error::data)?)
         }
         GraderName::Clip => {
@@ -215,7 +218,7 @@ fn open(name: &GraderName, config: &JudgesConfig, device: &Device) -> Result<Arc
 fn packs(name: &GraderName, given: &[PathBuf]) -> Result<Vec<Pack>> {
     if given.is_empty() {
         return Err(Error::Config(format!(
-            "objective.judges.likeness: expected packs with the training pictures behind the grader {name}, got none; \
+            "objective.judges.{name}: expected packs with the training pictures behind the grader {name}, got none; \
              try [\"assets/data/animals\"]"
         )));
     }

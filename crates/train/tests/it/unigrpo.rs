@@ -419,7 +419,7 @@ fn graders_have_names_in_run_files() {
         ),
         (
             "paint = [{ grader = \"coverage\" }]",
-            "behind the grader coverage",
+            "objective.judges.coverage",
         ),
         ("chat = [{ grader = \"coverage\" }]", "judges paintings"),
         (
