@@ -55,7 +55,12 @@ embedded:
     cargo run --release -- eval paint --model out/stage3k/model --data assets/data/shapes --split train --samples 60 --seed 702 --keep out/kept-3-shapes.jsonl
     sed 's/"prompt":"a /"prompt":"/' out/kept-3-shapes.jsonl > out/kept-3-shapes-wished.jsonl
     for part in stage2w stage3l stage3m; do cargo run --release -- train runs/embedded/$part.toml --resume; done
-    cp -r out/stage3m/model/. assets/model/
+    cargo run --release -- eval paint --model out/stage3m/model --data assets/data/shapes --split train --samples 60 --seed 703 --keep out/kept-4-shapes.jsonl
+    cargo run --release -- eval paint --model out/stage3m/model --data assets/data/animals --split train --samples 80 --seed 704 --keep out/kept-4-animals.jsonl
+    sed 's/"prompt":"a /"prompt":"/' out/kept-4-shapes.jsonl > out/kept-4-shapes-wished.jsonl
+    sed -E 's/"prompt":"a silhouette of an? /"prompt":"/' out/kept-4-animals.jsonl > out/kept-4-animals-wished.jsonl
+    for part in stage2x stage3n; do cargo run --release -- train runs/embedded/$part.toml --resume; done
+    cp -r out/stage3n/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.

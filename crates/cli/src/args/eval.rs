@@ -52,6 +52,9 @@ pub(crate) struct EvalArgs {
     /// Which positions a step of text commits, such as threshold=0.9 [default: the sampler's].
     #[arg(long, value_name = "RULE")]
     pub(crate) commit: Option<Commit>,
+    /// Tokens of text decided together [default: the model's].
+    #[arg(long)]
+    pub(crate) block: Option<usize>,
     /// Masks after the block that a forward of text sees [default: the model's].
     #[arg(long)]
     pub(crate) ahead: Option<usize>,

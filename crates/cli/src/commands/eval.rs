@@ -127,6 +127,7 @@ fn check_flags(args: &EvalArgs) -> Result<()> {
     ];
     let of_answers = [
         ("--commit", args.commit.is_some()),
+        ("--block", args.block.is_some()),
         ("--ahead", args.ahead.is_some()),
     ];
     let of_looks = [("--looks", args.looks.is_some())];
@@ -247,6 +248,7 @@ fn overrides(args: &EvalArgs) -> Overrides {
         steps: args.steps,
         temperature: args.temperature,
         guidance: args.guidance,
+        block: args.block,
         ahead: args.ahead,
         commit: args.commit,
         token_temperature: args.token_temperature,

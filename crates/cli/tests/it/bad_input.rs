@@ -350,6 +350,7 @@ fn flags_without_an_effect_are_refused() {
         ("vqa", "--best-of", "2", "'paint'"),
         ("paint", "--commit", "threshold=0.9", "texts"),
         ("reconstruction", "--ahead", "8", "sampled"),
+        ("paint", "--block", "4", "texts"),
         ("reconstruction", "--steps", "8", "sampled"),
         ("reconstruction", "--sampler", "fast", "sampled"),
         ("caption", "--output", "sheet.png", "'paint'"),
