@@ -416,6 +416,12 @@ fn eval_measures_what_a_pack_allows() {
         cost["rows_per_token"].as_f64().unwrap()
     };
     assert!(cost("turbo") < cost("exact"));
+    // A block takes one step at least.
+    let steps = |block: &str| {
+        let value = json(&mut eval("vqa", &["--json", "--block", block]));
+        value["reports"][0]["cost"]["steps"].as_f64().unwrap()
+    };
+    assert!(steps("1") > steps("64"));
     let table = works(&mut eval("vqa", &["--limit", "2"]));
     assert!(table.contains("steps an item"), "{table}");
     assert!(
