@@ -434,6 +434,16 @@ fn graders_have_names_in_run_files() {
         let error = judges(&rewards(text), &none).err().unwrap().to_string();
         assert!(error.contains(part), "{error}");
     }
+    // Each of the two has packs of its own: the other's are not taken instead.
+    for (own, other) in [("likeness", "coverage"), ("coverage", "likeness")] {
+        let given: JudgesConfig = toml::from_str(&format!("{other} = [\"nowhere\"]")).unwrap();
+        let asked = rewards(&format!("paint = [{{ grader = \"{own}\" }}]"));
+        let error = judges(&asked, &given).err().unwrap().to_string();
+        assert!(
+            error.contains(&format!("objective.judges.{own}")),
+            "{error}"
+        );
+    }
     let mut lazy = none;
     lazy.endpoint.timeout = 0.0;
     assert!(judges(&Rewards::default(), &lazy).is_err());
