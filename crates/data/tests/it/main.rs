@@ -1,6 +1,7 @@
 //! The tests of `mmada-data`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod derived;
 mod files;
 mod packs;
 mod parquet;

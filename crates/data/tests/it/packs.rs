@@ -1,23 +1,19 @@
 //! The pack folders of the repository, and folders of the same layout never seen before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use mmada_data::packs::{AnswerKind, PackTask, ReasoningItem};
-use mmada_data::{
-    DataError, Example, Mixture, Pack, Part, Source, SourceConfig, SourceKind, Stores, Template,
-    View,
-};
-use mmada_tokens::Task;
+use mmada_data::{DataError, Mixture, Pack, Source, Stores};
 
 use crate::files::{gzip, samples, tar, write};
 
-fn data(name: &str) -> PathBuf {
+pub(crate) fn data(name: &str) -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/data")).join(name)
 }
 
-fn pack(name: &str) -> Pack {
+pub(crate) fn pack(name: &str) -> Pack {
     Pack::open(data(name)).unwrap()
 }
 
@@ -55,160 +51,6 @@ fn training_counts_are_those_of_the_readme() {
     );
     check("arithmetic", "train", &[("chat", 20000)]);
     check("reasoning", "train", &[("chat", 39856)]);
-}
-
-/// The texts of a JSONL source, one pass.
-fn texts(path: &Path, view: View) -> Vec<Example> {
-    examples(&source_of(path, view))
-}
-
-fn source_of(path: &Path, view: View) -> SourceConfig {
-    let paths = vec![path.display().to_string()];
-    SourceConfig::new("texts", SourceKind::Jsonl, paths, view)
-}
-
-fn examples(cfg: &SourceConfig) -> Vec<Example> {
-    let source = Source::open(cfg, Path::new("."), 1, &mut Stores::default()).unwrap();
-    source.iter_once().map(Result::unwrap).collect()
-}
-
-#[test]
-fn derived_steps_are_those_of_the_training_thoughts() {
-    let steps = |text: &str| -> BTreeSet<String> {
-        let parts = text.split_inclusive('.').map(|step| step.trim().to_owned());
-        parts.filter(|step| !step.is_empty()).collect()
-    };
-    let folder = data("arithmetic");
-    let sums = source_of(&folder.join("train.jsonl.zst"), View::new(Task::Chat));
-    // Nothing that is held out for validation.
-    let sums = examples(&SourceConfig {
-        part: Some(Part::Train),
-        ..sums
-    });
-    let thoughts = sums.iter().filter_map(|sum| sum.thought.as_deref());
-    let expected: BTreeSet<String> = thoughts.flat_map(steps).collect();
-    let lines = texts(
-        &folder.join("derived/steps.jsonl.zst"),
-        View::new(Task::Text),
-    );
-    let derived: Vec<String> = lines.iter().flat_map(|line| steps(&line.answer)).collect();
-    assert_eq!(derived.len(), 12_311, "each step once");
-    assert_eq!(derived.into_iter().collect::<BTreeSet<_>>(), expected);
-}
-
-/// The same thoughts and answers behind other words; no sum that a test or validation problem asks.
-#[test]
-fn sums_asked_in_other_words_are_those_of_training() {
-    let folder = data("arithmetic");
-    let about = |question: &str| -> String {
-        let spoken = [
-            ("divided by", "/"),
-            ("times", "*"),
-            ("plus", "+"),
-            ("minus", "-"),
-            ("x", "*"),
-        ];
-        let words = spoken
-            .into_iter()
-            .fold(question.to_owned(), |text, (word, sign)| {
-                text.replace(word, sign)
-            });
-        let is_sum = |c: &char| c.is_ascii_digit() || "+-*/()".contains(*c);
-        words.chars().filter(is_sum).collect()
-    };
-    let read = |file: &str| texts(&folder.join(file), View::new(Task::Chat));
-    let key = |sum: &Example| (sum.thought.clone().unwrap(), sum.answer.clone());
-    let train = read("train.jsonl.zst");
-    let thoughts: BTreeSet<_> = train.iter().map(key).collect();
-    let known: BTreeSet<&str> = train.iter().map(|sum| sum.prompt.as_str()).collect();
-    let asked = read("derived/asked.jsonl.zst");
-    assert_eq!(asked.len(), 19_362);
-    assert!(asked.iter().all(|sum| thoughts.contains(&key(sum))));
-    let news = asked.iter().filter(|sum| !known.contains(&*sum.prompt));
-    assert!(news.count() > 19_000, "in other words");
-    let pack = pack("arithmetic");
-    let mut apart = BTreeSet::new();
-    for split in ["test", "validation"] {
-        for item in pack.reasoning(split).unwrap() {
-            let item = item.unwrap();
-            if item.template.as_deref() != Some("leg_counting") {
-                apart.insert(about(&item.question));
-            }
-        }
-    }
-    assert!(apart.len() > 500, "{}", apart.len());
-    let is_sum = |sum: &&Example| !sum.prompt.contains("legs");
-    let facts = read("derived/facts.jsonl.zst");
-    for sum in asked.iter().filter(is_sum).chain(&facts) {
-        assert!(!apart.contains(&about(&sum.prompt)), "{}", sum.prompt);
-    }
-    // The smallest sums, each in four wordings, with a step that is the sum and true.
-    assert_eq!(facts.len(), 1776);
-    let mut wordings = BTreeMap::<String, BTreeSet<&str>>::new();
-    for fact in &facts {
-        let thought = fact.thought.as_deref().unwrap();
-        let (sum, result) = thought.split_once(" = ").unwrap();
-        assert_eq!(about(sum), about(&fact.prompt));
-        assert_eq!(result, format!("{}.", fact.answer));
-        let [a, sign, b] = sum.split(' ').collect::<Vec<_>>()[..] else {
-            panic!("{sum}")
-        };
-        let (a, b): (i64, i64) = (a.parse().unwrap(), b.parse().unwrap());
-        let expected = match sign {
-            "+" => a + b,
-            "-" => a - b,
-            _ => a * b,
-        };
-        assert_eq!(fact.answer, expected.to_string(), "{sum}");
-        wordings
-            .entry(sum.to_owned())
-            .or_default()
-            .insert(&fact.prompt);
-    }
-    assert!(wordings.values().all(|asked| asked.len() == 4));
-}
-
-#[test]
-fn derived_questions_are_those_of_the_training_pictures_and_balanced() {
-    let folder = data("shapes");
-    let view = |prompt: &str| View {
-        prompt: Template::parse(prompt).ok(),
-        answer: Template::parse("{answer}").ok(),
-        ..View::new(Task::Chat)
-    };
-    let toml = format!(
-        "name = 'asked'\nkind = 'conversations'\npaths = ['{}']\n\
-         join = {{ paths = ['{}'], on = 'image' }}\nviews = []",
-        folder.join("train_conversations.json").display(),
-        folder.join("train_captions.jsonl").display()
-    );
-    let mut cfg: SourceConfig = toml::from_str(&toml).unwrap();
-    // Pictures of the held-out pairs have no caption, and make no example.
-    cfg.views = vec![view("{caption}. {question}")];
-    let asked = Source::open(&cfg, Path::new("."), 1, &mut Stores::default()).unwrap();
-    let known: BTreeSet<(String, String)> = asked
-        .iter_once()
-        .map(Result::unwrap)
-        .map(|example| (example.prompt, example.answer))
-        .collect();
-    let lines = texts(
-        &folder.join("derived/read.jsonl.zst"),
-        view("{caption}. {question}"),
-    );
-    assert_eq!(lines.len(), 5976);
-    let mut answers: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
-    for line in lines {
-        let question = line.prompt.split_once(". ").unwrap().1.to_owned();
-        let counts = answers.entry(question).or_default();
-        *counts.entry(line.answer.clone()).or_default() += 1;
-        assert!(known.contains(&(line.prompt, line.answer)));
-    }
-    assert_eq!(answers.len(), 107);
-    for (question, counts) in answers {
-        let mut counts = counts.into_values();
-        let first = counts.next().unwrap();
-        assert!(counts.all(|count| count == first), "{question}");
-    }
 }
 
 #[test]

@@ -1,0 +1,234 @@
+"""The training problems with thoughts in smaller steps, and such steps alone: writes two files into derived/ beside this file.
+
+    python3 assets/data/reasoning/smaller_steps.py
+
+    train.jsonl.zst --a function per kind--> small.jsonl.zst    the same problems, other thoughts
+                    --steps and words------> drills.jsonl.zst   eight steps or six spelt words to a line
+
+A step of these thoughts asks for one thing that a small model can know (`2 * 42 = 80 + 4 = 84`), or copies in
+the order in which it stands: a story is gone through from its beginning, rather than looked up. Questions and
+answers stay as they are. Every equation is worked out again before it is written; words that a test or validation
+problem asks to be spelt are in no drill. Needs the `zstd` command.
+"""
+
+import json
+import pathlib
+import random
+import re
+import subprocess
+from fractions import Fraction
+
+HERE = pathlib.Path(__file__).parent
+SEED = 20261130
+STEPS_OF_LINE, WORDS_OF_LINE = 8, 6
+# A product or quotient up to here is known by heart; a larger one is taken apart.
+LARGEST_FACT = 12
+# What is divided by a number up to here need not be taken apart first.
+LARGEST_EASY_DIVISOR = 5
+
+
+def parts(number, unit):
+    """`number` in multiples of powers of ten times `unit`, largest first, and what is left over."""
+    found, scale = [], 1
+    while unit * scale * 10 <= number:
+        scale *= 10
+    while scale > 0:
+        count = number // (unit * scale)
+        if count > 0:
+            found.append(unit * scale * count)
+        number -= unit * scale * count
+        scale //= 10
+    return found, number
+
+
+def equals(left, terms, result):
+    """`left = 80 + 4 = 84`, or without its middle where there is one term."""
+    return " = ".join([left] + ([" + ".join(map(str, terms))] if len(terms) > 1 else []) + [str(result)])
+
+
+def times(a, b):
+    """One step: `a * b`, with the larger factor in its digits' places."""
+    large, small = max(a, b), min(a, b)
+    terms = [a * b] if large <= LARGEST_FACT else [part * small for part in parts(large, 1)[0]]
+    return equals(f"{a} * {b}", terms, a * b)
+
+
+def multiplied(a, b):
+    """Steps of any product of numbers below a hundred."""
+    if min(a, b) < 10:
+        return [times(a, b)]
+    tens, ones = b // 10 * 10, b % 10
+    steps = [equals(f"{a} * {tens}", [part * tens for part in parts(a, 1)[0]], a * tens)]
+    return steps + [times(a, ones), f"{a * tens} + {a * ones} = {a * b}"] if ones > 0 else steps
+
+
+def divided(a, b):
+    """Steps of an exact division."""
+    terms, rest = parts(a, b)
+    assert rest == 0
+    whole = f"{a} / {b}"
+    if a // b <= LARGEST_FACT or len(terms) < 2:
+        return [f"{whole} = {a // b}"]
+    apart = [f"{a} = {' + '.join(map(str, terms))}"] if b > LARGEST_EASY_DIVISOR else []
+    return apart + [equals(whole, [term // b for term in terms], a // b)]
+
+
+def shared(a, b):
+    """Steps of Euclid's algorithm, and the greatest common divisor; a rest of one ends them."""
+    a, b, steps = max(a, b), min(a, b), []
+    while b > 1 and a % b > 0:
+        quotient, rest = divmod(a, b)
+        steps += [times(quotient, b)] if quotient > 1 else []
+        steps.append(f"{a} - {quotient * b} = {rest}")
+        a, b = b, rest
+    return steps + ([f"{a} = {a // b} * {b}"] if b > 1 else []), b
+
+
+def asked_numbers(question):
+    return [int(number) for number in re.findall(r"-?\d+", question)]
+
+
+def lcm(question, steps, answer):
+    a, b = sorted(asked_numbers(question), reverse=True)
+    found, divisor = shared(a, b)
+    return found + (divided(a, divisor) if divisor > 1 else []) + multiplied(a // divisor, b)
+
+
+def fraction_simplification(question, steps, answer):
+    a, b = asked_numbers(question)
+    found, divisor = shared(a, b)
+    return found + divided(a, divisor) + divided(b, divisor)
+
+
+def products(question, steps, answer):
+    return multiplied(*asked_numbers(question))
+
+
+def prime_factorization(question, steps, answer):
+    (rest,), found = asked_numbers(question), []
+    for factor in map(int, answer.split()[:-1]):
+        found += divided(rest, factor)
+        rest //= factor
+    return found + [f"{rest} is prime"]
+
+
+def base_conversion(question, steps, answer):
+    found = []
+    for step in steps:
+        if " r " in step:
+            number, base = map(int, re.match(r"(\d+) / (\d+)", step).groups())
+            terms, rest = parts(number, base)
+            small = base == 2 or number // base < 10 or len(terms) < 2
+            found.append(step if small else f"{number} = {' + '.join(map(str, terms + [rest]))}: {number // base} r {rest}")
+        else:
+            value, base, digit = map(int, re.match(r"(\d+) \* (\d+) \+ (\d+)", step).groups())
+            terms = [value * base] if value <= LARGEST_FACT else [part * base for part in parts(value, 1)[0]]
+            found.append(equals(f"{value} * {base} + {digit}", terms + [digit], value * base + digit))
+    return found
+
+
+def calendar_arithmetic(question, steps, answer):
+    days = int(re.search(r"\d+", steps[0]).group())
+    terms, rest = parts(days, 7)
+    return [f"{days} = {' + '.join(map(str, terms + [rest]))}", steps[1]]
+
+
+def word_sorting(question, steps, answer):
+    ways, words = question.partition("Z to A" if "Z to A" in question else "A to Z")[1], question.split(": ")[1].split(", ")
+    told = lambda words: ", ".join(f"{word[0]} {word}" for word in words)
+    return [told(words), f"{ways}: {told(answer.split())}"]
+
+
+def needle_haystack(question, steps, answer):
+    found = []
+    *story, _ = re.split(r"(?<=[.?]) ", question)
+    for sentence in story:
+        found.append(f"{sentence.rstrip('.')}: {'yes' if sentence.rstrip('.') == steps[0] else 'no'}")
+        if found[-1].endswith("yes"):
+            return found
+    raise ValueError(question)
+
+
+def family_relationships(question, steps, answer):
+    story, one, other = re.fullmatch(r"(.*\.) (?:What is|How is) (\w+) (?:related )?to (\w+)\?", question).groups()
+    marks = {one: f"{one} 1", other: f"{other} 2"}
+    found = []
+    for a, b, children in re.findall(r"(\w+) is married to (\w+)\.(?: They have \w+ ?\w* called ([^.]+)\.)?", story):
+        found.append(f"{marks.get(a, a)} and {marks.get(b, b)}")
+        if children:
+            found[-1] += ": " + ", ".join(marks.get(name, name) for name in re.split(", | and ", children))
+    kinds = {"husband wife": "1 and 2 are married", "father mother": "2 is a child of 1", "son daughter": "1 is a child of 2"}
+    kinds |= {"brother sister": "1 and 2 are children of two", "grandfather grandmother": "2 is a grandchild of 1"}
+    (told,) = [told for words, told in kinds.items() if answer in words.split()]
+    return found + [told, steps[-1]]
+
+
+# Kinds that are not named keep their steps.
+SMALLER = [lcm, fraction_simplification, products, prime_factorization, base_conversion]
+SMALLER += [calendar_arithmetic, word_sorting, needle_haystack, family_relationships]
+
+
+def value(text):
+    """A number, or a chain of `a op b` with * and / before + and -."""
+    total = Fraction(0)
+    for sign, term in re.findall(r"(^|(?<= )[+-] )((?:-?[\d.]+)(?: [*/] -?[\d.]+)*)", text):
+        first, *rest = term.split(" ")
+        number = Fraction(first)
+        for how, factor in zip(rest[::2], rest[1::2]):
+            number = number * Fraction(factor) if how == "*" else number / Fraction(factor)
+        total += -number if sign.startswith("-") else number
+    return total
+
+
+def check(step):
+    """Every side of an equation of plain numbers has the same value."""
+    sides = step.partition(":")[0].split(" = ")
+    if all(re.fullmatch(r"-?[\d.]+(?: [-+*/] -?[\d.]+)*", side) for side in sides):
+        assert len({value(side) for side in sides}) == 1, step
+    return step
+
+
+def lines(name):
+    data = (HERE / name).read_bytes()
+    if name.endswith(".zst"):
+        data = subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=True).stdout
+    return [json.loads(line) for line in data.decode().splitlines()]
+
+
+def write(name, records):
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+    packed = subprocess.run(["zstd", "-19", "-cq"], input=text.encode(), capture_output=True, check=True).stdout
+    (HERE / "derived").mkdir(exist_ok=True)
+    (HERE / "derived" / name).write_bytes(packed)
+    print(f"{name}: {len(records)} lines, {len(packed)} bytes")
+
+
+def main():
+    smaller = {function.__name__: function for function in SMALLER}
+    problems, steps, words = lines("train.jsonl.zst"), {}, {}
+    for record in problems:
+        kind, question, answer = record["template"], record["messages"][0]["content"], record["answer"]
+        thought = re.fullmatch(r"<think>(.*)\.</think>.*", record["messages"][1]["content"]).group(1)
+        found = thought.split(". ")
+        if kind in smaller:
+            found = smaller[kind](question, found, answer)
+        record["messages"][1]["content"] = f"<think>{'. '.join(map(check, found))}.</think>{answer}"
+        steps |= {step: None for step in found if re.match(r"-?\d", step) and " = " in step}
+        if kind in ("word_sorting", "spell_backward", "letter_counting"):
+            words |= {word: None for word in re.findall(r"[a-z]{3,}", question.split(":")[-1] if kind == "word_sorting" else thought.split(":")[0])}
+    asked = {re.search('"(.*)"', line["messages"][0]["content"]).group(1)
+             for name in ("validation.jsonl", "test.jsonl") for line in lines(name) if line["template"] == "spell_backward"}
+    spelt = [f"{word}: {' '.join(word)}." for word in words if word not in asked]
+    steps = [f"{step}." for step in steps]
+    drills, random_order = [], random.Random(SEED)
+    for pool, size in ((steps, STEPS_OF_LINE), (spelt, WORDS_OF_LINE)):
+        random_order.shuffle(pool)
+        drills += [{"text": " ".join(pool[at : at + size])} for at in range(0, len(pool), size)]
+    random_order.shuffle(drills)
+    print(f"{len(steps)} steps, {len(spelt)} words")
+    write("small.jsonl.zst", problems)
+    write("drills.jsonl.zst", drills)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,253 @@
+//! What the packs derive from their training parts: the same problems in other words or smaller
+//! steps, and nothing that a test or validation problem asks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use mmada_data::{Example, Part, Source, SourceConfig, SourceKind, Stores, Template, View};
+use mmada_tokens::Task;
+
+use crate::packs::{data, pack};
+
+/// The texts of a JSONL source, one pass.
+fn texts(path: &Path, view: View) -> Vec<Example> {
+    examples(&source_of(path, view))
+}
+
+fn source_of(path: &Path, view: View) -> SourceConfig {
+    let paths = vec![path.display().to_string()];
+    SourceConfig::new("texts", SourceKind::Jsonl, paths, view)
+}
+
+fn examples(cfg: &SourceConfig) -> Vec<Example> {
+    let source = Source::open(cfg, Path::new("."), 1, &mut Stores::default()).unwrap();
+    source.iter_once().map(Result::unwrap).collect()
+}
+
+#[test]
+fn derived_steps_are_those_of_the_training_thoughts() {
+    let steps = |text: &str| -> BTreeSet<String> {
+        let parts = text.split_inclusive('.').map(|step| step.trim().to_owned());
+        parts.filter(|step| !step.is_empty()).collect()
+    };
+    let folder = data("arithmetic");
+    let sums = source_of(&folder.join("train.jsonl.zst"), View::new(Task::Chat));
+    // Nothing that is held out for validation.
+    let sums = examples(&SourceConfig {
+        part: Some(Part::Train),
+        ..sums
+    });
+    let thoughts = sums.iter().filter_map(|sum| sum.thought.as_deref());
+    let expected: BTreeSet<String> = thoughts.flat_map(steps).collect();
+    let lines = texts(
+        &folder.join("derived/steps.jsonl.zst"),
+        View::new(Task::Text),
+    );
+    let derived: Vec<String> = lines.iter().flat_map(|line| steps(&line.answer)).collect();
+    assert_eq!(derived.len(), 12_311, "each step once");
+    assert_eq!(derived.into_iter().collect::<BTreeSet<_>>(), expected);
+}
+
+/// The same thoughts and answers behind other words; no sum that a test or validation problem asks.
+#[test]
+fn sums_asked_in_other_words_are_those_of_training() {
+    let folder = data("arithmetic");
+    let about = |question: &str| -> String {
+        let spoken = [
+            ("divided by", "/"),
+            ("times", "*"),
+            ("plus", "+"),
+            ("minus", "-"),
+            ("x", "*"),
+        ];
+        let words = spoken
+            .into_iter()
+            .fold(question.to_owned(), |text, (word, sign)| {
+                text.replace(word, sign)
+            });
+        let is_sum = |c: &char| c.is_ascii_digit() || "+-*/()".contains(*c);
+        words.chars().filter(is_sum).collect()
+    };
+    let read = |file: &str| texts(&folder.join(file), View::new(Task::Chat));
+    let key = |sum: &Example| (sum.thought.clone().unwrap(), sum.answer.clone());
+    let train = read("train.jsonl.zst");
+    let thoughts: BTreeSet<_> = train.iter().map(key).collect();
+    let known: BTreeSet<&str> = train.iter().map(|sum| sum.prompt.as_str()).collect();
+    let asked = read("derived/asked.jsonl.zst");
+    assert_eq!(asked.len(), 19_362);
+    assert!(asked.iter().all(|sum| thoughts.contains(&key(sum))));
+    let news = asked.iter().filter(|sum| !known.contains(&*sum.prompt));
+    assert!(news.count() > 19_000, "in other words");
+    let pack = pack("arithmetic");
+    let mut apart = BTreeSet::new();
+    for split in ["test", "validation"] {
+        for item in pack.reasoning(split).unwrap() {
+            let item = item.unwrap();
+            if item.template.as_deref() != Some("leg_counting") {
+                apart.insert(about(&item.question));
+            }
+        }
+    }
+    assert!(apart.len() > 500, "{}", apart.len());
+    let is_sum = |sum: &&Example| !sum.prompt.contains("legs");
+    let facts = read("derived/facts.jsonl.zst");
+    for sum in asked.iter().filter(is_sum).chain(&facts) {
+        assert!(!apart.contains(&about(&sum.prompt)), "{}", sum.prompt);
+    }
+    // The smallest sums, each in four wordings, with a step that is the sum and true.
+    assert_eq!(facts.len(), 1776);
+    let mut wordings = BTreeMap::<String, BTreeSet<&str>>::new();
+    for fact in &facts {
+        let thought = fact.thought.as_deref().unwrap();
+        let (sum, result) = thought.split_once(" = ").unwrap();
+        assert_eq!(about(sum), about(&fact.prompt));
+        assert_eq!(result, format!("{}.", fact.answer));
+        let [a, sign, b] = sum.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{sum}")
+        };
+        let (a, b): (i64, i64) = (a.parse().unwrap(), b.parse().unwrap());
+        let expected = match sign {
+            "+" => a + b,
+            "-" => a - b,
+            _ => a * b,
+        };
+        assert_eq!(fact.answer, expected.to_string(), "{sum}");
+        wordings
+            .entry(sum.to_owned())
+            .or_default()
+            .insert(&fact.prompt);
+    }
+    assert!(wordings.values().all(|asked| asked.len() == 4));
+}
+
+#[test]
+fn derived_questions_are_those_of_the_training_pictures_and_balanced() {
+    let folder = data("shapes");
+    let view = |prompt: &str| View {
+        prompt: Template::parse(prompt).ok(),
+        answer: Template::parse("{answer}").ok(),
+        ..View::new(Task::Chat)
+    };
+    let toml = format!(
+        "name = 'asked'\nkind = 'conversations'\npaths = ['{}']\n\
+         join = {{ paths = ['{}'], on = 'image' }}\nviews = []",
+        folder.join("train_conversations.json").display(),
+        folder.join("train_captions.jsonl").display()
+    );
+    let mut cfg: SourceConfig = toml::from_str(&toml).unwrap();
+    // Pictures of the held-out pairs have no caption, and make no example.
+    cfg.views = vec![view("{caption}. {question}")];
+    let asked = Source::open(&cfg, Path::new("."), 1, &mut Stores::default()).unwrap();
+    let known: BTreeSet<(String, String)> = asked
+        .iter_once()
+        .map(Result::unwrap)
+        .map(|example| (example.prompt, example.answer))
+        .collect();
+    let lines = texts(
+        &folder.join("derived/read.jsonl.zst"),
+        view("{caption}. {question}"),
+    );
+    assert_eq!(lines.len(), 5976);
+    let mut answers: BTreeMap<String, BTreeMap<String, usize>> = BTreeMap::new();
+    for line in lines {
+        let question = line.prompt.split_once(". ").unwrap().1.to_owned();
+        let counts = answers.entry(question).or_default();
+        *counts.entry(line.answer.clone()).or_default() += 1;
+        assert!(known.contains(&(line.prompt, line.answer)));
+    }
+    assert_eq!(answers.len(), 107);
+    for (question, counts) in answers {
+        let mut counts = counts.into_values();
+        let first = counts.next().unwrap();
+        assert!(counts.all(|count| count == first), "{question}");
+    }
+}
+
+/// The sides of `a op b = … = c`, of plain numbers alone; `*` and `/` before `+` and `-`.
+fn sides(step: &str) -> Option<Vec<f64>> {
+    let side = |text: &str| -> Option<f64> {
+        let mut words = text.split(' ');
+        let mut terms = vec![words.next()?.parse::<f64>().ok()?];
+        while let Some(sign) = words.next() {
+            let number = words.next()?.parse::<f64>().ok()?;
+            match sign {
+                "+" => terms.push(number),
+                "-" => terms.push(-number),
+                "*" => *terms.last_mut()? *= number,
+                "/" => *terms.last_mut()? /= number,
+                _ => return None,
+            }
+        }
+        Some(terms.into_iter().sum())
+    };
+    let equation = step.split(": ").next()?;
+    equation.split(" = ").map(side).collect()
+}
+
+fn steps_of(thought: &str) -> impl Iterator<Item = &str> {
+    thought.trim_end_matches('.').split(". ")
+}
+
+/// Questions and answers stay, thoughts of nine kinds are others, and every equation is true.
+#[test]
+fn smaller_steps_solve_the_training_problems() {
+    let folder = data("reasoning");
+    let read = |file: &str| texts(&folder.join(file), View::new(Task::Chat));
+    let train = read("train.jsonl.zst");
+    let small = read("derived/small.jsonl.zst");
+    assert_eq!(train.len(), small.len());
+    let (mut others, mut equations) = (0, 0);
+    for (problem, smaller) in train.iter().zip(&small) {
+        assert_eq!(problem.prompt, smaller.prompt);
+        assert_eq!(problem.answer, smaller.answer, "{}", problem.prompt);
+        others += usize::from(problem.thought != smaller.thought);
+        let thought = smaller.thought.as_deref().unwrap();
+        for sides in steps_of(thought).filter_map(sides) {
+            let is_true = sides.iter().all(|side| (side - sides[0]).abs() < 1e-6);
+            assert!(is_true, "{thought}");
+            equations += usize::from(sides.len() > 1);
+        }
+    }
+    assert!((17_000..19_000).contains(&others), "{others}");
+    assert!(equations > 40_000, "{equations}");
+}
+
+/// Steps of those thoughts, each once, and spelt words, none of which a held-out problem asks for.
+#[test]
+fn drills_are_of_the_training_problems() {
+    let folder = data("reasoning");
+    let small = texts(
+        &folder.join("derived/small.jsonl.zst"),
+        View::new(Task::Chat),
+    );
+    let thoughts = small.iter().filter_map(|line| line.thought.as_deref());
+    let known: BTreeSet<&str> = thoughts.flat_map(steps_of).collect();
+    let questions: String = small.iter().map(|line| &*line.prompt).collect();
+    let mut asked = BTreeSet::new();
+    for split in ["test", "validation"] {
+        for item in pack("reasoning").reasoning(split).unwrap() {
+            let item = item.unwrap();
+            if item.template.as_deref() == Some("spell_backward") {
+                asked.insert(item.question.split('"').nth(1).unwrap().to_owned());
+            }
+        }
+    }
+    assert_eq!(asked.len(), 100);
+    let (mut steps, mut words) = (BTreeSet::new(), BTreeSet::new());
+    let lines = texts(
+        &folder.join("derived/drills.jsonl.zst"),
+        View::new(Task::Text),
+    );
+    for step in lines.iter().flat_map(|line| steps_of(&line.answer)) {
+        if let Some((word, letters)) = step.split_once(": ").filter(|_| !step.contains('=')) {
+            assert_eq!(letters.replace(' ', ""), word);
+            assert!(!asked.contains(word), "{word}");
+            assert!(questions.contains(word), "{word}");
+            assert!(words.insert(word), "{word} twice");
+        } else {
+            assert!(known.contains(step), "{step}");
+            assert!(steps.insert(step), "{step} twice");
+        }
+    }
+    assert_eq!((steps.len(), words.len()), (18_858, 4_235));
+}
