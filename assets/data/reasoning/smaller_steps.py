@@ -1,14 +1,15 @@
-"""The training problems with thoughts in smaller steps, and such steps alone: writes two files into derived/ beside this file.
+"""The training problems with thoughts in smaller steps, and such steps alone: writes three files into derived/ beside this file.
 
     python3 assets/data/reasoning/smaller_steps.py
 
     train.jsonl.zst --a function per kind--> small.jsonl.zst    the same problems, other thoughts
-                    --steps and words------> drills.jsonl.zst   eight steps or six spelt words to a line
+                    --steps----------------> drills.jsonl.zst   eight to a line, as plain text
+                    --words----------------> spelt.jsonl.zst    four to a line, asked to be spelt
 
 A step of these thoughts asks for one thing that a small model can know (`2 * 42 = 80 + 4 = 84`), or copies in
 the order in which it stands: a story is gone through from its beginning, rather than looked up. Questions and
 answers stay as they are. Every equation is worked out again before it is written; words that a test or validation
-problem asks to be spelt are in no drill. Needs the `zstd` command.
+problem asks to be spelt backwards are not among the spelt. Needs the `zstd` command.
 """
 
 import json
@@ -20,7 +21,9 @@ from fractions import Fraction
 
 HERE = pathlib.Path(__file__).parent
 SEED = 20261130
-STEPS_OF_LINE, WORDS_OF_LINE = 8, 6
+STEPS_OF_LINE, WORDS_OF_LINE = 8, 4
+# How often each word is spelt, each time among others.
+TIMES_SPELT = 3
 # A product or quotient up to here is known by heart; a larger one is taken apart.
 LARGEST_FACT = 12
 # What is divided by a number up to here need not be taken apart first.
@@ -203,6 +206,12 @@ def write(name, records):
     print(f"{name}: {len(records)} lines, {len(packed)} bytes")
 
 
+def shuffled(items, size, random_order):
+    """All items in a new order, so many at a time."""
+    items = random_order.sample(items, len(items))
+    return [items[at : at + size] for at in range(0, len(items), size)]
+
+
 def main():
     smaller = {function.__name__: function for function in SMALLER}
     problems, steps, words = lines("train.jsonl.zst"), {}, {}
@@ -218,16 +227,19 @@ def main():
             words |= {word: None for word in re.findall(r"[a-z]{3,}", question.split(":")[-1] if kind == "word_sorting" else thought.split(":")[0])}
     asked = {re.search('"(.*)"', line["messages"][0]["content"]).group(1)
              for name in ("validation.jsonl", "test.jsonl") for line in lines(name) if line["template"] == "spell_backward"}
-    spelt = [f"{word}: {' '.join(word)}." for word in words if word not in asked]
+    words = [word for word in words if word not in asked]
     steps = [f"{step}." for step in steps]
-    drills, random_order = [], random.Random(SEED)
-    for pool, size in ((steps, STEPS_OF_LINE), (spelt, WORDS_OF_LINE)):
-        random_order.shuffle(pool)
-        drills += [{"text": " ".join(pool[at : at + size])} for at in range(0, len(pool), size)]
-    random_order.shuffle(drills)
-    print(f"{len(steps)} steps, {len(spelt)} words")
+    random_order = random.Random(SEED)
+    drills, spelt = [{"text": " ".join(some)} for some in shuffled(steps, STEPS_OF_LINE, random_order)], []
+    for _ in range(TIMES_SPELT):
+        for some in shuffled(words, WORDS_OF_LINE, random_order):
+            answer = " ".join(f"{word}: {' '.join(word)}." for word in some)
+            question = f"Spell these words: {', '.join(some)}"
+            spelt.append({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}], "template": "spelt"})
+    print(f"{len(steps)} steps, {len(words)} words")
     write("small.jsonl.zst", problems)
     write("drills.jsonl.zst", drills)
+    write("spelt.jsonl.zst", spelt)
 
 
 if __name__ == "__main__":

@@ -212,7 +212,8 @@ fn smaller_steps_solve_the_training_problems() {
     assert!(equations > 40_000, "{equations}");
 }
 
-/// Steps of those thoughts, each once, and spelt words, none of which a held-out problem asks for.
+/// Steps of those thoughts, each once; training words, three times each, none of which a held-out
+/// problem asks to be spelt backwards.
 #[test]
 fn drills_are_of_the_training_problems() {
     let folder = data("reasoning");
@@ -222,6 +223,16 @@ fn drills_are_of_the_training_problems() {
     );
     let thoughts = small.iter().filter_map(|line| line.thought.as_deref());
     let known: BTreeSet<&str> = thoughts.flat_map(steps_of).collect();
+    let lines = texts(
+        &folder.join("derived/drills.jsonl.zst"),
+        View::new(Task::Text),
+    );
+    let mut steps = BTreeSet::new();
+    for step in lines.iter().flat_map(|line| steps_of(&line.answer)) {
+        assert!(known.contains(step), "{step}");
+        assert!(steps.insert(step), "{step} twice");
+    }
+    assert_eq!(steps.len(), 18_858);
     let questions: String = small.iter().map(|line| &*line.prompt).collect();
     let mut asked = BTreeSet::new();
     for split in ["test", "validation"] {
@@ -233,21 +244,28 @@ fn drills_are_of_the_training_problems() {
         }
     }
     assert_eq!(asked.len(), 100);
-    let (mut steps, mut words) = (BTreeSet::new(), BTreeSet::new());
-    let lines = texts(
-        &folder.join("derived/drills.jsonl.zst"),
-        View::new(Task::Text),
+    let spelt = texts(
+        &folder.join("derived/spelt.jsonl.zst"),
+        View::new(Task::Chat),
     );
-    for step in lines.iter().flat_map(|line| steps_of(&line.answer)) {
-        if let Some((word, letters)) = step.split_once(": ").filter(|_| !step.contains('=')) {
-            assert_eq!(letters.replace(' ', ""), word);
-            assert!(!asked.contains(word), "{word}");
+    let mut words: BTreeMap<&str, usize> = BTreeMap::new();
+    for line in &spelt {
+        let given: Vec<&str> = line
+            .prompt
+            .split(": ")
+            .nth(1)
+            .unwrap()
+            .split(", ")
+            .collect();
+        for (word, step) in given.iter().zip(steps_of(&line.answer)) {
+            let letters: Vec<String> = word.chars().map(String::from).collect();
+            assert_eq!(step, format!("{word}: {}", letters.join(" ")));
+            assert!(!asked.contains(*word), "{word}");
             assert!(questions.contains(word), "{word}");
-            assert!(words.insert(word), "{word} twice");
-        } else {
-            assert!(known.contains(step), "{step}");
-            assert!(steps.insert(step), "{step} twice");
+            *words.entry(word).or_default() += 1;
         }
+        assert_eq!(given.len(), steps_of(&line.answer).count());
     }
-    assert_eq!((steps.len(), words.len()), (18_858, 4_235));
+    assert_eq!(words.len(), 4_235);
+    assert!(words.values().all(|&times| times == 3));
 }
