@@ -1,11 +1,12 @@
-"""The training sums asked in other words, and the smallest sums: writes two files into derived/ beside this file.
+"""The training sums asked in other words, the smallest sums and everyday ones: writes three files into derived/ beside this file.
 
     python3 assets/data/arithmetic/asked.py
 
 asked.jsonl.zst: each problem of train.jsonl.zst that is not held out for validation once, in a wording drawn by
 its number; thought and answer stay. facts.jsonl.zst: what two numbers up to twelve make, added, subtracted and
-multiplied, which the pack hardly asks, in four wordings each. What a test or validation problem asks, in
-whichever words, is left out of both. Needs the `zstd` command.
+multiplied, which the pack hardly asks, in four wordings each. everyday.jsonl.zst: sums, differences, products and exact
+quotients of larger numbers, round ones above all (`100 - 1`, `25 * 4`), with the steps of `../reasoning/smaller_steps.py`.
+What a test or validation problem of either pack asks, in whichever words, is left out of all. Needs the `zstd` command.
 """
 
 import hashlib
@@ -15,8 +16,12 @@ import pathlib
 import random
 import re
 import subprocess
+import sys
 
 HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent / "reasoning"))
+
+import smaller_steps
 SEED = 20261127
 # As data/src/part.rs: a problem is held out when the first byte of the hash of its question is below this.
 HELD_OUT = 8
@@ -42,6 +47,9 @@ SUMS = [
 SPOKEN = ["{w}", "What is {w}?", "what is {w}", "what's {w}", "How much is {w}?", "Calculate {w}."]
 # The largest number of a fact, and in how many wordings each is asked.
 LARGEST_FACT, WORDINGS_OF_FACT = 12, 4
+# Everyday problems of each sign, and the numbers that they are mostly about.
+EVERYDAY = 1200
+ROUND = [*range(10, 101, 10), *range(100, 1001, 100), 15, 25, 35, 45, 75, 99, 101, 120, 125, 150, 250, 365, 750, 999, 2000]
 # How often an expression is spoken, and how often its products are written with a cross.
 SHARE_SPOKEN, SHARE_CROSSED = 0.3, 0.2
 WORDS = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
@@ -118,10 +126,42 @@ def facts(kept_apart):
             yield {"messages": [turn, reply], "answer": answer, "template": "fact"}
 
 
+def everyday(kept_apart):
+    """Sums of larger numbers, each once, with their steps."""
+    draw = random.Random(f"{SEED}/everyday")
+    seen = set()
+    for sign in ["+", "-", "*", "/"] * EVERYDAY:
+        about = None
+        while about is None or about in kept_apart or about in seen:
+            a = draw.choice([draw.choice(ROUND), draw.choice(ROUND), draw.randint(1, 100), draw.randint(1, 999)])
+            b = draw.choice([draw.choice(ROUND), draw.randint(1, 12), draw.randint(1, 100), draw.randint(1, 999)])
+            if sign in "*/":
+                a, b = draw.choice([min(a, 100), draw.randint(2, 100)]), draw.choice([draw.randint(2, 12), 10, 20, 25, 50, 100])
+                if sign == "*" and draw.random() < 0.5:
+                    a, b = b, a
+            about = f"{a * b} / {b}" if sign == "/" else f"{a} {sign} {b}"
+        seen.add(about)
+        steps = {
+            "+": lambda: [f"{about} = {a + b}"],
+            "-": lambda: [f"{about} = {a - b}"],
+            "*": lambda: smaller_steps.multiplied(a, b),
+            "/": lambda: smaller_steps.divided(a * b, b),
+        }[sign]()
+        answer = steps[-1].split(" = ")[-1]
+        reply = {"role": "assistant", "content": f"<think>{'. '.join(map(smaller_steps.check, steps))}.</think>{answer}"}
+        turn = {"role": "user", "content": worded(about, True, draw)}
+        yield {"messages": [turn, reply], "answer": answer, "template": "everyday"}
+
+
 def main():
     train = list(lines("train.jsonl.zst"))
     kept_apart = {asked(question) for question, _ in lines("test.jsonl")}
     kept_apart |= {asked(question) for question, _ in train if is_held_out(question)}
+    for split in ("test", "validation"):
+        for question, record in lines(f"../reasoning/{split}.jsonl"):
+            if record["template"] == "products":
+                a, b = re.findall(r"\d+", question)
+                kept_apart |= {f"{a} * {b}", f"{b} * {a}"}
     out = []
     for number, (question, record) in enumerate(train):
         about = asked(question)
@@ -132,6 +172,7 @@ def main():
         out.append({**record, "messages": [turn, *record["messages"][1:]]})
     write("asked.jsonl.zst", out)
     write("facts.jsonl.zst", list(facts(kept_apart)))
+    write("everyday.jsonl.zst", list(everyday(kept_apart)))
 
 
 if __name__ == "__main__":

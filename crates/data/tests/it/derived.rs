@@ -89,13 +89,31 @@ fn sums_asked_in_other_words_are_those_of_training() {
         }
     }
     assert!(apart.len() > 500, "{}", apart.len());
+    for split in ["test", "validation"] {
+        for item in crate::packs::pack("reasoning").reasoning(split).unwrap() {
+            let item = item.unwrap();
+            if item.template.as_deref() == Some("products") {
+                let question = item.question.replace(" by ", " * ");
+                let factors: Vec<&str> = question
+                    .split(|c: char| !c.is_ascii_digit())
+                    .filter(|part| !part.is_empty())
+                    .collect();
+                let [a, b] = factors[..] else {
+                    panic!("{question}")
+                };
+                apart.insert(format!("{a}*{b}"));
+                apart.insert(format!("{b}*{a}"));
+            }
+        }
+    }
     let is_sum = |sum: &&Example| !sum.prompt.contains("legs");
     let facts = read("derived/facts.jsonl.zst");
-    for sum in asked.iter().filter(is_sum).chain(&facts) {
+    let everyday = read("derived/everyday.jsonl.zst");
+    for sum in asked.iter().filter(is_sum).chain(&facts).chain(&everyday) {
         assert!(!apart.contains(&about(&sum.prompt)), "{}", sum.prompt);
     }
     // The smallest sums, each in four wordings, with a step that is the sum and true.
-    assert_eq!(facts.len(), 1776);
+    assert_eq!(facts.len(), 1768);
     let mut wordings = BTreeMap::<String, BTreeSet<&str>>::new();
     for fact in &facts {
         let thought = fact.thought.as_deref().unwrap();
@@ -118,6 +136,29 @@ fn sums_asked_in_other_words_are_those_of_training() {
             .insert(&fact.prompt);
     }
     assert!(wordings.values().all(|asked| asked.len() == 4));
+    // Everyday sums end in the value of what is asked, by true steps.
+    assert_eq!(everyday.len(), 4800);
+    for sum in &everyday {
+        let thought = sum.thought.as_deref().unwrap();
+        let is_true = steps_of(thought).filter_map(sides).all(|sides| {
+            sides.len() > 1 && sides.iter().all(|side| (side - sides[0]).abs() < 1e-6)
+        });
+        assert!(is_true, "{thought}");
+        let spaced: String = about(&sum.prompt);
+        let signs = |c: char| "+-*/".contains(c);
+        let at = 1 + spaced[1..].find(signs).unwrap();
+        let asked = format!(
+            "{} {} {}",
+            &spaced[..at],
+            &spaced[at..=at],
+            &spaced[at + 1..]
+        );
+        let value = sides(&asked).unwrap()[0];
+        assert!(
+            (value - sum.answer.parse::<f64>().unwrap()).abs() < 1e-6,
+            "{asked}"
+        );
+    }
 }
 
 #[test]
