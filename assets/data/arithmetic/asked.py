@@ -145,9 +145,9 @@ def everyday(kept_apart):
             "+": lambda: [f"{about} = {a + b}"],
             "-": lambda: [f"{about} = {a - b}"],
             "*": lambda: smaller_steps.multiplied(a, b),
-            "/": lambda: smaller_steps.divided(a * b, b),
+            "/": lambda: [smaller_steps.divided(a * b, b)],
         }[sign]()
-        answer = steps[-1].split(" = ")[-1]
+        answer = re.split(" = |: ", steps[-1])[-1]
         reply = {"role": "assistant", "content": f"<think>{'. '.join(map(smaller_steps.check, steps))}.</think>{answer}"}
         turn = {"role": "user", "content": worded(about, True, draw)}
         yield {"messages": [turn, reply], "answer": answer, "template": "everyday"}

@@ -26,8 +26,6 @@ STEPS_OF_LINE, WORDS_OF_LINE = 8, 4
 TIMES_SPELT = 3
 # A product or quotient up to here is known by heart; a larger one is taken apart.
 LARGEST_FACT = 12
-# What is divided by a number up to here need not be taken apart first.
-LARGEST_EASY_DIVISOR = 5
 
 
 def parts(number, unit):
@@ -66,25 +64,25 @@ def multiplied(a, b):
 
 
 def divided(a, b):
-    """Steps of an exact division."""
+    """One step, an exact division: a place of the quotient and what it leaves, the next, and the quotient."""
     terms, rest = parts(a, b)
     assert rest == 0
-    whole = f"{a} / {b}"
     if a // b <= LARGEST_FACT or len(terms) < 2:
-        return [f"{whole} = {a // b}"]
-    apart = [f"{a} = {' + '.join(map(str, terms))}"] if b > LARGEST_EASY_DIVISOR else []
-    return apart + [equals(whole, [term // b for term in terms], a // b)]
+        return f"{a} / {b} = {a // b}"
+    left = [a - sum(terms[:at]) for at in range(1, len(terms))]
+    places = [f"{term // b} rest {rest}" for term, rest in zip(terms, left)] + [str(terms[-1] // b)]
+    return f"{a} / {b}: {', '.join(places)}: {a // b}"
 
 
 def shared(a, b):
-    """Steps of Euclid's algorithm, and the greatest common divisor; a rest of one ends them."""
-    a, b, steps = max(a, b), min(a, b), []
-    while b > 1 and a % b > 0:
+    """Steps of Euclid's algorithm, each beginning with its pair, to a rest of one or none; the greatest common
+    divisor; and the larger number divided by it, where the last step has done that."""
+    a, b, steps, quotient = max(a, b), min(a, b), [], None
+    while b > 1 and (not steps or rest > 0):
         quotient, rest = divmod(a, b)
-        steps += [times(quotient, b)] if quotient > 1 else []
-        steps.append(f"{a} - {quotient * b} = {rest}")
-        a, b = b, rest
-    return steps + ([f"{a} = {a // b} * {b}"] if b > 1 else []), b
+        steps.append(f"{a} / {b}: {times(quotient, b) if quotient > 1 else b}, rest {rest}")
+        a, b, last = b, rest, a
+    return (steps, a, last) if b == 0 else (steps, 1, None)
 
 
 def asked_numbers(question):
@@ -93,14 +91,17 @@ def asked_numbers(question):
 
 def lcm(question, steps, answer):
     a, b = sorted(asked_numbers(question), reverse=True)
-    found, divisor = shared(a, b)
-    return found + (divided(a, divisor) if divisor > 1 else []) + multiplied(a // divisor, b)
+    found, divisor, done = shared(a, b)
+    if divisor > 1:
+        found.append(f"{a} / {divisor} = {a // divisor}" if a == done else divided(a, divisor))
+    return found + multiplied(a // divisor, b)
 
 
 def fraction_simplification(question, steps, answer):
-    a, b = asked_numbers(question)
-    found, divisor = shared(a, b)
-    return found + divided(a, divisor) + divided(b, divisor)
+    found, divisor, done = shared(*asked_numbers(question))
+    for number in asked_numbers(question):
+        found.append(f"{number} / {divisor} = {number // divisor}" if number == done else divided(number, divisor))
+    return found
 
 
 def products(question, steps, answer):
@@ -110,7 +111,7 @@ def products(question, steps, answer):
 def prime_factorization(question, steps, answer):
     (rest,), found = asked_numbers(question), []
     for factor in map(int, answer.split()[:-1]):
-        found += divided(rest, factor)
+        found.append(divided(rest, factor))
         rest //= factor
     return found + [f"{rest} is prime"]
 
@@ -184,8 +185,19 @@ def value(text):
 
 
 def check(step):
-    """Every side of an equation of plain numbers has the same value."""
-    sides = step.partition(":")[0].split(" = ")
+    """Every side of an equation of plain numbers has the same value; a rest is what is left, a quotient exact."""
+    equation = step.partition(":")[0]
+    if found := re.fullmatch(r"(\d+) / (\d+): (.*), rest (\d+)", step):
+        a, b, equation, rest = found.groups()
+        assert int(a) - int(rest) == value(equation.split(" = ")[0]) and int(rest) < int(b), step
+    if found := re.fullmatch(r"(\d+) / (\d+): (.* rest .*): (\d+)", step):
+        a, b, places, quotient = found.groups()
+        left, (*places, last) = int(a), places.split(", ")
+        for place, rest in (place.split(" rest ") for place in places):
+            left -= int(place) * int(b)
+            assert left == int(rest), step
+        assert left == int(last) * int(b) and int(a) == int(quotient) * int(b), step
+    sides = equation.split(" = ")
     if all(re.fullmatch(r"-?[\d.]+(?: [-+*/] -?[\d.]+)*", side) for side in sides):
         assert len({value(side) for side in sides}) == 1, step
     return step
@@ -222,7 +234,7 @@ def main():
         if kind in smaller:
             found = smaller[kind](question, found, answer)
         record["messages"][1]["content"] = f"<think>{'. '.join(map(check, found))}.</think>{answer}"
-        steps |= {step: None for step in found if re.match(r"-?\d", step) and " = " in step}
+        steps |= {step: None for step in found if re.match(r"-?\d", step) and (" = " in step or " rest " in step)}
         if kind in ("word_sorting", "spell_backward", "letter_counting"):
             words |= {word: None for word in re.findall(r"[a-z]{3,}", question.split(":")[-1] if kind == "word_sorting" else thought.split(":")[0])}
     asked = {re.search('"(.*)"', line["messages"][0]["content"]).group(1)
