@@ -60,7 +60,8 @@ embedded:
     sed 's/"prompt":"a /"prompt":"/' out/kept-4-shapes.jsonl > out/kept-4-shapes-wished.jsonl
     sed -E 's/"prompt":"a silhouette of an? /"prompt":"/' out/kept-4-animals.jsonl > out/kept-4-animals-wished.jsonl
     for part in stage2x stage3n; do cargo run --release -- train runs/embedded/$part.toml --resume; done
-    cp -r out/stage3n/model/. assets/model/
+    for part in stage2y stage3o; do cargo run --release -- train runs/embedded/$part.toml --resume; done
+    cp -r out/stage3o/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.
