@@ -19,10 +19,11 @@ use crate::{output, session};
 /// A picture of a test split; nothing was trained on it. See `assets/examples/README.md`.
 const TRIANGLE: &[u8] = include_bytes!("../../../../assets/examples/red-triangle.png");
 
-/// Questions of the arithmetic pack's test split.
-const SUMS: [&str; 2] = [
+/// Of the test splits of the arithmetic and the reasoning pack.
+const PROBLEMS: [&str; 3] = [
     "What is 94 + 20?",
     "How many legs do 1 crab and 7 beetles have in total?",
+    "Monty endures the color brown. Humza covets woodworking. Ossian execrates coffee. Who endures the color brown?",
 ];
 const QUESTIONS: [&str; 2] = [
     "what color is the shape?",
@@ -56,8 +57,8 @@ pub(crate) fn run(args: &TryArgs) -> Result<()> {
     output::line(
         "Each answer begins as masks (░); every step decides the tokens it is surest of.",
     )?;
-    for sum in SUMS {
-        show.chat(sum)?;
+    for problem in PROBLEMS {
+        show.chat(problem)?;
     }
     let triangle = decode(TRIANGLE)?;
     show.describe("a picture it has never seen", &triangle, "")?;
