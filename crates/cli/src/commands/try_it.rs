@@ -29,7 +29,7 @@ const QUESTIONS: [&str; 2] = [
     "what color is the shape?",
     "does the image not contain a circle?",
 ];
-const PAINTING: &str = "a blue circle";
+const PAINTING: &str = "a teal circle";
 const REPAINTING: &str = "a red circle";
 
 struct Show<'a> {
