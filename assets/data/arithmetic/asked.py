@@ -11,17 +11,16 @@ What a test or validation problem of either pack asks, in whichever words, is le
 
 import hashlib
 import itertools
-import json
 import pathlib
 import random
 import re
-import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent / "reasoning"))
 
 import smaller_steps
+
 SEED = 20261127
 # As data/src/part.rs: a problem is held out when the first byte of the hash of its question is below this.
 HELD_OUT = 8
@@ -67,12 +66,7 @@ LEGS = [
 
 def lines(name):
     """The problems of a file: question, record."""
-    path = HERE / name
-    if path.suffix == ".zst":
-        text = subprocess.run(["zstd", "-dcq", path], check=True, capture_output=True).stdout.decode()
-    else:
-        text = path.read_text()
-    for record in map(json.loads, text.splitlines()):
+    for record in smaller_steps.lines(HERE / name):
         yield record["messages"][0]["content"], record
 
 
@@ -102,10 +96,7 @@ def worded(about, is_sum, draw):
 
 
 def write(name, records):
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    target = HERE / "derived" / name
-    subprocess.run(["zstd", "-19q", "-f", "-o", target], input=text.encode(), check=True)
-    print(f"{name}: {len(records)} problems, {target.stat().st_size} bytes")
+    smaller_steps.write(HERE / "derived" / name, records)
 
 
 def facts(kept_apart):

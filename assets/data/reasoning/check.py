@@ -21,6 +21,8 @@ from pathlib import Path
 
 import zstandard
 
+import smaller_steps
+
 HERE = Path(__file__).parent
 FILES = ["train.jsonl.zst", "validation.jsonl", "test.jsonl", "test_unseen_kinds.jsonl"]
 OTHERS = ["../arithmetic/train.jsonl.zst", "../arithmetic/test.jsonl"]
@@ -40,19 +42,7 @@ def numbers(text):
 
 def value(text, unknown=None):
     """A number, or a chain of `a op b` with * and / before + and -, exactly; a letter is the unknown."""
-    first, *rest = re.split(r" ([+-]) ", re.sub(r"\b[a-z]\b", str(unknown), text))
-    total = multiplied(first)
-    for sign, part in zip(rest[::2], rest[1::2]):
-        total += multiplied(part) if sign == "+" else -multiplied(part)
-    return total
-
-
-def multiplied(text):
-    first, *rest = text.split(" ")
-    number = Fraction(first)
-    for sign, factor in zip(rest[::2], rest[1::2]):
-        number = number * Fraction(factor) if sign == "*" else number / Fraction(factor)
-    return number
+    return smaller_steps.value(re.sub(r"\b[a-z]\b", str(unknown), text))
 
 
 # Answers from questions

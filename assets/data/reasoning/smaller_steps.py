@@ -55,7 +55,7 @@ def times(a, b):
 
 
 def multiplied(a, b):
-    """Steps of any product of numbers below a hundred."""
+    """Steps of any product of numbers up to a hundred."""
     if min(a, b) < 10:
         return [times(a, b)]
     tens, ones = b // 10 * 10, b % 10
@@ -137,10 +137,13 @@ def calendar_arithmetic(question, steps, answer):
     return [f"{days} = {' + '.join(map(str, terms + [rest]))}", steps[1]]
 
 
+def after_letters(words):
+    return ", ".join(f"{word[0]} {word}" for word in words)
+
+
 def word_sorting(question, steps, answer):
     ways, words = question.partition("Z to A" if "Z to A" in question else "A to Z")[1], question.split(": ")[1].split(", ")
-    told = lambda words: ", ".join(f"{word[0]} {word}" for word in words)
-    return [told(words), f"{ways}: {told(answer.split())}"]
+    return [after_letters(words), f"{ways}: {after_letters(answer.split())}"]
 
 
 def needle_haystack(question, steps, answer):
@@ -173,15 +176,20 @@ SMALLER += [calendar_arithmetic, word_sorting, needle_haystack, family_relations
 
 
 def value(text):
-    """A number, or a chain of `a op b` with * and / before + and -."""
-    total = Fraction(0)
-    for sign, term in re.findall(r"(^|(?<= )[+-] )((?:-?[\d.]+)(?: [*/] -?[\d.]+)*)", text):
-        first, *rest = term.split(" ")
-        number = Fraction(first)
-        for how, factor in zip(rest[::2], rest[1::2]):
-            number = number * Fraction(factor) if how == "*" else number / Fraction(factor)
-        total += -number if sign.startswith("-") else number
+    """A number, or a chain of `a op b` with * and / before + and -, exactly."""
+    first, *rest = re.split(r" ([+-]) ", text)
+    total = multiplied_out(first)
+    for sign, part in zip(rest[::2], rest[1::2]):
+        total += multiplied_out(part) if sign == "+" else -multiplied_out(part)
     return total
+
+
+def multiplied_out(text):
+    first, *rest = text.split(" ")
+    number = Fraction(first)
+    for sign, factor in zip(rest[::2], rest[1::2]):
+        number = number * Fraction(factor) if sign == "*" else number / Fraction(factor)
+    return number
 
 
 def check(step):
@@ -203,19 +211,19 @@ def check(step):
     return step
 
 
-def lines(name):
-    data = (HERE / name).read_bytes()
-    if name.endswith(".zst"):
+def lines(path):
+    """The records of a file, packed or not."""
+    data = path.read_bytes()
+    if path.suffix == ".zst":
         data = subprocess.run(["zstd", "-dcq"], input=data, capture_output=True, check=True).stdout
     return [json.loads(line) for line in data.decode().splitlines()]
 
 
-def write(name, records):
+def write(path, records):
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
-    packed = subprocess.run(["zstd", "-19", "-cq"], input=text.encode(), capture_output=True, check=True).stdout
-    (HERE / "derived").mkdir(exist_ok=True)
-    (HERE / "derived" / name).write_bytes(packed)
-    print(f"{name}: {len(records)} lines, {len(packed)} bytes")
+    path.parent.mkdir(exist_ok=True)
+    subprocess.run(["zstd", "-19q", "-f", "-o", path], input=text.encode(), check=True)
+    print(f"{path.name}: {len(records)} lines, {path.stat().st_size} bytes")
 
 
 def shuffled(items, size, random_order):
@@ -224,34 +232,47 @@ def shuffled(items, size, random_order):
     return [items[at : at + size] for at in range(0, len(items), size)]
 
 
+def words_of(kind, question, steps):
+    """Words that a problem shows in full: the listed ones, else the first that is spelt."""
+    shown = {"word_sorting": question.split(":")[-1], "spell_backward": steps[0], "letter_counting": steps[0]}
+    return re.findall(r"[a-z]{3,}", shown.get(kind, "").split(":")[0])
+
+
+def asked_backwards():
+    for name in ("validation.jsonl", "test.jsonl"):
+        for record in lines(HERE / name):
+            if record["template"] == "spell_backward":
+                yield re.search('"(.*)"', record["messages"][0]["content"]).group(1)
+
+
+def spelt(words):
+    """A question that asks for words letter by letter, and its answer."""
+    question = f"Spell these words: {', '.join(words)}"
+    answer = " ".join(f"{word}: {' '.join(word)}." for word in words)
+    turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+    return {"messages": turns, "template": "spelt"}
+
+
 def main():
     smaller = {function.__name__: function for function in SMALLER}
-    problems, steps, words = lines("train.jsonl.zst"), {}, {}
+    problems, steps, words = lines(HERE / "train.jsonl.zst"), {}, {}
     for record in problems:
         kind, question, answer = record["template"], record["messages"][0]["content"], record["answer"]
         thought = re.fullmatch(r"<think>(.*)\.</think>.*", record["messages"][1]["content"]).group(1)
-        found = thought.split(". ")
-        if kind in smaller:
-            found = smaller[kind](question, found, answer)
+        given = thought.split(". ")
+        found = smaller[kind](question, given, answer) if kind in smaller else given
         record["messages"][1]["content"] = f"<think>{'. '.join(map(check, found))}.</think>{answer}"
         steps |= {step: None for step in found if re.match(r"-?\d", step) and (" = " in step or " rest " in step)}
-        if kind in ("word_sorting", "spell_backward", "letter_counting"):
-            words |= {word: None for word in re.findall(r"[a-z]{3,}", question.split(":")[-1] if kind == "word_sorting" else thought.split(":")[0])}
-    asked = {re.search('"(.*)"', line["messages"][0]["content"]).group(1)
-             for name in ("validation.jsonl", "test.jsonl") for line in lines(name) if line["template"] == "spell_backward"}
-    words = [word for word in words if word not in asked]
-    steps = [f"{step}." for step in steps]
-    random_order = random.Random(SEED)
-    drills, spelt = [{"text": " ".join(some)} for some in shuffled(steps, STEPS_OF_LINE, random_order)], []
-    for _ in range(TIMES_SPELT):
-        for some in shuffled(words, WORDS_OF_LINE, random_order):
-            answer = " ".join(f"{word}: {' '.join(word)}." for word in some)
-            question = f"Spell these words: {', '.join(some)}"
-            spelt.append({"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}], "template": "spelt"})
+        words |= dict.fromkeys(words_of(kind, question, given))
+    kept_apart = set(asked_backwards())
+    words = [word for word in words if word not in kept_apart]
+    order = random.Random(SEED)
+    drills = [{"text": " ".join(f"{step}." for step in some)} for some in shuffled(list(steps), STEPS_OF_LINE, order)]
+    questions = [spelt(some) for _ in range(TIMES_SPELT) for some in shuffled(words, WORDS_OF_LINE, order)]
     print(f"{len(steps)} steps, {len(words)} words")
-    write("small.jsonl.zst", problems)
-    write("drills.jsonl.zst", drills)
-    write("spelt.jsonl.zst", spelt)
+    write(HERE / "derived" / "small.jsonl.zst", problems)
+    write(HERE / "derived" / "drills.jsonl.zst", drills)
+    write(HERE / "derived" / "spelt.jsonl.zst", questions)
 
 
 if __name__ == "__main__":
