@@ -1,9 +1,11 @@
-"""The training sums asked in other words, the smallest sums and everyday ones: writes three files into derived/ beside this file.
+"""The training sums in smaller steps, the same asked in other words, the smallest sums and everyday ones: writes five files
+into derived/ beside this file.
 
     python3 assets/data/arithmetic/asked.py
 
-asked.jsonl.zst: each problem of train.jsonl.zst that is not held out for validation once, in a wording drawn by
-its number; thought and answer stay. facts.jsonl.zst: what two numbers up to twelve make, added, subtracted and
+small.jsonl.zst: each problem of train.jsonl.zst that is not held out for validation, its products and quotients of numbers
+over twelve in the steps of `../reasoning/smaller_steps.py`. asked.jsonl.zst: each of those once, in a wording drawn by its
+number; thought and answer stay. steps.jsonl.zst: every different step of those thoughts, eight to a line, as plain text. facts.jsonl.zst: what two numbers up to twelve make, added, subtracted and
 multiplied, which the pack hardly asks, in four wordings each. everyday.jsonl.zst: sums, differences, products and exact
 quotients of larger numbers, round ones above all (`100 - 1`, `25 * 4`), with the steps of `../reasoning/smaller_steps.py`.
 What a test or validation problem of either pack asks, in whichever words, is left out of all. Needs the `zstd` command.
@@ -99,6 +101,24 @@ def write(name, records):
     smaller_steps.write(HERE / "derived" / name, records)
 
 
+def smaller(step):
+    """A step as the other pack would write it: more than one, where there is a product of large numbers."""
+    found = re.fullmatch(r"(\d+) ([*/]) (\d+) = \d+", step)
+    if not found:
+        return [step]
+    a, b = int(found[1]), int(found[3])
+    if found[2] == "*":
+        return smaller_steps.multiplied(a, b)
+    return [step if smaller_steps.is_fact(a, b) else smaller_steps.divided(a, b)]
+
+
+def in_smaller_steps(record):
+    question, reply = record["messages"]
+    steps = [one for step in smaller_steps.thought_of(record) for one in smaller(step)]
+    thought = ". ".join(map(smaller_steps.check, steps))
+    return {**record, "messages": [question, {**reply, "content": f"<think>{thought}.</think>{record['answer']}"}]}, steps
+
+
 def facts(kept_apart):
     """What two small numbers make, in wordings that differ from each other."""
     results = {"+": lambda a, b: a + b, "-": lambda a, b: a - b, "*": lambda a, b: a * b}
@@ -138,7 +158,7 @@ def everyday(kept_apart):
             "*": lambda: smaller_steps.multiplied(a, b),
             "/": lambda: [smaller_steps.divided(a * b, b)],
         }[sign]()
-        answer = re.split(" = |: ", steps[-1])[-1]
+        answer = str(a if sign == "/" else smaller_steps.value(about).numerator)
         reply = {"role": "assistant", "content": f"<think>{'. '.join(map(smaller_steps.check, steps))}.</think>{answer}"}
         turn = {"role": "user", "content": worded(about, True, draw)}
         yield {"messages": [turn, reply], "answer": answer, "template": "everyday"}
@@ -153,15 +173,22 @@ def main():
             if record["template"] == "products":
                 a, b = re.findall(r"\d+", question)
                 kept_apart |= {f"{a} * {b}", f"{b} * {a}"}
-    out = []
+    small, out, steps = [], [], {}
     for number, (question, record) in enumerate(train):
         about = asked(question)
         if about in kept_apart:
             continue
+        record, found = in_smaller_steps(record)
+        small.append(record)
+        steps |= dict.fromkeys(found)
         draw = random.Random(f"{SEED}/{number}")
         turn = {"role": "user", "content": worded(about, record["template"] != "leg_counting", draw)}
         out.append({**record, "messages": [turn, *record["messages"][1:]]})
+    write("small.jsonl.zst", small)
     write("asked.jsonl.zst", out)
+    rows = smaller_steps.shuffled(list(steps), smaller_steps.STEPS_OF_LINE, random.Random(SEED))
+    write("steps.jsonl.zst", [{"text": " ".join(f"{step}." for step in row)} for row in rows])
+    print(f"{len(steps)} steps")
     write("facts.jsonl.zst", list(facts(kept_apart)))
     write("everyday.jsonl.zst", list(everyday(kept_apart)))
 

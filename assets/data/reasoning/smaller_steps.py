@@ -42,15 +42,27 @@ def parts(number, unit):
     return found, number
 
 
+def signed(number):
+    """`+ 7` or `- 7`, as it stands behind another."""
+    return f"{'-' if number < 0 else '+'} {abs(number)}"
+
+
 def equals(left, terms, result):
     """`left = 80 + 4 = 84`, or without its middle where there is one term."""
-    return " = ".join([left] + ([" + ".join(map(str, terms))] if len(terms) > 1 else []) + [str(result)])
+    middle = [" ".join([str(terms[0]), *map(signed, terms[1:])])] if len(terms) > 1 else []
+    return " = ".join([left, *middle, str(result)])
+
+
+def places(number):
+    """`54` as `50, 4`: a digit and its zeros each."""
+    return parts(number, 1)[0]
 
 
 def times(a, b):
-    """One step: `a * b`, with the larger factor in its digits' places."""
-    large, small = max(a, b), min(a, b)
-    terms = [a * b] if large <= LARGEST_FACT else [part * small for part in parts(large, 1)[0]]
+    """One step: `a * b`, with the factor of more digits in its places."""
+    other, taken_apart = sorted((abs(a), abs(b)), key=lambda factor: (len(places(factor)), factor))
+    sign = -1 if a * b < 0 else 1
+    terms = [sign * place * other for place in places(taken_apart)] if taken_apart > LARGEST_FACT else [a * b]
     return equals(f"{a} * {b}", terms, a * b)
 
 
@@ -59,30 +71,46 @@ def multiplied(a, b):
     if min(a, b) < 10:
         return [times(a, b)]
     tens, ones = b // 10 * 10, b % 10
-    steps = [equals(f"{a} * {tens}", [part * tens for part in parts(a, 1)[0]], a * tens)]
+    steps = [times(a, tens)]
     return steps + [times(a, ones), f"{a * tens} + {a * ones} = {a * b}"] if ones > 0 else steps
 
 
 def divided(a, b):
-    """One step, an exact division: a place of the quotient and what it leaves, the next, and the quotient."""
-    terms, rest = parts(a, b)
-    assert rest == 0
-    if a // b <= LARGEST_FACT or len(terms) < 2:
-        return f"{a} / {b} = {a // b}"
-    left = [a - sum(terms[:at]) for at in range(1, len(terms))]
-    places = [f"{term // b} rest {rest}" for term, rest in zip(terms, left)] + [str(terms[-1] // b)]
-    return f"{a} / {b}: {', '.join(places)}: {a // b}"
+    """One step, a division: each place of the quotient times the divisor, what that leaves, and in the end the quotient and the
+    rest, as in `163 / 3: 50 * 3 = 150, 163 - 150 = 13, 4 * 3 = 12, 13 - 12 = 1: 54 r 1`. Known by heart are halves, fifths by way of
+    doubles, and what small numbers divide without a rest."""
+    quotient, rest = divmod(a, b)
+    if quotient == 0 or b == 2 or is_fact(a, b):
+        return f"{a} / {b}: {quotient} r {rest}"
+    if b == 5 and rest == 0:
+        return f"{a} / 5: {a} * 2 = {a * 2}: {quotient} r 0"
+    found, left = [], a
+    for place in places(quotient):
+        if left < a and is_fact(left, b):
+            found.append(f"{left} / {b} = {left // b}")
+            break
+        if place > 1 or left == b:
+            found.append(times(place, b))
+        if left > place * b:
+            found.append(f"{left} - {place * b} = {left - place * b}")
+        left -= place * b
+    return f"{a} / {b}: {', '.join(found)}: {quotient} r {rest}"
 
 
-def shared(a, b):
-    """Steps of Euclid's algorithm, each beginning with its pair, to a rest of one or none; the greatest common
-    divisor; and the larger number divided by it, where the last step has done that."""
-    a, b, steps, quotient = max(a, b), min(a, b), [], None
-    while b > 1 and (not steps or rest > 0):
-        quotient, rest = divmod(a, b)
-        steps.append(f"{a} / {b}: {times(quotient, b) if quotient > 1 else b}, rest {rest}")
-        a, b, last = b, rest, a
-    return (steps, a, last) if b == 0 else (steps, 1, None)
+def is_fact(a, b):
+    """Whether a quotient without a rest is known by heart."""
+    return a % b == 0 and (b == 10 or max(a // b, b) <= LARGEST_FACT)
+
+
+def euclid(a, b):
+    """Steps of Euclid's algorithm, to a rest of one or none, and the greatest common divisor, which the last step says."""
+    a, b = max(a, b), min(a, b)
+    steps = [divided(a, b)]
+    while a % b > 1:
+        a, b = b, a % b
+        steps.append(divided(a, b))
+    divisor = b if a % b == 0 else 1
+    return steps + [f"gcd {divisor}"], divisor
 
 
 def asked_numbers(question):
@@ -91,17 +119,15 @@ def asked_numbers(question):
 
 def lcm(question, steps, answer):
     a, b = sorted(asked_numbers(question), reverse=True)
-    found, divisor, done = shared(a, b)
+    found, divisor = euclid(a, b)
     if divisor > 1:
-        found.append(f"{a} / {divisor} = {a // divisor}" if a == done else divided(a, divisor))
+        found.append(divided(a, divisor))
     return found + multiplied(a // divisor, b)
 
 
 def fraction_simplification(question, steps, answer):
-    found, divisor, done = shared(*asked_numbers(question))
-    for number in asked_numbers(question):
-        found.append(f"{number} / {divisor} = {number // divisor}" if number == done else divided(number, divisor))
-    return found
+    found, divisor = euclid(*asked_numbers(question))
+    return found + [divided(number, divisor) for number in asked_numbers(question)]
 
 
 def products(question, steps, answer):
@@ -109,32 +135,83 @@ def products(question, steps, answer):
 
 
 def prime_factorization(question, steps, answer):
+    """What is odd has the sum of its digits before it, until three is out of question."""
     (rest,), found = asked_numbers(question), []
-    for factor in map(int, answer.split()[:-1]):
+    *factors, last = map(int, answer.split())
+    for factor in factors:
+        if factor > 2 and not found or factor == 3 or found and factor > 3 >= before:
+            found.append(f"{' + '.join(str(rest))} = {sum(map(int, str(rest)))}")
         found.append(divided(rest, factor))
-        rest //= factor
-    return found + [f"{rest} is prime"]
+        rest, before = rest // factor, factor
+    return found + [f"{last} is prime"]
 
 
 def base_conversion(question, steps, answer):
-    found = []
+    """Each division with the digits that are known by then behind it."""
+    found, digits = [], ""
     for step in steps:
         if " r " in step:
             number, base = map(int, re.match(r"(\d+) / (\d+)", step).groups())
-            terms, rest = parts(number, base)
-            small = base == 2 or number // base < 10 or len(terms) < 2
-            found.append(step if small else f"{number} = {' + '.join(map(str, terms + [rest]))}: {number // base} r {rest}")
+            digits = f"{number % base}{digits}"
+            found.append(f"{divided(number, base)}: {digits}")
         else:
             value, base, digit = map(int, re.match(r"(\d+) \* (\d+) \+ (\d+)", step).groups())
-            terms = [value * base] if value <= LARGEST_FACT else [part * base for part in parts(value, 1)[0]]
+            terms = [value * base] if value <= LARGEST_FACT else [place * base for place in places(value)]
             found.append(equals(f"{value} * {base} + {digit}", terms + [digit], value * base + digit))
     return found
 
 
+def decimal_chain_sum(question, steps, answer):
+    """Whole numbers first, then tenths: `55.8 + 67.8 = 122 + 1.6 = 123.6`."""
+    found = []
+    for step in steps:
+        a, sign, b, result = re.fullmatch(r"(\S+) ([+-]) (\S+) = (\S+)", step).groups()
+        (whole, tenths), (other, others) = ((int(number.split(".")[0]), int(number.split(".")[1])) for number in (a, b))
+        tenths, one = (-tenths if a.startswith("-") else tenths), (1 if sign == "+" else -1)
+        left = tenths + one * others
+        found.append(f"{a} {sign} {b} = {whole + one * other} {'-' if left < 0 else '+'} {abs(left) / 10} = {result}")
+    return found
+
+
+def number_sequence(question, steps, answer):
+    """All gaps first; what they show; and the next number."""
+    terms, answer = asked_numbers(question), int(answer)
+    gaps = [b - a for a, b in zip(terms, terms[1:])]
+    found = [f"{b} {signed(-a)} = {b - a}" for a, b in zip(terms, terms[1:])]
+    last, gap = terms[-1], answer - terms[-1]
+    if len(set(gaps)) == 1:
+        return found + [f"all {gap}", f"{last} {signed(gap)} = {answer}"]
+    if all(after == 2 * before for before, after in zip(gaps, gaps[1:])):
+        return found + ["twice the gap", times(gaps[-1], 2), f"{last} {signed(gap)} = {answer}"]
+    if gaps[1:] == terms[:-2]:
+        return found + ["the two before", f"{terms[-2]} {signed(last)} = {answer}"]
+    ratio = answer // last
+    assert all(after == ratio * before for before, after in zip(terms, terms[1:])), question
+    return found + [f"times {ratio}", times(last, ratio)]
+
+
 def calendar_arithmetic(question, steps, answer):
     days = int(re.search(r"\d+", steps[0]).group())
-    terms, rest = parts(days, 7)
-    return [f"{days} = {' + '.join(map(str, terms + [rest]))}", steps[1]]
+    return [divided(days, 7), steps[1]]
+
+
+def letter_counting(question, steps, answer):
+    """How many there are by then stands behind each: `here: h 1 e r e`."""
+    letter, count, found = re.search(r"letter (\w) ", question).group(1), 0, []
+    for step in steps:
+        word, _, letters = step.partition(",")[0].partition(": ")
+        marked = []
+        for one in letters.split(" "):
+            count += one == letter
+            marked.append(f"{one} {count}" if one == letter else one)
+        found.append(f"{word}: {' '.join(marked)}")
+    return found
+
+
+def spell_backward(question, steps, answer):
+    """A letter more each time, put before those that are there."""
+    word = answer[::-1]
+    return [steps[0]] + [" ".join(word[:count][::-1]) for count in range(2, len(word) + 1)]
 
 
 def after_letters(words):
@@ -171,8 +248,8 @@ def family_relationships(question, steps, answer):
 
 
 # Kinds that are not named keep their steps.
-SMALLER = [lcm, fraction_simplification, products, prime_factorization, base_conversion]
-SMALLER += [calendar_arithmetic, word_sorting, needle_haystack, family_relationships]
+SMALLER = [lcm, fraction_simplification, products, prime_factorization, base_conversion, decimal_chain_sum, number_sequence]
+SMALLER += [calendar_arithmetic, letter_counting, spell_backward, word_sorting, needle_haystack, family_relationships]
 
 
 def value(text):
@@ -193,21 +270,19 @@ def multiplied_out(text):
 
 
 def check(step):
-    """Every side of an equation of plain numbers has the same value; a rest is what is left, a quotient exact."""
-    equation = step.partition(":")[0]
-    if found := re.fullmatch(r"(\d+) / (\d+): (.*), rest (\d+)", step):
-        a, b, equation, rest = found.groups()
-        assert int(a) - int(rest) == value(equation.split(" = ")[0]) and int(rest) < int(b), step
-    if found := re.fullmatch(r"(\d+) / (\d+): (.* rest .*): (\d+)", step):
-        a, b, places, quotient = found.groups()
-        left, (*places, last) = int(a), places.split(", ")
-        for place, rest in (place.split(" rest ") for place in places):
-            left -= int(place) * int(b)
-            assert left == int(rest), step
-        assert left == int(last) * int(b) and int(a) == int(quotient) * int(b), step
-    sides = equation.split(" = ")
-    if all(re.fullmatch(r"-?[\d.]+(?: [-+*/] -?[\d.]+)*", side) for side in sides):
-        assert len({value(side) for side in sides}) == 1, step
+    """Every side of an equation of plain numbers has the same value; a quotient and its rest are those of what is divided."""
+    head, *told = step.split(": ")
+    if division := re.fullmatch(r"(\d+) / (\d+)", head):
+        a, b = map(int, division.groups())
+        equations, result = (told[0].split(", "), told[1]) if " = " in told[0] else ([], told[0])
+        quotient, rest = map(int, result.split(" r "))
+        assert a == quotient * b + rest and rest < b, step
+    else:
+        equations = [step.partition(":")[0]]
+    for equation in equations:
+        sides = equation.split(" = ")
+        if all(re.fullmatch(r"-?[\d.]+(?: [-+*/] -?[\d.]+)*", side) for side in sides):
+            assert len({value(side) for side in sides}) == 1, step
     return step
 
 
@@ -238,6 +313,19 @@ def words_of(kind, question, steps):
     return re.findall(r"[a-z]{3,}", shown.get(kind, "").split(":")[0])
 
 
+def thought_of(record):
+    """The steps of a problem's thought."""
+    return re.fullmatch(r"<think>(.*)\.</think>.*", record["messages"][1]["content"]).group(1).split(". ")
+
+
+def training_words(problems):
+    """Every word that the problems show in full, once; none that a held-out problem asks to be spelt backwards."""
+    kept_apart, words = set(asked_backwards()), {}
+    for record in problems:
+        words |= dict.fromkeys(words_of(record["template"], record["messages"][0]["content"], thought_of(record)))
+    return [word for word in words if word not in kept_apart]
+
+
 def asked_backwards():
     for name in ("validation.jsonl", "test.jsonl"):
         for record in lines(HERE / name):
@@ -255,17 +343,14 @@ def spelt(words):
 
 def main():
     smaller = {function.__name__: function for function in SMALLER}
-    problems, steps, words = lines(HERE / "train.jsonl.zst"), {}, {}
+    problems = lines(HERE / "train.jsonl.zst")
+    words, steps = training_words(problems), {}
     for record in problems:
         kind, question, answer = record["template"], record["messages"][0]["content"], record["answer"]
-        thought = re.fullmatch(r"<think>(.*)\.</think>.*", record["messages"][1]["content"]).group(1)
-        given = thought.split(". ")
+        given = thought_of(record)
         found = smaller[kind](question, given, answer) if kind in smaller else given
         record["messages"][1]["content"] = f"<think>{'. '.join(map(check, found))}.</think>{answer}"
-        steps |= {step: None for step in found if re.match(r"-?\d", step) and (" = " in step or " rest " in step)}
-        words |= dict.fromkeys(words_of(kind, question, given))
-    kept_apart = set(asked_backwards())
-    words = [word for word in words if word not in kept_apart]
+        steps |= {step: None for step in found if re.match(r"-?\d", step) and (" = " in step or " r " in step)}
     order = random.Random(SEED)
     drills = [{"text": " ".join(f"{step}." for step in some)} for some in shuffled(list(steps), STEPS_OF_LINE, order)]
     questions = [spelt(some) for _ in range(TIMES_SPELT) for some in shuffled(words, WORDS_OF_LINE, order)]

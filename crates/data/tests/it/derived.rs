@@ -31,12 +31,10 @@ fn derived_steps_are_those_of_the_training_thoughts() {
         parts.filter(|step| !step.is_empty()).collect()
     };
     let folder = data("arithmetic");
-    let sums = source_of(&folder.join("train.jsonl.zst"), View::new(Task::Chat));
-    // Nothing that is held out for validation.
-    let sums = examples(&SourceConfig {
-        part: Some(Part::Train),
-        ..sums
-    });
+    let sums = texts(
+        &folder.join("derived/small.jsonl.zst"),
+        View::new(Task::Chat),
+    );
     let thoughts = sums.iter().filter_map(|sum| sum.thought.as_deref());
     let expected: BTreeSet<String> = thoughts.flat_map(steps).collect();
     let lines = texts(
@@ -46,6 +44,31 @@ fn derived_steps_are_those_of_the_training_thoughts() {
     let derived: Vec<String> = lines.iter().flat_map(|line| steps(&line.answer)).collect();
     assert_eq!(derived.len(), 12_311, "each step once");
     assert_eq!(derived.into_iter().collect::<BTreeSet<_>>(), expected);
+}
+
+/// The training sums that are not held out for validation, with true steps.
+#[test]
+fn sums_in_smaller_steps_are_those_of_training() {
+    let folder = data("arithmetic");
+    let train = SourceConfig {
+        part: Some(Part::Train),
+        ..source_of(&folder.join("train.jsonl.zst"), View::new(Task::Chat))
+    };
+    let train = examples(&train);
+    let small = texts(
+        &folder.join("derived/small.jsonl.zst"),
+        View::new(Task::Chat),
+    );
+    assert_eq!(train.len(), small.len());
+    let (mut others, mut equations) = (0, 0);
+    for (sum, smaller) in train.iter().zip(&small) {
+        assert_eq!(sum.prompt, smaller.prompt);
+        assert_eq!(sum.answer, smaller.answer);
+        others += usize::from(sum.thought != smaller.thought);
+        equations += true_equations(smaller.thought.as_deref().unwrap());
+    }
+    assert!(equations > 30_000, "{equations}");
+    assert!((600..660).contains(&others), "{others}");
 }
 
 /// The same thoughts and answers behind other words; no sum that a test or validation problem asks.
@@ -70,7 +93,7 @@ fn sums_asked_in_other_words_are_those_of_training() {
     };
     let read = |file: &str| texts(&folder.join(file), View::new(Task::Chat));
     let key = |sum: &Example| (sum.thought.clone().unwrap(), sum.answer.clone());
-    let train = read("train.jsonl.zst");
+    let train = read("derived/small.jsonl.zst");
     let thoughts: BTreeSet<_> = train.iter().map(key).collect();
     let known: BTreeSet<&str> = train.iter().map(|sum| sum.prompt.as_str()).collect();
     let asked = read("derived/asked.jsonl.zst");
@@ -140,11 +163,7 @@ fn sums_asked_in_other_words_are_those_of_training() {
     assert_eq!(everyday.len(), 4800);
     for sum in &everyday {
         let thought = sum.thought.as_deref().unwrap();
-        let is_true = steps_of(thought).all(|step| {
-            let sides = sides(step).unwrap();
-            sides.len() > 1 && sides.iter().all(|side| (side - sides[0]).abs() < 1e-6)
-        });
-        assert!(is_true, "{thought}");
+        assert_eq!(true_equations(thought), steps_of(thought).count());
         let spaced: String = about(&sum.prompt);
         let signs = |c: char| "+-*/".contains(c);
         let at = 1 + spaced[1..].find(signs).unwrap();
@@ -222,27 +241,40 @@ fn value(text: &str) -> Option<f64> {
     Some(terms.into_iter().sum())
 }
 
-/// Numbers that a step says are equal: the sides of `5 * 42 = 200 + 10 = 210`; of a division, as in
-/// `66 / 9: 7 * 9 = 63, rest 3` and `203 / 7: 20 rest 63, 9: 29`, what it gives and what it must.
-fn sides(step: &str) -> Option<Vec<f64>> {
+/// What a step says is equal: the sides of `5 * 42 = 200 + 10 = 210`; of a division, as in
+/// `66 / 9: 7 * 9 = 63, 66 - 63 = 3: 7 r 3`, those on the way, and the number with what it gives.
+fn equations(step: &str) -> Option<Vec<Vec<f64>>> {
     let equal = |text: &str| -> Option<Vec<f64>> { text.split(" = ").map(value).collect() };
-    match step.split_once(": ") {
-        Some((division, told)) if division.contains(" / ") => {
-            let (number, divisor) = division.split_once(" / ")?;
-            let (number, divisor) = (value(number)?, value(divisor)?);
-            if let Some((product, rest)) = told.rsplit_once(", rest ") {
-                let mut sides = equal(product)?;
-                sides.push(number - value(rest)?);
-                return Some(sides);
-            }
-            let (places, quotient) = told.split_once(": ")?;
-            let place = |text: &str| value(text.split(' ').next()?);
-            let sum = places.split(", ").map(place).sum::<Option<f64>>()?;
-            Some(vec![number / divisor, sum, value(quotient)?])
-        }
-        Some((equation, _)) => equal(equation),
-        None => equal(step),
+    let (head, told) = step.split_once(": ").unwrap_or((step, ""));
+    let Some((number, divisor)) = head.split_once(" / ") else {
+        return Some(vec![equal(head)?]);
+    };
+    let (Some(number), Some(divisor)) = (value(number), value(divisor)) else {
+        return Some(vec![equal(head)?]);
+    };
+    let mut parts = told.split(": ");
+    let mut found = Vec::new();
+    let mut result = parts.next()?;
+    if result.contains(" = ") {
+        found = result.split(", ").map(equal).collect::<Option<_>>()?;
+        result = parts.next()?;
     }
+    let (quotient, rest) = result.split_once(" r ")?;
+    let rest = value(rest)?;
+    assert!(rest < divisor, "{step}");
+    found.push(vec![number, value(quotient)? * divisor + rest]);
+    Some(found)
+}
+
+/// How many steps of a thought have equations, each of which is true.
+fn true_equations(thought: &str) -> usize {
+    let told = steps_of(thought).filter_map(equations);
+    let told = told.filter(|step| step.iter().all(|sides| sides.len() > 1));
+    told.inspect(|step| {
+        let is_true = |sides: &Vec<f64>| sides.iter().all(|side| (side - sides[0]).abs() < 1e-6);
+        assert!(step.iter().all(is_true), "{thought}");
+    })
+    .count()
 }
 
 fn steps_of(thought: &str) -> impl Iterator<Item = &str> {
@@ -262,15 +294,143 @@ fn smaller_steps_solve_the_training_problems() {
         assert_eq!(problem.prompt, smaller.prompt);
         assert_eq!(problem.answer, smaller.answer, "{}", problem.prompt);
         others += usize::from(problem.thought != smaller.thought);
-        let thought = smaller.thought.as_deref().unwrap();
-        for sides in steps_of(thought).filter_map(sides) {
-            let is_true = sides.iter().all(|side| (side - sides[0]).abs() < 1e-6);
-            assert!(is_true, "{thought}");
-            equations += usize::from(sides.len() > 1);
+        equations += true_equations(smaller.thought.as_deref().unwrap());
+    }
+    assert!((27_000..28_000).contains(&others), "{others}");
+    assert!(equations > 50_000, "{equations}");
+}
+
+/// Further problems of eight kinds: true steps that end in the answer, and none twice or held out.
+#[test]
+fn drawn_problems_are_new_and_true() {
+    let folder = data("reasoning");
+    let drawn = texts(
+        &folder.join("derived/drawn.jsonl.zst"),
+        View::new(Task::Chat),
+    );
+    let mut numbers = BTreeSet::new();
+    for split in ["test", "validation", "test_unseen_kinds"] {
+        for item in pack("reasoning").reasoning(split).unwrap() {
+            let item = item.unwrap();
+            numbers.insert(about(item.template.as_deref().unwrap(), &item.question));
         }
     }
-    assert!((17_000..19_000).contains(&others), "{others}");
-    assert!(equations > 44_000, "{equations}");
+    let held_out = numbers.len();
+    assert!(held_out > 900, "{held_out}");
+    let mut equations = 0;
+    for problem in &drawn {
+        let kind = drawn_kind(&problem.prompt);
+        assert!(
+            numbers.insert(about(kind, &problem.prompt)),
+            "{}",
+            problem.prompt
+        );
+        let thought = problem.thought.as_deref().unwrap();
+        equations += true_equations(thought);
+        let last = steps_of(thought).last().unwrap();
+        let asked = asked_numbers(&problem.prompt);
+        match kind {
+            "spell_backward" => {
+                let word: String = quoted(&problem.prompt).chars().rev().collect();
+                assert_eq!(problem.answer, word);
+                assert_eq!(last.replace(' ', ""), word);
+            }
+            "letter_counting" => {
+                let letter = problem.prompt.split("letter ").nth(1).unwrap();
+                let text = quoted(&problem.prompt);
+                let count = text.matches(&letter[..1]).count();
+                assert_eq!(problem.answer, count.to_string());
+                let told = thought.matches(|c: char| c.is_ascii_digit());
+                assert_eq!(told.last().unwrap(), problem.answer, "{thought}");
+            }
+            "word_sorting" => {
+                let mut words: Vec<&str> = problem.answer.split(' ').collect();
+                if problem.prompt.contains("Z to A") {
+                    words.reverse();
+                }
+                assert!(words.is_sorted());
+                assert_eq!(about(kind, &problem.prompt), sorted(words));
+            }
+            "divisions" => {
+                let (a, b) = (asked[0].max(asked[1]), asked[0].min(asked[1]));
+                assert_eq!(problem.answer, format!("{} remainder {}", a / b, a % b));
+            }
+            "lcm" => {
+                let smallest: i64 = problem.answer.parse().unwrap();
+                let divides = |multiple: &i64| asked.iter().all(|number| multiple % number == 0);
+                assert_eq!((asked[0]..).find(divides), Some(smallest));
+                assert!(last.ends_with(&format!("= {smallest}")));
+            }
+            "fraction_simplification" => {
+                let told = asked_numbers(&problem.answer);
+                assert_eq!(asked[0] * told[1], asked[1] * told[0]);
+                let shared = |divisor: i64| told.iter().all(|number| number % divisor == 0);
+                assert!(!(2..=told[0]).any(shared), "{}", problem.answer);
+            }
+            "prime_factorization" => {
+                let factors = asked_numbers(&problem.answer);
+                assert_eq!(factors.iter().product::<i64>(), asked[0]);
+                let is_prime = |&number: &i64| (2..number).all(|factor| number % factor > 0);
+                assert!(factors.iter().all(is_prime) && factors.is_sorted());
+            }
+            _ => assert!(
+                last.ends_with(&format!("= {}", problem.answer)),
+                "{thought}"
+            ),
+        }
+    }
+    assert_eq!(numbers.len(), held_out + drawn.len());
+    assert_eq!(drawn.len(), 21_745);
+    assert!(equations > 30_000, "{equations}");
+}
+
+fn drawn_kind(question: &str) -> &'static str {
+    let kinds = [
+        ("\" backward.", "spell_backward"),
+        ("\" from right to left.", "spell_backward"),
+        ("the letter ", "letter_counting"),
+        ("from A to Z: ", "word_sorting"),
+        ("from Z to A: ", "word_sorting"),
+        (" over ", "fraction_simplification"),
+        ("common multiple", "lcm"),
+        ("that both ", "lcm"),
+        ("primes ", "prime_factorization"),
+        ("prime factors", "prime_factorization"),
+        ("Continue the sequence ", "number_sequence"),
+        ("What comes next: ", "number_sequence"),
+    ];
+    let found = kinds.iter().find(|(words, _)| question.contains(words));
+    found.map_or("divisions", |(_, kind)| kind)
+}
+
+fn quoted(question: &str) -> &str {
+    question.split('"').nth(1).unwrap()
+}
+
+fn asked_numbers(text: &str) -> Vec<i64> {
+    let is_number = |c: char| c.is_ascii_digit() || c == '-';
+    let parts = text.split(|c| !is_number(c));
+    parts.filter_map(|part| part.parse().ok()).collect()
+}
+
+fn sorted<T: ToString + Ord>(mut parts: Vec<T>) -> Vec<String> {
+    parts.sort();
+    parts.iter().map(T::to_string).collect()
+}
+
+/// What a problem is about in whichever words: its numbers in any order, the three terms that a
+/// sequence begins with, its words.
+fn about(kind: &str, question: &str) -> Vec<String> {
+    let numbers = asked_numbers(question);
+    match kind {
+        "number_sequence" => numbers[..3].iter().map(i64::to_string).collect(),
+        "spell_backward" | "letter_counting" => vec![quoted(question).to_owned()],
+        "word_sorting" => sorted(question.split(": ").nth(1).unwrap().split(", ").collect()),
+        "lcm" | "fraction_simplification" | "prime_factorization" | "divisions" | "gcd" => {
+            sorted(numbers)
+        }
+        _ => vec![question.to_owned()],
+    }
 }
 
 /// Steps of those thoughts, each once; training words, three times each, none of which a held-out
@@ -293,7 +453,7 @@ fn drills_are_of_the_training_problems() {
         assert!(known.contains(step), "{step}");
         assert!(steps.insert(step), "{step} twice");
     }
-    assert_eq!(steps.len(), 20_146);
+    assert_eq!(steps.len(), 23_594);
     let questions: String = small.iter().map(|line| &*line.prompt).collect();
     let mut asked = BTreeSet::new();
     for split in ["test", "validation"] {
