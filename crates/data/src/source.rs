@@ -12,6 +12,7 @@ mod join;
 mod pass;
 
 use std::collections::VecDeque;
+use std::iter::repeat_n;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -116,7 +117,10 @@ impl Source {
             },
             part: cfg.part,
             augment: cfg.augment.clone(),
-            views: cfg.views.clone(),
+            views: {
+                let copies = |view: &View| repeat_n(view.clone(), view.times);
+                cfg.views.iter().flat_map(copies).collect()
+            },
             shuffle: cfg.shuffle,
             bounds,
             // Two sources of one run never share numbers.

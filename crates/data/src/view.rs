@@ -8,7 +8,7 @@
 //! views = [
 //!   { task = "paint", prompt = "{style} style: {caption}" },
 //!   { task = "describe", prompts = ["What is this?", "Name the emoji."], answer = "{caption}",
-//!     where = { style = ["noto", "twemoji"] }, exclude = [{ group = ["flags"] }] },
+//!     where = { style = ["noto", "twemoji"] }, exclude = [{ group = ["flags"] }], times = 2 },
 //! ]
 //! ```
 
@@ -57,6 +57,9 @@ pub struct View {
     /// No record that matches one of these.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exclude: Vec<Filter>,
+    /// How many examples it makes of a record in each pass, each on its own: as if it stood so often in the list.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub times: usize,
     /// Factor of these examples' loss.
     #[serde(default = "one")]
     pub loss_weight: f32,
@@ -67,6 +70,17 @@ pub struct View {
     /// What a painted picture shows, in the words that judges know, where the prompt says it in others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shows: Option<Template>,
+}
+
+/// More than this is a mistake: a weight of the source was meant.
+const MOST_TIMES: usize = 1000;
+
+fn once() -> usize {
+    1
+}
+
+fn is_once(times: &usize) -> bool {
+    *times == 1
 }
 
 fn is_zero(share: &f32) -> bool {
@@ -108,6 +122,7 @@ impl View {
             messages: None,
             only: Filter::new(),
             exclude: Vec::new(),
+            times: 1,
             loss_weight: 1.0,
             blank: 0.0,
             shows: None,
@@ -125,6 +140,12 @@ impl View {
         }
         if self.messages.is_some() && (has_prompt || self.answer.is_some()) {
             return Err("a view has 'messages', or a prompt and an answer, not both".into());
+        }
+        if !(1..=MOST_TIMES).contains(&self.times) {
+            return Err(format!(
+                "times is {}, expected 1 to {MOST_TIMES} examples of a record",
+                self.times
+            ));
         }
         if !(self.loss_weight.is_finite() && self.loss_weight >= 0.0) {
             return Err(format!(

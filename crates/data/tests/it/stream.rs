@@ -66,6 +66,28 @@ fn take(source: &mut Source, count: usize) -> Vec<(u64, String)> {
     (0..count).map(|_| next()).collect()
 }
 
+/// `times = 3` is three views alike: the same examples in the same order.
+#[test]
+fn a_view_counts_as_often_as_it_says() {
+    let cfg = |views: &str| -> SourceConfig {
+        let file = "name = 'chat'\nkind = 'jsonl'\npaths = ['chat.jsonl']\nshuffle = 7\n";
+        toml::from_str(&format!("{file}views = [{views}]")).unwrap()
+    };
+    let other = "{task = 'chat', prompt = 'say {prompt}', answer = '{completion}'}";
+    let once = "{task = 'chat'}";
+    let thrice = format!("{{task = 'chat', times = 3}}, {other}");
+    let listed = [once, once, once, other].join(", ");
+    let [mut counted, mut listed] =
+        [&thrice, &listed].map(|views| source(&cfg(views), DATA.path(), 5));
+    assert_eq!(counted.len_hint(), listed.len_hint());
+    let examples = take(&mut counted, 80);
+    assert_eq!(examples, take(&mut listed, 80));
+    let said = examples
+        .iter()
+        .filter(|(_, prompt)| prompt.starts_with("say "));
+    assert_eq!(said.count(), 20, "two epochs of ten records, once each");
+}
+
 #[test]
 fn an_epoch_holds_every_example_once_in_a_new_order() {
     let cfg = &configs(9)[0];

@@ -217,6 +217,8 @@ fn configuration_is_strict_and_returns() {
         good.replace("prompt =", "prompts = ['x'], prompt ="),
         good.replace("where", "answer = 'x', where"),
         good.replace("where", "blank = 0.5, where"),
+        good.replace("where", "times = 0, where"),
+        good.replace("where", "times = 1001, where"),
         good.replace(
             "'paint', prompt",
             "'describe', answer = 'x', shows = 'x', prompt",
