@@ -61,7 +61,8 @@ embedded:
     sed -E 's/"prompt":"a silhouette of an? /"prompt":"/' out/kept-4-animals.jsonl > out/kept-4-animals-wished.jsonl
     for part in stage2x stage3n; do cargo run --release -- train runs/embedded/$part.toml --resume; done
     for part in stage2y stage3o; do cargo run --release -- train runs/embedded/$part.toml --resume; done
-    cp -r out/stage3o/model/. assets/model/
+    for part in stage2z stage3p; do cargo run --release -- train runs/embedded/$part.toml --resume; done
+    cp -r out/stage3p/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.
