@@ -113,6 +113,7 @@ def smaller(step):
 
 
 def in_smaller_steps(record):
+    """A problem with other steps to the same answer, and those steps."""
     question, reply = record["messages"]
     steps = [one for step in smaller_steps.thought_of(record) for one in smaller(step)]
     thought = ". ".join(map(smaller_steps.check, steps))

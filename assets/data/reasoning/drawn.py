@@ -17,6 +17,7 @@ import smaller_steps
 from smaller_steps import HERE, asked_numbers, lines
 
 SEED = 20261201
+# At most so many of a kind.
 COUNTS = dict(lcm=3000, fraction_simplification=2400, prime_factorization=600, number_sequence=2400, divisions=4000)
 COUNTS |= dict(spell_backward=5000, letter_counting=2000, word_sorting=3000)
 DRAWS = 60_000  # at most so often for a kind
@@ -140,33 +141,46 @@ def kept_apart():
                 yield about(kind, question)
 
 
+def solve(kind, question, steps, answer):
+    """The thought of a problem, in smaller steps."""
+    if kind == "divisions":
+        found = [smaller_steps.divided(*sorted(asked_numbers(question), reverse=True))]
+    else:
+        found = getattr(smaller_steps, kind)(question, steps, answer)
+    return ". ".join(map(smaller_steps.check, found))
+
+
+def problems(function, words, taken):
+    """Problems of a kind that are not among `taken`, to which they are added."""
+    kind, records = function.__name__, []
+    draw = random.Random(f"{SEED}/{kind}")
+    for _ in range(DRAWS):
+        found = function(draw, words)
+        question = draw.choice(found[0]) if found else None
+        if found is None or about(kind, question) in taken:
+            continue
+        _, steps, answer = found
+        thought = solve(kind, question, steps, answer)
+        if len(thought) > LONGEST_THOUGHT:
+            continue
+        taken.add(about(kind, question))
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": f"<think>{thought}.</think>{answer}"}]
+        records.append({"messages": turns, "answer": answer, "template": kind})
+        if len(records) == COUNTS[kind]:
+            break
+    print(f"{len(records)} {kind}")
+    return records
+
+
 def main():
-    smaller = {function.__name__: function for function in smaller_steps.SMALLER}
-    smaller["divisions"] = lambda question, steps, answer: [smaller_steps.divided(*sorted(asked_numbers(question), reverse=True))]
     train = lines(HERE / "train.jsonl.zst")
     taken = set(kept_apart())
     words = [word for word in smaller_steps.training_words(train) if frozenset([word, word[::-1]]) not in taken]
     records = []
     for function in DRAWN:
         kind = function.__name__
-        draw, count = random.Random(f"{SEED}/{kind}"), 0
         taken |= {about(kind, record["messages"][0]["content"]) for record in train if record["template"] == kind}
-        for _ in range(DRAWS):
-            found = function(draw, words)
-            question = draw.choice(found[0]) if found else None
-            if found is None or about(kind, question) in taken:
-                continue
-            _, steps, answer = found
-            thought = ". ".join(map(smaller_steps.check, smaller[kind](question, steps, answer)))
-            if len(thought) > LONGEST_THOUGHT:
-                continue
-            taken.add(about(kind, question))
-            turns = [{"role": "user", "content": question}, {"role": "assistant", "content": f"<think>{thought}.</think>{answer}"}]
-            records.append({"messages": turns, "answer": answer, "template": kind})
-            count += 1
-            if count == COUNTS[kind]:
-                break
-        print(f"{count} {kind}")
+        records += problems(function, words, taken)
     smaller_steps.write(HERE / "derived" / "drawn.jsonl.zst", records)
 
 
