@@ -5,8 +5,9 @@ into derived/ beside this file.
 
 small.jsonl.zst: each problem of train.jsonl.zst that is not held out for validation, its products and quotients of numbers
 over twelve in the steps of `../reasoning/smaller_steps.py`. asked.jsonl.zst: each of those once, in a wording drawn by its
-number; thought and answer stay. steps.jsonl.zst: every different step of those thoughts, eight to a line, as plain text. facts.jsonl.zst: what two numbers up to twelve make, added, subtracted and
-multiplied, which the pack hardly asks, in four wordings each. everyday.jsonl.zst: sums, differences, products and exact
+number; thought and answer stay. steps.jsonl.zst: every different step of those thoughts, eight to a line, as plain text.
+facts.jsonl.zst: what two numbers up to twelve make, added, subtracted and multiplied, which the pack hardly asks, in four
+wordings each. everyday.jsonl.zst: sums, differences, products and exact
 quotients of larger numbers, round ones above all (`100 - 1`, `25 * 4`), with the steps of `../reasoning/smaller_steps.py`.
 What a test or validation problem of either pack asks, in whichever words, is left out of all. Needs the `zstd` command.
 """

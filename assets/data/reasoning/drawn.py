@@ -10,6 +10,7 @@ or validation problem asks, in whichever words, is left out, as are the numbers 
 `zstd` command.
 """
 
+import math
 import random
 import re
 
@@ -31,15 +32,14 @@ SHARE_OF_WORDS = 0.25
 
 def lcm(draw, words):
     a, b = draw.sample(range(2, LARGEST_OF_LCM + 1), 2)
-    smallest = next(a * count for count in range(1, b + 1) if a * count % b == 0)
     told = [f"What is the least common multiple of {a} and {b}?", f"What is the smallest number that both {a} and {b} divide?"]
-    return told, [], str(smallest)
+    return told, [], str(math.lcm(a, b))
 
 
 def fraction_simplification(draw, words):
     above, below = draw.sample(range(1, LARGEST_OF_FRACTION + 1), 2)
     factor = draw.randint(2, LARGEST_FACTOR)
-    divisor = smaller_steps.euclid(above * factor, below * factor)[1]
+    divisor = math.gcd(above * factor, below * factor)
     if above * factor == divisor or below * factor == divisor:
         return None
     told = [f"Simplify the fraction {above * factor} over {below * factor}.", f"Write {above * factor} over {below * factor} in lowest terms."]
