@@ -13,6 +13,7 @@ or validation problem asks, in whichever words, is left out, as are the numbers 
 import math
 import random
 import re
+from itertools import accumulate
 
 import smaller_steps
 from smaller_steps import HERE, asked_numbers, lines
@@ -20,9 +21,9 @@ from smaller_steps import HERE, asked_numbers, lines
 SEED = 20261201
 # At most so many of a kind.
 COUNTS = dict(lcm=3000, fraction_simplification=2400, prime_factorization=600, number_sequence=2400, divisions=4000)
-COUNTS |= dict(spell_backward=5000, letter_counting=2000, word_sorting=3000)
+COUNTS |= dict(spell_backward=5000, letter_counting=2000, word_sorting=3000, joined=3000)
 DRAWS = 60_000  # at most so often for a kind
-LONGEST_THOUGHT = 260  # characters
+LONGEST_THOUGHT = 268  # characters, with its marks
 LARGEST_OF_LCM, LARGEST_OF_FRACTION, LARGEST_FACTOR = 99, 40, 12
 LARGEST_TO_FACTOR, LARGEST_PRIME = 5999, 31
 LARGEST_TERM = 2000
@@ -102,7 +103,8 @@ def letter_counting(draw, words):
     some = [put_together(draw, words) for _ in range(draw.randint(2, 4))]
     text = " ".join(some)
     letter = draw.choice(text.replace(" ", ""))
-    steps = [f"{word}: {' '.join(word)}, 0" for word in some]
+    counts = accumulate(word.count(letter) for word in some)
+    steps = [f"{word}: {' '.join(word)}, {count}" for word, count in zip(some, counts)]
     told = [f'How many times is the letter {letter} in "{text}"?', f'Count the letter {letter} in "{text}".']
     return told, steps, str(text.count(letter))
 
@@ -117,19 +119,33 @@ def word_sorting(draw, words):
     return told, [], " ".join(sorted(some, reverse=not is_up))
 
 
-DRAWN = [lcm, fraction_simplification, prime_factorization, number_sequence, divisions, spell_backward, letter_counting, word_sorting]
+def joined(draw, words):
+    """Words put together from their letters, forward or backward: what the last step of a word spelt backward does."""
+    some = [put_together(draw, words)[:: draw.choice([-1, 1])] for _ in range(draw.randint(2, 4))]
+    told = [f"Put these letters together: {', '.join(' '.join(word) for word in some)}"]
+    return told, [], " ".join(some)
+
+
+DRAWN = [lcm, fraction_simplification, prime_factorization, number_sequence, divisions, spell_backward, letter_counting, word_sorting, joined]
 
 
 def about(kind, question):
-    """What a problem is about, whichever way it is put: its numbers, the beginning of a sequence, its words."""
-    if kind in ("spell_backward", "letter_counting"):
-        quoted = re.search('"(.*)"', question).group(1)
-        return frozenset([quoted, quoted[::-1]]) if kind == "spell_backward" else quoted
+    """What a problem is about, whichever way it is put, as a set: its numbers, the beginning of a sequence, its words."""
+    if kind == "spell_backward":
+        return {either_way(re.search('"(.*)"', question).group(1))}
+    if kind == "letter_counting":
+        return {re.search('"(.*)"', question).group(1)}
     if kind == "word_sorting":
-        return frozenset(question.split(": ")[1].split(", "))
+        return {frozenset(question.split(": ")[1].split(", "))}
+    if kind == "joined":
+        return {either_way(word.replace(" ", "")) for word in question.split(": ")[1].split(", ")}
     numbers = asked_numbers(question)
     # The unseen kind `gcd` asks about two numbers, as do common multiples, fractions and divisions.
-    return tuple(numbers[:3]) if kind == "number_sequence" else frozenset(numbers)
+    return {tuple(numbers[:3]) if kind == "number_sequence" else frozenset(numbers)}
+
+
+def either_way(word):
+    return frozenset([word, word[::-1]])
 
 
 def kept_apart():
@@ -138,16 +154,16 @@ def kept_apart():
         for record in lines(HERE / name):
             kind, question = record["template"], record["messages"][0]["content"]
             if kind in COUNTS or kind == "gcd":
-                yield about(kind, question)
+                yield from about(kind, question)
 
 
 def solve(kind, question, steps, answer):
-    """The thought of a problem, in smaller steps."""
+    """The thought of a problem, in smaller steps where its kind has them; nothing for a kind without steps."""
     if kind == "divisions":
-        found = [smaller_steps.divided(*sorted(asked_numbers(question), reverse=True))]
-    else:
-        found = getattr(smaller_steps, kind)(question, steps, answer)
-    return ". ".join(map(smaller_steps.check, found))
+        steps = [smaller_steps.divided(*sorted(asked_numbers(question), reverse=True))]
+    elif smaller := getattr(smaller_steps, kind, None):
+        steps = smaller(question, steps, answer)
+    return f"<think>{'. '.join(map(smaller_steps.check, steps))}.</think>" if steps else ""
 
 
 def problems(function, words, taken):
@@ -157,14 +173,14 @@ def problems(function, words, taken):
     for _ in range(DRAWS):
         found = function(draw, words)
         question = draw.choice(found[0]) if found else None
-        if found is None or about(kind, question) in taken:
+        if found is None or about(kind, question) & taken:
             continue
         _, steps, answer = found
         thought = solve(kind, question, steps, answer)
         if len(thought) > LONGEST_THOUGHT:
             continue
-        taken.add(about(kind, question))
-        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": f"<think>{thought}.</think>{answer}"}]
+        taken |= about(kind, question)
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": thought + answer}]
         records.append({"messages": turns, "answer": answer, "template": kind})
         if len(records) == COUNTS[kind]:
             break
@@ -175,11 +191,13 @@ def problems(function, words, taken):
 def main():
     train = lines(HERE / "train.jsonl.zst")
     taken = set(kept_apart())
-    words = [word for word in smaller_steps.training_words(train) if frozenset([word, word[::-1]]) not in taken]
+    words = [word for word in smaller_steps.training_words(train) if either_way(word) not in taken]
     records = []
     for function in DRAWN:
         kind = function.__name__
-        taken |= {about(kind, record["messages"][0]["content"]) for record in train if record["template"] == kind}
+        for record in train:
+            if record["template"] == kind:
+                taken |= about(kind, record["messages"][0]["content"])
         records += problems(function, words, taken)
     smaller_steps.write(HERE / "derived" / "drawn.jsonl.zst", records)
 

@@ -161,18 +161,6 @@ def base_conversion(question, steps, answer):
     return found
 
 
-def decimal_chain_sum(question, steps, answer):
-    """Whole numbers first, then tenths: `55.8 + 67.8 = 122 + 1.6 = 123.6`."""
-    found = []
-    for step in steps:
-        a, sign, b, result = re.fullmatch(r"(\S+) ([+-]) (\S+) = (\S+)", step).groups()
-        (whole, tenths), (other, others) = ((int(number.split(".")[0]), int(number.split(".")[1])) for number in (a, b))
-        tenths, one = (-tenths if a.startswith("-") else tenths), (1 if sign == "+" else -1)
-        left = tenths + one * others
-        found.append(f"{a} {sign} {b} = {whole + one * other} {'-' if left < 0 else '+'} {abs(left) / 10} = {result}")
-    return found
-
-
 def number_sequence(question, steps, answer):
     """All gaps first; what they show; and the next number."""
     terms, answer = asked_numbers(question), int(answer)
@@ -195,19 +183,6 @@ def calendar_arithmetic(question, steps, answer):
     return [divided(days, 7), steps[1]]
 
 
-def letter_counting(question, steps, answer):
-    """How many there are by then stands behind each: `here: h 1 e r e`."""
-    letter, count, found = re.search(r"letter (\w) ", question).group(1), 0, []
-    for step in steps:
-        word, _, letters = step.partition(",")[0].partition(": ")
-        marked = []
-        for one in letters.split(" "):
-            count += one == letter
-            marked.append(f"{one} {count}" if one == letter else one)
-        found.append(f"{word}: {' '.join(marked)}")
-    return found
-
-
 def spell_backward(question, steps, answer):
     """A letter more each time, put before those that are there."""
     word = answer[::-1]
@@ -219,8 +194,11 @@ def after_letters(words):
 
 
 def word_sorting(question, steps, answer):
+    """First letters are sorted alone, then each finds its word: `d c p to c d p`."""
     ways, words = question.partition("Z to A" if "Z to A" in question else "A to Z")[1], question.split(": ")[1].split(", ")
-    return [after_letters(words), f"{ways}: {after_letters(answer.split())}"]
+    sorted_words = answer.split()
+    letters, sorted_letters = (" ".join(word[0] for word in some) for some in (words, sorted_words))
+    return [after_letters(words), f"{ways}: {letters} to {sorted_letters}", after_letters(sorted_words)]
 
 
 def needle_haystack(question, steps, answer):
@@ -248,8 +226,8 @@ def family_relationships(question, steps, answer):
 
 
 # Kinds that are not named keep their steps.
-SMALLER = [lcm, fraction_simplification, products, prime_factorization, base_conversion, decimal_chain_sum, number_sequence]
-SMALLER += [calendar_arithmetic, letter_counting, spell_backward, word_sorting, needle_haystack, family_relationships]
+SMALLER = [lcm, fraction_simplification, products, prime_factorization, base_conversion, number_sequence, calendar_arithmetic]
+SMALLER += [spell_backward, word_sorting, needle_haystack, family_relationships]
 
 
 def value(text):

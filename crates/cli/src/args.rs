@@ -80,7 +80,7 @@ pub(crate) enum Command {
     Curves(CurvesArgs),
     /// Add an adapter's changes to its model, or add up what several models have learnt: a model of its own.
     #[command(
-        after_help = "Examples:\n  mmada merge out/adapter/model out/merged\n  mmada merge out/paints/model out/sums/model out/both --base out/stage2/model   # what either has learnt since"
+        after_help = "Examples:\n  mmada merge out/adapter/model out/merged\n  mmada merge out/paints/model out/sums/model out/both --base out/stage2/model   # what either has learnt since\n  mmada merge out/stage3/model out/halfway --base out/stage2/model --scale 0.5   # half of what it has learnt"
     )]
     Merge(MergeArgs),
     /// Score a model on a data pack, with 95 % intervals.
@@ -397,6 +397,9 @@ pub(crate) struct MergeArgs {
     /// The model that the others were trained from: what each has learnt since is added up.
     #[arg(long)]
     pub(crate) base: Option<PathBuf>,
+    /// How much of that is added: 1 is all, 0.5 of one model is halfway between it and its base.
+    #[arg(long, requires = "base", default_value_t = 1.0)]
+    pub(crate) scale: f32,
 }
 
 #[derive(Debug, Args)]

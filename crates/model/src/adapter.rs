@@ -59,31 +59,41 @@ impl Mmada {
         self.rebuilt(params, None)
     }
 
-    /// A model of its own with what `others` have learnt since `base` added to its weights: W + Σᵢ (Wᵢ − base), task
-    /// arithmetic (arXiv 2212.04089, section 2). Adapters are merged first; all but the weights is this model's.
+    /// A model of its own with what it and `others` have learnt since `base`, added up and `scale` times as much:
+    /// base + λ·Σᵢ (Wᵢ − base), task arithmetic (arXiv 2212.04089, section 2). Adapters are merged first; all but the
+    /// weights is this model's.
     ///
     /// # Errors
     /// When the models are not of one shape.
-    pub fn with_changes(&self, others: &[Self], base: &Self) -> Result<Self> {
-        let (sum, base) = (self.merged()?, base.merged()?);
-        let mut params = sum.params.copied(Mode::Frozen)?;
-        sum.check_shape_of(&base, "the base")?;
-        let wide = |tensor: &Tensor| {
-            tensor
-                .to_dtype(DType::F32)
-                .map_err(mmada_tensor::Error::from)
-        };
+    pub fn with_changes(&self, others: &[Self], base: &Self, scale: f32) -> Result<Self> {
+        let (first, base) = (self.merged()?, base.merged()?);
+        first.check_shape_of(&base, "the base")?;
+        let mut models = vec![first];
         for other in others {
             let other = other.merged()?;
-            sum.check_shape_of(&other, "a model")?;
-            for (name, tensor) in other.params.iter() {
-                let before = wide(&base.params.get(name, tensor.dims())?)?;
-                let old = wide(&params.get(name, tensor.dims())?)?;
-                let new = (wide(tensor)? - before).and_then(|change| change + old);
-                params.set(name, &new.map_err(mmada_tensor::Error::from)?)?;
-            }
+            other.check_shape_of(&base, "a model")?;
+            models.push(other);
         }
-        sum.rebuilt(params, None)
+        let wide = |params: &Params, name: &str, like: &Tensor| -> Result<Tensor> {
+            let tensor = params.get(name, like.dims())?;
+            Ok(tensor
+                .to_dtype(DType::F32)
+                .map_err(mmada_tensor::Error::from)?)
+        };
+        let mut params = base.params.copied(Mode::Frozen)?;
+        for (name, tensor) in base.params.iter() {
+            let before = wide(&base.params, name, tensor)?;
+            let mut sum = before.clone();
+            for model in &models {
+                let change = wide(&model.params, name, tensor)? - &before;
+                let change = change.and_then(|change| change * f64::from(scale));
+                sum = change
+                    .and_then(|change| sum + change)
+                    .map_err(mmada_tensor::Error::from)?;
+            }
+            params.set(name, &sum)?;
+        }
+        models[0].rebuilt(params, None)
     }
 
     fn check_shape_of(&self, other: &Self, what: &'static str) -> Result<()> {

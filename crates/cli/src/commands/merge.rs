@@ -12,7 +12,7 @@ use crate::{output, usage};
 
 pub(crate) fn run(args: &MergeArgs) -> Result<()> {
     let merged = match (&args.base, args.models.as_slice()) {
-        (Some(base), models) => added_up(models, base, &args.output)?,
+        (Some(base), models) => added_up(models, base, args)?,
         (None, [adapter]) => folded_in(adapter, &args.output)?,
         (None, models) => {
             return Err(usage(format!(
@@ -50,8 +50,14 @@ fn folded_in(adapter: &Path, output: &Path) -> Result<Mmada> {
     Ok(model.merged()?)
 }
 
-/// The first model with what the others have learnt since the base.
-fn added_up(models: &[PathBuf], base: &Path, output: &Path) -> Result<Mmada> {
+/// The base with what the models have learnt since, or a share of it.
+fn added_up(models: &[PathBuf], base: &Path, args: &MergeArgs) -> Result<Mmada> {
+    let (output, scale) = (&args.output, args.scale);
+    if !scale.is_finite() {
+        return Err(usage(format!(
+            "--scale: expected a finite number, got {scale}"
+        )));
+    }
     output::check_apart("output", output, ("the base", Some(base)))?;
     let mut opened = Vec::new();
     for model in models {
@@ -62,7 +68,7 @@ fn added_up(models: &[PathBuf], base: &Path, output: &Path) -> Result<Mmada> {
     let Some((first, others)) = opened.split_first() else {
         return Err(usage("merge: no model"));
     };
-    Ok(first.with_changes(others, &base)?)
+    Ok(first.with_changes(others, &base, scale)?)
 }
 
 fn open(dir: &Path) -> Result<Mmada> {

@@ -250,6 +250,20 @@ fn changes_of_models_are_added_up() {
         tensor.mean_all().unwrap().to_scalar::<f32>().unwrap()
     };
     assert!((mean(&sum, name) - mean(&base, name) - 1.25).abs() < 1e-5);
+    let half = dir.path().join("half");
+    works(merge(&[&one, &other], &half, Some(&base)).args(["--scale", "0.5"]));
+    assert!((mean(&half, name) - mean(&base, name) - 0.625).abs() < 1e-5);
+    let scaled = |base, scale| {
+        let mut command = merge(&[&one], &half, base);
+        command.args(["--scale", scale]);
+        command
+    };
+    fails(
+        &mut scaled(Some(&base), "nan"),
+        2,
+        &["--scale", "finite", "NaN"],
+    );
+    fails(&mut scaled(None, "0.5"), 2, &["--base"]);
     let unmoved = "model.transformer.blocks.0.k_proj.weight";
     assert_eq!(mean(&sum, unmoved), mean(&base, unmoved));
     works(mmada().args(["chat", "hello", "--model"]).arg(&sum));
