@@ -5,10 +5,11 @@
 //!   with_adapter ──► what is trained is the adapter alone
 //!   without_adapter  the model as it was, sharing storage: the reference policy of reinforcement learning
 //!   merged           a model of its own, without an adapter
-//!   with_changes     a model of its own: what it is, and what others have learnt since a base
+//!   with_changes     a model of its own: a base, and what several have learnt since, or a share of it
 //! ```
 
 use std::collections::BTreeMap;
+use std::iter;
 use std::path::{Path, PathBuf};
 
 use mmada_nn::lora::{ADAPTER_CONFIG, Lora};
@@ -68,32 +69,28 @@ impl Mmada {
     pub fn with_changes(&self, others: &[Self], base: &Self, scale: f32) -> Result<Self> {
         let (first, base) = (self.merged()?, base.merged()?);
         first.check_shape_of(&base, "the base")?;
-        let mut models = vec![first];
-        for other in others {
-            let other = other.merged()?;
-            other.check_shape_of(&base, "a model")?;
-            models.push(other);
+        let others: Vec<Self> = others.iter().map(Self::merged).collect::<Result<_>>()?;
+        for other in &others {
+            first.check_shape_of(other, "a model")?;
         }
-        let wide = |params: &Params, name: &str, like: &Tensor| -> Result<Tensor> {
-            let tensor = params.get(name, like.dims())?;
-            Ok(tensor
+        let wide = |tensor: &Tensor| {
+            tensor
                 .to_dtype(DType::F32)
-                .map_err(mmada_tensor::Error::from)?)
+                .map_err(mmada_tensor::Error::from)
         };
         let mut params = base.params.copied(Mode::Frozen)?;
         for (name, tensor) in base.params.iter() {
-            let before = wide(&base.params, name, tensor)?;
+            let before = wide(tensor)?;
             let mut sum = before.clone();
-            for model in &models {
-                let change = wide(&model.params, name, tensor)? - &before;
+            for model in iter::once(&first).chain(&others) {
+                let change = wide(&model.params.get(name, tensor.dims())?)? - &before;
                 let change = change.and_then(|change| change * f64::from(scale));
-                sum = change
-                    .and_then(|change| sum + change)
-                    .map_err(mmada_tensor::Error::from)?;
+                let added = change.and_then(|change| &sum + change);
+                sum = added.map_err(mmada_tensor::Error::from)?;
             }
             params.set(name, &sum)?;
         }
-        models[0].rebuilt(params, None)
+        first.rebuilt(params, None)
     }
 
     fn check_shape_of(&self, other: &Self, what: &'static str) -> Result<()> {
