@@ -14,6 +14,11 @@ fn texts(path: &Path, view: View) -> Vec<Example> {
     examples(&source_of(path, view))
 }
 
+/// The conversations of a JSONL source, one pass.
+fn chats(path: &Path) -> Vec<Example> {
+    texts(path, View::new(Task::Chat))
+}
+
 fn source_of(path: &Path, view: View) -> SourceConfig {
     let paths = vec![path.display().to_string()];
     SourceConfig::new("texts", SourceKind::Jsonl, paths, view)
@@ -31,10 +36,7 @@ fn derived_steps_are_those_of_the_training_thoughts() {
         parts.filter(|step| !step.is_empty()).collect()
     };
     let folder = data("arithmetic");
-    let sums = texts(
-        &folder.join("derived/small.jsonl.zst"),
-        View::new(Task::Chat),
-    );
+    let sums = chats(&folder.join("derived/small.jsonl.zst"));
     let thoughts = sums.iter().filter_map(|sum| sum.thought.as_deref());
     let expected: BTreeSet<String> = thoughts.flat_map(steps).collect();
     let lines = texts(
@@ -55,10 +57,7 @@ fn sums_in_smaller_steps_are_those_of_training() {
         ..source_of(&folder.join("train.jsonl.zst"), View::new(Task::Chat))
     };
     let train = examples(&train);
-    let small = texts(
-        &folder.join("derived/small.jsonl.zst"),
-        View::new(Task::Chat),
-    );
+    let small = chats(&folder.join("derived/small.jsonl.zst"));
     assert_eq!(train.len(), small.len());
     let (mut others, mut equations) = (0, 0);
     for (sum, smaller) in train.iter().zip(&small) {
@@ -91,7 +90,7 @@ fn sums_asked_in_other_words_are_those_of_training() {
         let is_sum = |c: &char| c.is_ascii_digit() || "+-*/()".contains(*c);
         words.chars().filter(is_sum).collect()
     };
-    let read = |file: &str| texts(&folder.join(file), View::new(Task::Chat));
+    let read = |file: &str| chats(&folder.join(file));
     let key = |sum: &Example| (sum.thought.clone().unwrap(), sum.answer.clone());
     let train = read("derived/small.jsonl.zst");
     let thoughts: BTreeSet<_> = train.iter().map(key).collect();
@@ -285,7 +284,7 @@ fn steps_of(thought: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn smaller_steps_solve_the_training_problems() {
     let folder = data("reasoning");
-    let read = |file: &str| texts(&folder.join(file), View::new(Task::Chat));
+    let read = |file: &str| chats(&folder.join(file));
     let train = read("train.jsonl.zst");
     let small = read("derived/small.jsonl.zst");
     assert_eq!(train.len(), small.len());
@@ -304,10 +303,7 @@ fn smaller_steps_solve_the_training_problems() {
 #[test]
 fn drawn_problems_are_new_and_true() {
     let folder = data("reasoning");
-    let drawn = texts(
-        &folder.join("derived/drawn.jsonl.zst"),
-        View::new(Task::Chat),
-    );
+    let drawn = chats(&folder.join("derived/drawn.jsonl.zst"));
     let mut taken = BTreeSet::new();
     for split in ["test", "validation", "test_unseen_kinds"] {
         for item in pack("reasoning").reasoning(split).unwrap() {
@@ -323,11 +319,7 @@ fn drawn_problems_are_new_and_true() {
             assert!(taken.insert(item), "{}", problem.prompt);
         }
         if kind == "joined" {
-            let letters = problem.prompt.split(": ").nth(1).unwrap();
-            let words: Vec<String> = letters
-                .split(", ")
-                .map(|word| word.replace(' ', ""))
-                .collect();
+            let words: Vec<String> = letters_together(&problem.prompt).collect();
             assert_eq!(problem.answer, words.join(" "));
             continue;
         }
@@ -409,6 +401,15 @@ fn drawn_kind(question: &str) -> &'static str {
     found.map_or("divisions", |(_, kind)| kind)
 }
 
+/// What stands behind the colon of a question.
+fn listed(question: &str) -> impl Iterator<Item = &str> {
+    question.split(": ").nth(1).unwrap().split(", ")
+}
+
+fn letters_together(question: &str) -> impl Iterator<Item = String> {
+    listed(question).map(|word| word.replace(' ', ""))
+}
+
 fn quoted(question: &str) -> &str {
     question.split('"').nth(1).unwrap()
 }
@@ -429,15 +430,14 @@ fn sorted<T: ToString + Ord>(mut parts: Vec<T>) -> Vec<String> {
 fn about(kind: &str, question: &str) -> Vec<Vec<String>> {
     let numbers = asked_numbers(question);
     let either_way = |word: &str| sorted(vec![word.to_owned(), word.chars().rev().collect()]);
-    let listed = || question.split(": ").nth(1).unwrap().split(", ");
     match kind {
         "number_sequence" => vec![numbers[..3].iter().map(i64::to_string).collect()],
         "spell_backward" => vec![either_way(quoted(question))],
-        "joined" => listed()
-            .map(|word| either_way(&word.replace(' ', "")))
+        "joined" => letters_together(question)
+            .map(|word| either_way(&word))
             .collect(),
         "letter_counting" => vec![vec![quoted(question).to_owned()]],
-        "word_sorting" => vec![sorted(listed().collect())],
+        "word_sorting" => vec![sorted(listed(question).collect())],
         "lcm" | "fraction_simplification" | "prime_factorization" | "divisions" | "gcd" => {
             vec![sorted(numbers)]
         }
@@ -450,10 +450,7 @@ fn about(kind: &str, question: &str) -> Vec<Vec<String>> {
 #[test]
 fn drills_are_of_the_training_problems() {
     let folder = data("reasoning");
-    let small = texts(
-        &folder.join("derived/small.jsonl.zst"),
-        View::new(Task::Chat),
-    );
+    let small = chats(&folder.join("derived/small.jsonl.zst"));
     let thoughts = small.iter().filter_map(|line| line.thought.as_deref());
     let known: BTreeSet<&str> = thoughts.flat_map(steps_of).collect();
     let lines = texts(
@@ -477,19 +474,10 @@ fn drills_are_of_the_training_problems() {
         }
     }
     assert_eq!(asked.len(), 100);
-    let spelt = texts(
-        &folder.join("derived/spelt.jsonl.zst"),
-        View::new(Task::Chat),
-    );
+    let spelt = chats(&folder.join("derived/spelt.jsonl.zst"));
     let mut words: BTreeMap<&str, usize> = BTreeMap::new();
     for line in &spelt {
-        let given: Vec<&str> = line
-            .prompt
-            .split(": ")
-            .nth(1)
-            .unwrap()
-            .split(", ")
-            .collect();
+        let given: Vec<&str> = listed(&line.prompt).collect();
         for (word, step) in given.iter().zip(steps_of(&line.answer)) {
             let letters: Vec<String> = word.chars().map(String::from).collect();
             assert_eq!(step, format!("{word}: {}", letters.join(" ")));
