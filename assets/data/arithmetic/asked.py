@@ -8,7 +8,8 @@ over twelve in the steps of `../reasoning/smaller_steps.py`. asked.jsonl.zst: ea
 number; thought and answer stay. steps.jsonl.zst: every different step of those thoughts, eight to a line, as plain text.
 facts.jsonl.zst: what two numbers up to twelve make, added, subtracted and multiplied, which the pack hardly asks, in four
 wordings each. everyday.jsonl.zst: sums, differences, products and exact
-quotients of larger numbers, round ones above all (`100 - 1`, `25 * 4`), with the steps of `../reasoning/smaller_steps.py`.
+quotients of larger numbers, round ones above all (`100 - 1`, `25 * 4`), and percentages, halves and doubles, with the steps of
+`../reasoning/smaller_steps.py`.
 What a test or validation problem of either pack asks, in whichever words, is left out of all. Needs the `zstd` command.
 """
 
@@ -52,6 +53,12 @@ LARGEST_FACT, WORDINGS_OF_FACT = 12, 4
 # Everyday problems of each sign, and the numbers that they are mostly about.
 EVERYDAY = 1200
 ROUND = [*range(10, 101, 10), *range(100, 1001, 100), 15, 25, 35, 45, 75, 99, 101, 120, 125, 150, 250, 365, 750, 999, 2000]
+# Everyday shares of a number, how they are asked for, and the percentages.
+SHARES = 900
+PERCENT = ["What is {p}% of {n}?", "{p}% of {n}", "what is {p} % of {n}", "How much is {p}% of {n}?", "{p} percent of {n}"]
+HALF = ["What is half of {n}?", "half of {n}", "What's half of {n}?"]
+DOUBLE = ["What is double {n}?", "double {n}", "What is twice {n}?", "twice {n}"]
+PERCENTAGES = [5, 10, 15, 20, 25, 30, 40, 50, 60, 70, 75, 80, 90]
 # How often an expression is spoken, and how often its products are written with a cross.
 SHARE_SPOKEN, SHARE_CROSSED = 0.3, 0.2
 WORDS = {"+": "plus", "-": "minus", "*": "times", "/": "divided by"}
@@ -166,6 +173,30 @@ def everyday(kept_apart):
         yield {"messages": [turn, reply], "answer": answer, "template": "everyday"}
 
 
+def shares(kept_apart):
+    """Percentages, halves and doubles of everyday numbers, each once, with their steps."""
+    draw = random.Random(f"{SEED}/shares")
+    seen = set()
+    while len(seen) < SHARES:
+        kind, percent = draw.choice(["percent", "half", "double"]), draw.choice(PERCENTAGES)
+        n = draw.choice([draw.choice(ROUND), draw.randint(1, 100 if kind == "percent" else 500)])
+        factor, divisor = {"percent": (percent, 100), "half": (1, 2), "double": (2, 1)}[kind]
+        is_asked_elsewhere = f"{n} * {factor}" in kept_apart or f"{factor} * {n}" in kept_apart
+        if n * factor % divisor > 0 or is_asked_elsewhere or (kind, n, factor) in seen:
+            continue
+        seen.add((kind, n, factor))
+        product, answer = n * factor, n * factor // divisor
+        steps = {
+            "percent": lambda: [*smaller_steps.multiplied(n, percent), f"{product} / 100 = {answer}"],
+            "half": lambda: [f"{n} / 2 = {answer}"],
+            "double": lambda: [f"{n} * 2 = {answer}"],
+        }[kind]()
+        wordings = {"percent": PERCENT, "half": HALF, "double": DOUBLE}[kind]
+        reply = {"role": "assistant", "content": f"<think>{'. '.join(map(smaller_steps.check, steps))}.</think>{answer}"}
+        turn = {"role": "user", "content": draw.choice(wordings).format(p=percent, n=n)}
+        yield {"messages": [turn, reply], "answer": str(answer), "template": kind}
+
+
 def main():
     train = list(lines("train.jsonl.zst"))
     kept_apart = {asked(question) for question, _ in lines("test.jsonl")}
@@ -192,7 +223,7 @@ def main():
     write("steps.jsonl.zst", [{"text": " ".join(f"{step}." for step in row)} for row in rows])
     print(f"{len(steps)} steps")
     write("facts.jsonl.zst", list(facts(kept_apart)))
-    write("everyday.jsonl.zst", list(everyday(kept_apart)))
+    write("everyday.jsonl.zst", [*everyday(kept_apart), *shares(kept_apart)])
 
 
 if __name__ == "__main__":

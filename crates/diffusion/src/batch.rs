@@ -127,7 +127,17 @@ struct Part<'a> {
     wanted: &'a [usize],
     /// Positions that have stand-ins, whose logits are wanted too; in order.
     doubted: &'a [usize],
+    /// Positions before each of which nothing sees further, as [`Canvas::bounds`] says.
+    bounds: &'a [usize],
     mask: u32,
+}
+
+impl Part<'_> {
+    /// Where what a position sees ends; `None`: it sees everything.
+    fn bound(&self, position: usize) -> Option<usize> {
+        let after = self.bounds.partition_point(|bound| *bound <= position);
+        self.bounds.get(after).copied()
+    }
 }
 
 impl Batch {
@@ -167,11 +177,13 @@ impl Batch {
         }
         let in_scope = |position| scope.contains(position);
         let stand_ins = asked.committed.len();
+        let bounds = canvas.bounds();
         let part = Part {
             ids: canvas.visible(),
             active: active(canvas.visible(), own.as_deref_mut(), in_scope, stand_ins),
             wanted: &asked.candidates,
             doubted: &asked.committed,
+            bounds: &bounds,
             mask: canvas.mask(),
         };
         let is_active = |position: &&usize| part.active.binary_search(position).is_ok();
@@ -198,11 +210,13 @@ impl Batch {
             let place = |&position: &usize| unconditional.position(position);
             let wanted: Vec<usize> = asked.candidates.iter().map(place).collect();
             let doubted: Vec<usize> = asked.committed.iter().map(place).collect();
+            let bounds: Vec<usize> = bounds.iter().map(place).collect();
             let part = Part {
                 active: active(&ids, twin.as_deref_mut(), in_scope, stand_ins),
                 ids: &ids,
                 wanted: &wanted,
                 doubted: &doubted,
+                bounds: &bounds,
                 mask: canvas.mask(),
             };
             (self.push(&part, twin.as_deref()), guidance.scale)
@@ -240,10 +254,17 @@ impl Batch {
         for (n, &position) in part.doubted.iter().enumerate() {
             add(position, part.mask, end + n);
         }
-        let mut next = start + part.active.len();
-        recall
-            .segments
-            .push(Segment::new(start..next, kept.start..end));
+        let mut next = start;
+        for run in part
+            .active
+            .chunk_by(|a, b| part.bound(*a) == part.bound(*b))
+        {
+            let queries = next..next + run.len();
+            next = queries.end;
+            let seen = part.bound(run[0]).map_or(end, |bound| kept.start + bound);
+            let segment = Segment::new(queries, kept.start..seen);
+            recall.segments.push(segment);
+        }
         self.want.extend(next..next + part.doubted.len());
         for run in part.doubted.chunk_by(|a, b| a + 1 == *b) {
             let queries = next..next + run.len();

@@ -5,6 +5,7 @@
 //!   off              ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■
 //!   prefix                                    ■ ■ ■ ■ ■ ■ ■ ■ ■ ■
 //!   dual                                      ■ ■ ■ ■
+//!   block causal             (its last one) ■ ■ ■ ■ ■ ■ ■ ■ ■ ■ ■   and nothing sees a later block
 //!   uncertain        of a picture: rows that changed, and the masked ones it knows least of
 //! ```
 //!
@@ -28,6 +29,11 @@ pub enum CacheRule {
     Prefix(Refresh),
     /// Text: those of the current block (Fast-dLLM's dual cache).
     Dual(Refresh),
+    /// Text: what is given sees nothing that comes after it, the prompt no answer and a block no later one,
+    /// so each is computed once when it is complete and then the current block alone, with its masks ahead.
+    /// Another network than all others, and exact for a model that was trained so (the windows side by
+    /// side of [`crate::corruption::Tiles`]; block diffusion, Arriola et al. 2025, arXiv 2503.09573).
+    BlockCausal,
     /// Pictures: after a warm-up only the masked rows whose best code has the lowest logit, whose
     /// logits are renewed too (the ML-Cache of Lumina-DiMOO, arXiv 2510.06308).
     Uncertain {
@@ -60,11 +66,13 @@ impl CacheRule {
 
     pub(crate) fn check(self, is_text: bool) -> Result<()> {
         let refused = |what, expected, got: String| {
-            let hint = "prefix and dual caches are for text, uncertain is for pictures";
+            let hint =
+                "prefix, dual and block-causal caches are for text, uncertain is for pictures";
             Err(Error::setting(what, expected, got, hint))
         };
         match self {
             Self::Off => Ok(()),
+            Self::BlockCausal if is_text => Ok(()),
             Self::Prefix(refresh) | Self::Dual(refresh) if is_text => match refresh {
                 Refresh::Steps(0) => refused("refresh of the cache", "1 step or more", "0".into()),
                 _ => Ok(()),

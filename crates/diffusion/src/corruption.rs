@@ -21,7 +21,7 @@ use crate::schedule::Schedule;
 
 mod tiles;
 
-pub use tiles::Piece;
+pub use tiles::{Piece, Tiles, push_pieces};
 
 /// How examples are noised and what their targets weigh. The defaults are the original's.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]

@@ -27,13 +27,19 @@ pub const COLORS: [(&str, [u8; 3]); 8] = [
 
 /// Further colours that a shape can be asked for in. No picture of the pack has them, so they are looked
 /// for only where one is asked for.
-pub const OTHER_COLORS: [(&str, [u8; 3]); 6] = [
+pub const OTHER_COLORS: [(&str, [u8; 3]); 12] = [
+    ("chocolate", [210, 105, 30]),
     ("cyan", [0, 225, 240]),
     ("lime", [120, 240, 0]),
+    ("magenta", [255, 0, 255]),
+    ("maroon", [128, 0, 0]),
     ("navy", [0, 0, 110]),
+    ("olive", [128, 128, 0]),
     ("orange", [255, 165, 0]),
     ("pink", [255, 105, 180]),
     ("purple", [128, 0, 128]),
+    ("tan", [210, 180, 140]),
+    ("violet", [150, 60, 220]),
 ];
 
 /// Shapes of the shapes pack.

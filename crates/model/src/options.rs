@@ -289,13 +289,14 @@ impl Default for TextOptions {
 
 impl TextOptions {
     /// The same under another sampler: rules set one by one are dropped. How far is looked ahead
-    /// stays, since it is a matter of how the model was trained.
+    /// stays, and so does whether what is given looks ahead, since both are matters of how the model was
+    /// trained.
     #[must_use]
     pub fn under(self, sampler: Preset) -> Self {
         Self {
             sampler,
             commit: None,
-            cache: None,
+            cache: self.cache.filter(|rule| *rule == CacheRule::BlockCausal),
             ..self
         }
     }

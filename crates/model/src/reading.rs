@@ -12,6 +12,8 @@
 
 use std::ops::Range;
 
+use mmada_diffusion::CacheRule;
+use mmada_diffusion::corruption::{Piece, Tiles, push_pieces};
 use mmada_tensor::{DType, Rows, Want, ops};
 
 use crate::error::{Error, Result};
@@ -32,7 +34,9 @@ pub struct Reading<'a> {
 struct Question {
     reading: usize,
     ids: Vec<u32>,
-    asked: Range<usize>,
+    /// What of them sees what; empty: they are one sequence.
+    pieces: Vec<Piece>,
+    asked: Vec<Range<usize>>,
     truth: Vec<u32>,
 }
 
@@ -79,7 +83,7 @@ impl Mmada {
         }
     }
 
-    /// A row for each block of the words.
+    /// A row for each block of the words; one for all where none sees a later one.
     ///
     /// # Errors
     /// A length of the model's own descriptions that its context does not have; too many codes or
@@ -99,6 +103,22 @@ impl Mmada {
             let rest = options.length.saturating_sub(end);
             options.masks_ahead().map_or(rest, |ahead| ahead.min(rest))
         };
+        if options.rules().cache == CacheRule::BlockCausal {
+            let sequence = self.layout().describe_canvas(&image, &prompt, &words)?;
+            let first = answer_span(&sequence).start;
+            let room = (
+                options.masks_ahead().unwrap_or(options.length),
+                first + options.length,
+            );
+            let tiles = Tiles::blocks(&sequence.ids, first, block, room, vocab.special.mask);
+            return Ok(vec![Question {
+                reading,
+                ids: tiles.ids,
+                pieces: tiles.pieces,
+                asked: tiles.asked,
+                truth: words,
+            }]);
+        }
         let question = |start: usize| {
             let end = (start + block).min(words.len());
             let mut answer = words.clone();
@@ -109,7 +129,8 @@ impl Mmada {
             Ok(Question {
                 reading,
                 ids: sequence.ids,
-                asked: first + start..first + end,
+                pieces: Vec::new(),
+                asked: vec![first + start..first + end],
                 truth: words[start..end].to_vec(),
             })
         };
@@ -125,9 +146,9 @@ impl Mmada {
             vocab: text.start as usize..text.end as usize,
         };
         for question in questions {
-            let first = rows.push(&question.ids).start;
-            want.rows
-                .extend(question.asked.clone().map(|at| first + at));
+            let first = push_pieces(&question.ids, &question.pieces, &mut rows);
+            let asked = question.asked.iter().cloned().flatten();
+            want.rows.extend(asked.map(|at| first + at));
         }
         let logits = self.transformer().logits(&rows, &want)?;
         let logits = logits

@@ -28,6 +28,10 @@ pub(crate) struct BenchArgs {
     /// their confidence says anything: measure a trained model.
     #[arg(long, value_enum)]
     pub(crate) sampler: Option<SamplerArg>,
+    /// Text in blocks of so many tokens, of which none sees a later one: what is written is computed
+    /// once. As the embedded model writes, with 1.
+    #[arg(long, value_name = "N")]
+    pub(crate) block_causal: Option<usize>,
     /// What a training step keeps of its forward pass.
     #[arg(long, value_enum, default_value_t = BackwardArg::Keep)]
     pub(crate) backward: BackwardArg,

@@ -1,5 +1,5 @@
-//! What the packs derive from their training parts: the same problems in other words or smaller
-//! steps, and nothing that a test or validation problem asks.
+//! What the worded problems and the shapes derive from their training parts, and nothing that a test or
+//! validation problem asks; the sums are in `sums`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,174 +10,23 @@ use mmada_tokens::Task;
 use crate::packs::{data, pack};
 
 /// The texts of a JSONL source, one pass.
-fn texts(path: &Path, view: View) -> Vec<Example> {
+pub(crate) fn texts(path: &Path, view: View) -> Vec<Example> {
     examples(&source_of(path, view))
 }
 
 /// The conversations of a JSONL source, one pass.
-fn chats(path: &Path) -> Vec<Example> {
+pub(crate) fn chats(path: &Path) -> Vec<Example> {
     texts(path, View::new(Task::Chat))
 }
 
-fn source_of(path: &Path, view: View) -> SourceConfig {
+pub(crate) fn source_of(path: &Path, view: View) -> SourceConfig {
     let paths = vec![path.display().to_string()];
     SourceConfig::new("texts", SourceKind::Jsonl, paths, view)
 }
 
-fn examples(cfg: &SourceConfig) -> Vec<Example> {
+pub(crate) fn examples(cfg: &SourceConfig) -> Vec<Example> {
     let source = Source::open(cfg, Path::new("."), 1, &mut Stores::default()).unwrap();
     source.iter_once().map(Result::unwrap).collect()
-}
-
-#[test]
-fn derived_steps_are_those_of_the_training_thoughts() {
-    let steps = |text: &str| -> BTreeSet<String> {
-        let parts = text.split_inclusive('.').map(|step| step.trim().to_owned());
-        parts.filter(|step| !step.is_empty()).collect()
-    };
-    let folder = data("arithmetic");
-    let sums = chats(&folder.join("derived/small.jsonl.zst"));
-    let thoughts = sums.iter().filter_map(|sum| sum.thought.as_deref());
-    let expected: BTreeSet<String> = thoughts.flat_map(steps).collect();
-    let lines = texts(
-        &folder.join("derived/steps.jsonl.zst"),
-        View::new(Task::Text),
-    );
-    let derived: Vec<String> = lines.iter().flat_map(|line| steps(&line.answer)).collect();
-    assert_eq!(derived.len(), 12_311, "each step once");
-    assert_eq!(derived.into_iter().collect::<BTreeSet<_>>(), expected);
-}
-
-/// The training sums that are not held out for validation, with true steps.
-#[test]
-fn sums_in_smaller_steps_are_those_of_training() {
-    let folder = data("arithmetic");
-    let train = SourceConfig {
-        part: Some(Part::Train),
-        ..source_of(&folder.join("train.jsonl.zst"), View::new(Task::Chat))
-    };
-    let train = examples(&train);
-    let small = chats(&folder.join("derived/small.jsonl.zst"));
-    assert_eq!(train.len(), small.len());
-    let (mut others, mut equations) = (0, 0);
-    for (sum, smaller) in train.iter().zip(&small) {
-        assert_eq!(sum.prompt, smaller.prompt);
-        assert_eq!(sum.answer, smaller.answer);
-        others += usize::from(sum.thought != smaller.thought);
-        equations += true_equations(smaller.thought.as_deref().unwrap());
-    }
-    assert!(equations > 30_000, "{equations}");
-    assert!((600..660).contains(&others), "{others}");
-}
-
-/// The same thoughts and answers behind other words; no sum that a test or validation problem asks.
-#[test]
-fn sums_asked_in_other_words_are_those_of_training() {
-    let folder = data("arithmetic");
-    let about = |question: &str| -> String {
-        let spoken = [
-            ("divided by", "/"),
-            ("times", "*"),
-            ("plus", "+"),
-            ("minus", "-"),
-            ("x", "*"),
-        ];
-        let words = spoken
-            .into_iter()
-            .fold(question.to_owned(), |text, (word, sign)| {
-                text.replace(word, sign)
-            });
-        let is_sum = |c: &char| c.is_ascii_digit() || "+-*/()".contains(*c);
-        words.chars().filter(is_sum).collect()
-    };
-    let read = |file: &str| chats(&folder.join(file));
-    let key = |sum: &Example| (sum.thought.clone().unwrap(), sum.answer.clone());
-    let train = read("derived/small.jsonl.zst");
-    let thoughts: BTreeSet<_> = train.iter().map(key).collect();
-    let known: BTreeSet<&str> = train.iter().map(|sum| sum.prompt.as_str()).collect();
-    let asked = read("derived/asked.jsonl.zst");
-    assert_eq!(asked.len(), 19_362);
-    assert!(asked.iter().all(|sum| thoughts.contains(&key(sum))));
-    let news = asked.iter().filter(|sum| !known.contains(&*sum.prompt));
-    assert!(news.count() > 19_000, "in other words");
-    let pack = pack("arithmetic");
-    let mut apart = BTreeSet::new();
-    for split in ["test", "validation"] {
-        for item in pack.reasoning(split).unwrap() {
-            let item = item.unwrap();
-            if item.template.as_deref() != Some("leg_counting") {
-                apart.insert(about(&item.question));
-            }
-        }
-    }
-    assert!(apart.len() > 500, "{}", apart.len());
-    for split in ["test", "validation"] {
-        for item in crate::packs::pack("reasoning").reasoning(split).unwrap() {
-            let item = item.unwrap();
-            if item.template.as_deref() == Some("products") {
-                let question = item.question.replace(" by ", " * ");
-                let factors: Vec<&str> = question
-                    .split(|c: char| !c.is_ascii_digit())
-                    .filter(|part| !part.is_empty())
-                    .collect();
-                let [a, b] = factors[..] else {
-                    panic!("{question}")
-                };
-                apart.insert(format!("{a}*{b}"));
-                apart.insert(format!("{b}*{a}"));
-            }
-        }
-    }
-    let is_sum = |sum: &&Example| !sum.prompt.contains("legs");
-    let facts = read("derived/facts.jsonl.zst");
-    let everyday = read("derived/everyday.jsonl.zst");
-    for sum in asked.iter().filter(is_sum).chain(&facts).chain(&everyday) {
-        assert!(!apart.contains(&about(&sum.prompt)), "{}", sum.prompt);
-    }
-    // The smallest sums, each in four wordings, with a step that is the sum and true.
-    assert_eq!(facts.len(), 1768);
-    let mut wordings = BTreeMap::<String, BTreeSet<&str>>::new();
-    for fact in &facts {
-        let thought = fact.thought.as_deref().unwrap();
-        let (sum, result) = thought.split_once(" = ").unwrap();
-        assert_eq!(about(sum), about(&fact.prompt));
-        assert_eq!(result, format!("{}.", fact.answer));
-        let [a, sign, b] = sum.split(' ').collect::<Vec<_>>()[..] else {
-            panic!("{sum}")
-        };
-        let (a, b): (i64, i64) = (a.parse().unwrap(), b.parse().unwrap());
-        let expected = match sign {
-            "+" => a + b,
-            "-" => a - b,
-            _ => a * b,
-        };
-        assert_eq!(fact.answer, expected.to_string(), "{sum}");
-        wordings
-            .entry(sum.to_owned())
-            .or_default()
-            .insert(&fact.prompt);
-    }
-    assert!(wordings.values().all(|asked| asked.len() == 4));
-    // Everyday sums end in the value of what is asked, by true steps.
-    assert_eq!(everyday.len(), 4800);
-    for sum in &everyday {
-        let thought = sum.thought.as_deref().unwrap();
-        assert_eq!(true_equations(thought), steps_of(thought).count());
-        let spaced: String = about(&sum.prompt);
-        let signs = |c: char| "+-*/".contains(c);
-        let at = 1 + spaced[1..].find(signs).unwrap();
-        let asked = format!(
-            "{} {} {}",
-            &spaced[..at],
-            &spaced[at..=at],
-            &spaced[at + 1..]
-        );
-        let result = value(&asked).unwrap();
-        assert!(
-            (result - sum.answer.parse::<f64>().unwrap()).abs() < 1e-6,
-            "{asked}"
-        );
-    }
 }
 
 #[test]
@@ -224,7 +73,7 @@ fn derived_questions_are_those_of_the_training_pictures_and_balanced() {
 }
 
 /// The value of a chain of plain numbers; `*` and `/` before `+` and `-`.
-fn value(text: &str) -> Option<f64> {
+pub(crate) fn value(text: &str) -> Option<f64> {
     let mut words = text.split(' ');
     let mut terms = vec![words.next()?.parse::<f64>().ok()?];
     while let Some(sign) = words.next() {
@@ -266,7 +115,7 @@ fn equations(step: &str) -> Option<Vec<Vec<f64>>> {
 }
 
 /// How many steps of a thought have equations, each of which is true.
-fn true_equations(thought: &str) -> usize {
+pub(crate) fn true_equations(thought: &str) -> usize {
     let told = steps_of(thought).filter_map(equations);
     let told = told.filter(|step| step.iter().all(|sides| sides.len() > 1));
     told.inspect(|step| {
@@ -276,7 +125,7 @@ fn true_equations(thought: &str) -> usize {
     .count()
 }
 
-fn steps_of(thought: &str) -> impl Iterator<Item = &str> {
+pub(crate) fn steps_of(thought: &str) -> impl Iterator<Item = &str> {
     thought.trim_end_matches('.').split(". ")
 }
 
@@ -414,7 +263,7 @@ fn quoted(question: &str) -> &str {
     question.split('"').nth(1).unwrap()
 }
 
-fn asked_numbers(text: &str) -> Vec<i64> {
+pub(crate) fn asked_numbers(text: &str) -> Vec<i64> {
     let is_number = |c: char| c.is_ascii_digit() || c == '-';
     let parts = text.split(|c| !is_number(c));
     parts.filter_map(|part| part.parse().ok()).collect()

@@ -8,5 +8,6 @@ mod parquet;
 mod picture;
 mod readers;
 mod stream;
+mod sums;
 mod variants;
 mod views;

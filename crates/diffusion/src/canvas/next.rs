@@ -139,6 +139,15 @@ impl Canvas {
             Refresh::Steps(steps) => self.steps_taken.is_multiple_of(steps),
         };
         match (self.cache(), self.agenda.get(self.cursor)) {
+            (CacheRule::BlockCausal, Some(step)) => {
+                // The block before was computed last while a part of it was masked.
+                let before = step.block.start.saturating_sub(1);
+                let start = match self.agenda.iter().find(|it| it.block.contains(&before)) {
+                    Some(last) if step.is_first_of_block => last.block.start,
+                    _ => step.block.start,
+                };
+                Scope::Within(self.region[start]..self.ids.len())
+            }
             (CacheRule::Prefix(refresh), Some(step)) if !is_due(refresh, step) => {
                 Scope::Within(self.region[step.block.start]..self.ids.len())
             }
@@ -174,6 +183,20 @@ impl Canvas {
                 Scope::These(remembered.least_certain(&asked.candidates, count.max(1)))
             }
             _ => Scope::All,
+        }
+    }
+
+    /// Where what is given ends for those who see nothing behind it: before each block, up to the current
+    /// one, nothing sees further. Empty where all see everything.
+    pub(crate) fn bounds(&self) -> Vec<usize> {
+        match (self.cache(), self.agenda.get(self.cursor)) {
+            (CacheRule::BlockCausal, Some(step)) => {
+                let steps = self.agenda.iter().filter(|it| it.is_first_of_block);
+                let starts = steps.map(|it| it.block.start);
+                let starts = starts.take_while(|start| *start <= step.block.start);
+                starts.map(|start| self.region[start]).collect()
+            }
+            _ => Vec::new(),
         }
     }
 

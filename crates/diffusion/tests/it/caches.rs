@@ -1,5 +1,6 @@
 //! Cache rules: which rows are computed, and what may not change by it.
 
+use mmada_diffusion::corruption::{Tiles, push_pieces};
 use mmada_diffusion::{
     CacheRule, Canvas, Commit, Denoiser, ImagePlan, Order, Refresh, Sampler, TextPlan,
     Unconditional,
@@ -88,6 +89,13 @@ fn text_caches_compute_the_rows_they_say() {
         // The last token of a block changed after it was computed, and so is computed once more.
         (CacheRule::Dual(far), None, [10, 4, 4, 4, 4 + 1, 4, 4, 4]),
         (CacheRule::Dual(far), Some(2), [8, 4, 4, 4, 4 + 1, 4, 4, 4]),
+        // A complete block once more, since it was computed while a part of it was masked.
+        (CacheRule::BlockCausal, None, [10, 8, 8, 8, 4 + 4, 4, 4, 4]),
+        (
+            CacheRule::BlockCausal,
+            Some(2),
+            [8, 6, 6, 6, 4 + 4, 4, 4, 4],
+        ),
     ] {
         let (rows, _) = fake(text(cache, ahead));
         assert_eq!(rows, expected, "{cache:?}, ahead {ahead:?}");
@@ -198,7 +206,7 @@ fn rules_that_make_no_sense_are_refused() {
     };
     assert!(text(CacheRule::ML_CACHE));
     assert!(text(CacheRule::Dual(Refresh::Steps(0))));
-    assert!(!text(CacheRule::Dual(Refresh::Block)));
+    assert!(!text(CacheRule::Dual(Refresh::Block)) && !text(CacheRule::BlockCausal));
     let picture = |cache| {
         let plan = ImagePlan {
             cache,
@@ -206,7 +214,7 @@ fn rules_that_make_no_sense_are_refused() {
         };
         Canvas::image(vec![MASK], MASK, plan).is_err()
     };
-    assert!(picture(CacheRule::Prefix(Refresh::Block)));
+    assert!(picture(CacheRule::Prefix(Refresh::Block)) && picture(CacheRule::BlockCausal));
     assert!(picture(uncertain(1.5, 0.1, 5)) && picture(uncertain(0.1, 0.1, 0)));
     assert!(!picture(CacheRule::ML_CACHE));
 }
@@ -317,4 +325,47 @@ fn with_a_network_a_refresh_is_exact() {
     // All rows in the two steps of the warm-up, then in every third.
     assert_eq!((checked.full, checked.partial), (4, 4));
     assert!(few.1.last().unwrap().iter().all(|id| *id != MASK));
+}
+
+/// What a block-causal sampler sees is what windows side by side are trained on: every token that a
+/// step commits is the likeliest where all of the row is computed at once, as in training.
+#[test]
+fn block_causal_is_what_tiles_are() {
+    let model = Checked::new(usize::MAX).model;
+    for (block, ahead, steps) in [(1, 0, 8), (1, 2, 8), (4, 2, 8), (4, 0, 2), (3, 1, 6)] {
+        let plan = TextPlan {
+            ahead: Some(ahead),
+            cache: CacheRule::BlockCausal,
+            ..text_plan(steps, block)
+        };
+        let mut before = [vec![5, 6], vec![MASK; 8]].concat();
+        let canvas = Canvas::text(before.clone(), MASK, plan).unwrap();
+        for frame in film(Checked::new(usize::MAX), canvas).1 {
+            let first = before.iter().position(|id| *id == MASK).unwrap();
+            let last = 2 + ((first - 2) / block + 1) * block;
+            let starts = (2..last.min(10)).step_by(block);
+            let windows: Vec<_> = starts.map(|at| at..(at + block).min(10)).collect();
+            let current = windows.last().unwrap().clone();
+            let mut tiles = Tiles::windows(&before[..current.end], &windows, (ahead, 10), MASK);
+            let mut place = tiles.asked.last().unwrap().start;
+            if (block, ahead) == (1, 0) {
+                tiles = Tiles::tokens(&before[..current.end], 2, MASK);
+                place = tiles.ids.len() - 1;
+            }
+            let mut rows = Rows::default();
+            push_pieces(&tiles.ids, &tiles.pieces, &mut rows);
+            let wanted = place..place + current.len();
+            let logits = model.logits(&rows, &Want::new(wanted, 0..10)).unwrap();
+            let best = logits.argmax(1).unwrap().to_vec1::<u32>().unwrap();
+            for (position, best) in current.zip(best) {
+                let is_new = before[position] == MASK && frame[position] != MASK;
+                assert!(
+                    !is_new || frame[position] == best,
+                    "{block} {ahead} {steps}"
+                );
+            }
+            before = frame;
+        }
+        assert!(!before.contains(&MASK));
+    }
 }

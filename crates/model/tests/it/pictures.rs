@@ -1,6 +1,7 @@
 //! Painting, repainting and thinking before painting, end to end.
 
 use mmada_data::picture::{Mask, Picture};
+use mmada_diffusion::CacheRule;
 use mmada_model::repaint::Edit;
 use mmada_model::{
     Error, Grid, LoadOptions, Mmada, Outside, PaintOptions, PaintRequest, Painting, Preset,
@@ -197,22 +198,30 @@ fn readings_are_mean_log_probabilities_block_by_block() {
         model.clone().with_row_budget(1).readings(&pairs).unwrap(),
         together
     );
-    // Narrower blocks see more of the words that are given.
-    let defaults = tiny::defaults();
-    let narrow = mmada_model::Defaults {
-        describe: mmada_model::TextOptions {
+    // Narrower blocks see more of the words that are given; where nothing looks ahead, one row tells all.
+    let narrow = |ahead, cache| {
+        let defaults = tiny::defaults();
+        let describe = mmada_model::TextOptions {
             block: 1,
+            ahead,
+            cache,
             ..defaults.describe.clone()
-        },
-        ..defaults
+        };
+        let model = model.clone().with_defaults(mmada_model::Defaults {
+            describe,
+            ..defaults
+        });
+        let together = model.readings(&pairs).unwrap();
+        assert_eq!(alone(&model), together);
+        together
     };
-    let by_token = model
-        .clone()
-        .with_defaults(narrow)
-        .readings(&pairs)
-        .unwrap();
+    let by_token = narrow(None, None);
     assert_eq!(by_token.len(), together.len());
     assert_ne!(by_token[1], together[1]);
+    let causal = narrow(Some(0), Some(CacheRule::BlockCausal));
+    assert!(causal.iter().all(|reading| *reading < 0.0));
+    assert_ne!(causal, narrow(Some(0), None));
+    assert_ne!(causal, narrow(Some(2), Some(CacheRule::BlockCausal)));
     assert!(model.readings(&[]).unwrap().is_empty());
     let long = "red ".repeat(5000);
     let error = model.readings(&[reading((&codes[0], &long))]).unwrap_err();

@@ -50,6 +50,7 @@ pub(super) fn masked(
             block: written.block,
             ahead: written.masks_ahead(),
             canvas: written.length,
+            longest,
         };
         let levels = config
             .levels_of(task)
@@ -58,14 +59,14 @@ pub(super) fn masked(
             for ((sample, completion, _), advantage) in judged.iter().zip(&advantages) {
                 let which = match config.masks {
                     Masks::Own => group.number * config.group + sample,
-                    Masks::Shared | Masks::Unwritten | Masks::Window => group.number,
+                    Masks::Shared | Masks::Unwritten | Masks::Window | Masks::Windows => {
+                        group.number
+                    }
                 };
                 let number = update << 16 | which;
                 let mut stream = at.key(number, Purpose::Corruption).stream();
                 let level = (level, config.levels_in_all);
-                let mut estimate = noising.noise(&completion.sequence, level, &mut stream);
-                // Masks ahead that a sampler has no place for either.
-                estimate.ids.truncate(longest);
+                let estimate = noising.noise(&completion.sequence, level, &mut stream);
                 if !estimate.positions.is_empty() {
                     set.push(Estimate {
                         advantage: *advantage,

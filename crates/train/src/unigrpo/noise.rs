@@ -6,8 +6,12 @@
 //!   shared           what is 2+2   <think> ▒ + 2 ▒ 4 ▒ ▒ 4        <think> ▒ + 2 ▒ 5 ▒ ▒ 5
 //!   unwritten        what is 2+2   <think> 2 + 2 = ▒ ▒ ▒ ▒        <think> 2 + 2 = ▒ ▒ ▒ ▒
 //!   window           what is 2+2   <think> 2 + 2 = ▒ ▒            <think> 2 + 2 = ▒ ▒
+//!   windows          what is 2+2   ▒ ▒ │ <think> 2 ▒ ▒ │ <think> 2 + 2 ▒ ▒ │ …, all at once
 //! ```
 
+use std::ops::Range;
+
+use mmada_diffusion::corruption::Tiles;
 use mmada_tensor::random::Stream;
 use mmada_tokens::{Sequence, SpanKind, Task};
 use serde::{Deserialize, Serialize};
@@ -31,6 +35,9 @@ pub enum Masks {
     /// next, with nothing behind them but masks: nearly the likelihood of what was sampled, given what
     /// was seen when it was. They begin anywhere, where blocks begin at multiples of their length.
     Window,
+    /// The same for pictures; of text all such blocks, in one forward, where they were written: every
+    /// token counts. Of what was written token by token without masks ahead this is the likelihood itself.
+    Windows,
 }
 
 /// How completions are masked.
@@ -42,13 +49,15 @@ pub struct Noising {
     pub masks: Masks,
     /// Share of the prompt's tokens that is masked too and not scored; 0 but for diffu-GRPO.
     pub prompt_rate: f32,
-    /// Tokens of a text that are written together, [`Masks::Window`]'s length.
+    /// Tokens of a text that are written together, the length of [`Masks::Window`] and [`Masks::Windows`].
     pub block: usize,
-    /// Masks after the end of a text, as while it is written; absent: all of the canvas behind a
-    /// window, and none behind other masks.
+    /// Masks after the end of a text, as while it is written; absent: all of the canvas behind
+    /// windows, and none behind other masks.
     pub ahead: Option<usize>,
     /// Tokens of the canvas that a text is written on: beyond it there are no masks.
     pub canvas: usize,
+    /// The longest row that the model takes: beyond it there are no masks either.
+    pub longest: usize,
 }
 
 impl Noising {
@@ -70,11 +79,14 @@ impl Noising {
                 ids[position] = self.mask;
             }
         }
+        if let (true, Masks::Windows, Some(&first)) = (is_text, self.masks, scored.first()) {
+            return self.windows(&ids, first..first + scored.len());
+        }
         let unwritten = &scored[scored.len().saturating_sub(count)..];
         let positions = match self.masks {
             Masks::Unwritten if is_text => unwritten.to_vec(),
             Masks::Window if is_text => unwritten.iter().copied().take(self.block).collect(),
-            Masks::Own | Masks::Shared | Masks::Unwritten | Masks::Window => {
+            Masks::Own | Masks::Shared | Masks::Unwritten | Masks::Window | Masks::Windows => {
                 lowest(&scored, count, stream)
             }
         };
@@ -92,16 +104,26 @@ impl Noising {
             let absent = if is_window { behind } else { 0 };
             let ahead = self.ahead.unwrap_or(absent).min(behind);
             ids.resize(ids.len() + ahead, self.mask);
+            ids.truncate(self.longest);
         }
-        Estimate {
-            ids,
-            positions,
-            targets,
-            temperature: 1.0,
-            old: Vec::new(),
-            reference: Vec::new(),
-            advantage: 0.0,
-        }
+        Estimate::of(ids, Vec::new(), positions, targets)
+    }
+
+    /// All blocks of an answer, masked, each with all before it.
+    fn windows(&self, ids: &[u32], answer: Range<usize>) -> Estimate {
+        let room = (
+            self.ahead.unwrap_or(self.canvas),
+            self.longest.min(answer.start + self.canvas),
+        );
+        let tiles = Tiles::blocks(
+            &ids[..answer.end],
+            answer.start,
+            self.block,
+            room,
+            self.mask,
+        );
+        let positions = tiles.asked.iter().cloned().flatten().collect();
+        Estimate::of(tiles.ids, tiles.pieces, positions, ids[answer].to_vec())
     }
 }
 

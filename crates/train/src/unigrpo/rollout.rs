@@ -14,6 +14,7 @@
 
 use mmada_data::Example;
 use mmada_data::picture::Picture;
+use mmada_diffusion::corruption::{Piece, push_pieces};
 use mmada_grade::grader::Reply;
 use mmada_model::{
     ChatRequest, DescribeRequest, Mmada, Overrides, PaintOptions, PaintRequest, Preset, Seen,
@@ -77,7 +78,10 @@ pub struct Group {
 pub struct Estimate {
     /// The row, masks where they fell.
     pub ids: Vec<u32>,
-    /// Masked positions of the completion.
+    /// What of it sees what; empty: it is one sequence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pieces: Vec<Piece>,
+    /// Places of the completion's masks in the row.
     pub positions: Vec<usize>,
     /// What stood there.
     pub targets: Vec<u32>,
@@ -89,6 +93,27 @@ pub struct Estimate {
     pub reference: Vec<f32>,
     /// The completion's advantage within its group.
     pub advantage: f64,
+}
+
+impl Estimate {
+    /// One without likelihoods and advantage yet, at temperature 1.
+    pub(super) fn of(
+        ids: Vec<u32>,
+        pieces: Vec<Piece>,
+        positions: Vec<usize>,
+        targets: Vec<u32>,
+    ) -> Self {
+        Self {
+            ids,
+            pieces,
+            positions,
+            targets,
+            temperature: 1.0,
+            old: Vec::new(),
+            reference: Vec::new(),
+            advantage: 0.0,
+        }
+    }
 }
 
 /// How completions are sampled.
@@ -287,7 +312,7 @@ pub(super) fn nll(model: &Mmada, estimates: &[Estimate]) -> Result<Tensor> {
     let mut rows = Rows::default();
     let (mut wanted, mut targets, mut temperatures) = (Vec::new(), Vec::new(), Vec::new());
     for estimate in estimates {
-        let start = rows.push(&estimate.ids).start;
+        let start = push_pieces(&estimate.ids, &estimate.pieces, &mut rows);
         temperatures.resize(
             wanted.len() + estimate.positions.len(),
             estimate.temperature,

@@ -197,7 +197,8 @@ fn a_run_stopped_within_a_group_goes_on_to_the_same_bits() {
         "objective.temperature=2.0",
         "objective.tempered=true",
     ];
-    for (step, settings) in [(1, &[][..]), (5, &[]), (4, &mixed)] {
+    let tiled = ["objective.masks=\"windows\""];
+    for (step, settings) in [(1, &[][..]), (5, &[]), (4, &mixed), (2, &tiled)] {
         let name = |part: &str| format!("{part}{step}");
         let whole = world.unigrpo(&name("whole"), "first/model", settings);
         let parts = world.unigrpo(&name("parts"), "first/model", settings);

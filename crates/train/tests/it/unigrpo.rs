@@ -162,6 +162,7 @@ fn noising(masks: Masks) -> Noising {
         block: 2,
         ahead: Some(2),
         canvas: 10,
+        longest: 100,
     }
 }
 
@@ -278,6 +279,54 @@ fn masks_behind_a_window_end_with_the_canvas() {
     };
     let mut stream = Key::new(3, Purpose::Corruption).stream();
     assert_eq!(unsaid.noise(&row, (500, 1000), &mut stream).ids.len(), 10);
+}
+
+/// All blocks of an answer at once, each as the sampler sees it; single tokens without masks ahead as
+/// rows of one.
+#[test]
+fn windows_score_every_token() {
+    let row = answered(&[5, 6, 7, 8, 9]);
+    let noised = |block, ahead, canvas| {
+        let noising = Noising {
+            block,
+            ahead,
+            canvas,
+            ..noising(Masks::Windows)
+        };
+        let mut stream = Key::new(3, Purpose::Corruption).stream();
+        let noised = noising.noise(&row, (1, 1000), &mut stream);
+        assert_eq!(noised.targets, [5, 6, 7, 8, 9]);
+        let masked = noised.positions.iter().map(|&place| noised.ids[place]);
+        assert!(masked.eq([99; 5]));
+        noised
+    };
+    let pairs = noised(2, Some(2), 6);
+    // Given but for the last block; two blocks with two masks ahead, and one where the canvas ends.
+    assert_eq!(pairs.ids[..8], [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(pairs.positions, [8, 9, 12, 13, 16]);
+    assert_eq!(pairs.ids.len(), 8 + 4 + 4 + 2);
+    let asked = pairs.pieces[3..]
+        .iter()
+        .map(|it| (it.position, it.past.clone()));
+    assert!(asked.eq([(4, 0..4), (6, 0..6), (8, 0..8)]));
+
+    let single = noised(1, Some(0), 6);
+    assert_eq!(single.ids[..8], [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(single.positions, [8, 9, 10, 11, 12]);
+    assert!(single.pieces.last().unwrap().is_rising);
+    let ahead = noised(1, Some(1), 6);
+    assert_eq!(ahead.positions, [8, 10, 12, 14, 16]);
+    assert_eq!(ahead.ids.len(), 8 + 5 * 2);
+
+    // Pictures are masked anywhere, as in a window.
+    let mut picture = row.clone();
+    picture.task = Task::Paint;
+    picture.spans.last_mut().unwrap().kind = SpanKind::Image;
+    let of = |masks| {
+        let mut stream = Key::new(3, Purpose::Corruption).stream();
+        noising(masks).noise(&picture, (500, 1000), &mut stream)
+    };
+    assert_eq!(of(Masks::Windows), of(Masks::Window));
 }
 
 struct Broken(fn() -> f64);

@@ -2,9 +2,10 @@
 
 use anyhow::Result;
 use mmada_diffusion::{
-    Allowed, Canvas, Denoiser, ImagePlan, Rest, Sampler, SeededNoise, Stop, TextPlan, Unconditional,
+    Allowed, CacheRule, Canvas, Denoiser, ImagePlan, Rest, Sampler, SeededNoise, Stop, TextPlan,
+    Unconditional,
 };
-use mmada_model::{Mmada, Network, Preset, Work};
+use mmada_model::{Mmada, Network, Preset, TextRules, Work};
 use mmada_nn::transformer::Config;
 use mmada_nn::{Mode, Params, Transformer};
 use mmada_tensor::random::{Key, Purpose};
@@ -220,8 +221,16 @@ fn masked(subject: &Subject, masks: usize, seed: u64) -> Vec<u32> {
 /// careful setting.
 fn text(subject: &Subject, args: &BenchArgs) -> Result<Canvas> {
     let tokens = made(subject, args)?;
-    let block_length = 32.min(tokens.max(1));
-    let rules = sampler(args).text();
+    let block_length = args.block_causal.unwrap_or(32).min(tokens.max(1));
+    within("--block-causal", block_length, tokens)?;
+    let mut rules = sampler(args).text();
+    if args.block_causal.is_some() {
+        rules = TextRules {
+            cache: CacheRule::BlockCausal,
+            blocks_ahead: Some(0),
+            ..rules
+        };
+    }
     let plan = TextPlan {
         steps: args.steps.unwrap_or(tokens),
         block_length,
