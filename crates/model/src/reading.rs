@@ -10,8 +10,6 @@
 //!
 //! [`PaintOptions::best_of`]: crate::PaintOptions::best_of
 
-use std::ops::Range;
-
 use mmada_diffusion::CacheRule;
 use mmada_diffusion::corruption::{Piece, Tiles, push_pieces};
 use mmada_tensor::{DType, Rows, Want, ops};
@@ -36,7 +34,7 @@ struct Question {
     ids: Vec<u32>,
     /// What of them sees what; empty: they are one sequence.
     pieces: Vec<Piece>,
-    asked: Vec<Range<usize>>,
+    asked: Vec<usize>,
     truth: Vec<u32>,
 }
 
@@ -115,7 +113,7 @@ impl Mmada {
                 reading,
                 ids: tiles.ids,
                 pieces: tiles.pieces,
-                asked: tiles.asked,
+                asked: tiles.asked.into_iter().flatten().collect(),
                 truth: words,
             }]);
         }
@@ -130,7 +128,7 @@ impl Mmada {
                 reading,
                 ids: sequence.ids,
                 pieces: Vec::new(),
-                asked: vec![first + start..first + end],
+                asked: (first + start..first + end).collect(),
                 truth: words[start..end].to_vec(),
             })
         };
@@ -147,8 +145,7 @@ impl Mmada {
         };
         for question in questions {
             let first = push_pieces(&question.ids, &question.pieces, &mut rows);
-            let asked = question.asked.iter().cloned().flatten();
-            want.rows.extend(asked.map(|at| first + at));
+            want.rows.extend(question.asked.iter().map(|at| first + at));
         }
         let logits = self.transformer().logits(&rows, &want)?;
         let logits = logits

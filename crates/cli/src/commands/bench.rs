@@ -48,6 +48,11 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
             "--backward: expected with train, which alone goes backward",
         ));
     }
+    if args.block_causal.is_some() && args.task != BenchTask::Text {
+        return Err(usage(
+            "--block-causal: expected with text, which alone is written in blocks",
+        ));
+    }
     if args.guidance.is_some() && args.task != BenchTask::Image {
         return Err(usage(
             "--guidance: expected with image, which alone is guided",

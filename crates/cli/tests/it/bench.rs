@@ -63,6 +63,11 @@ fn every_workload_reports_on_random_weights() {
         &["--shape", SHAPE, "--tokens", "64", "--sampler", "cached"],
     );
     assert!(number(&cached, "rows") < number(&exact, "rows"));
+    // Prompt and first mask, then every token beside the next mask.
+    let causal = ["--shape", SHAPE, "--tokens", "64", "--block-causal", "1"];
+    let causal = bench("text", &causal);
+    check(&causal);
+    assert_eq!(number(&causal, "rows"), 32.0 + 1.0 + 63.0 * 2.0);
 
     for backward in ["keep", "recompute", "fused"] {
         let sizes = ["--shape", SHAPE, "--tokens", "256", "--backward", backward];
@@ -101,6 +106,8 @@ fn flags_of_other_workloads_are_refused() {
         ("text", "--matrix", "8,8", "linear"),
         ("linear", "--shape", SHAPE, "--matrix"),
         ("text", "--guidance", "2", "image"),
+        ("image", "--block-causal", "1", "text"),
+        ("text", "--block-causal", "0", "1 to"),
         ("train", "--steps", "2", "text or image"),
         (
             "text",

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use mmada_data::{Example, Part, Source, SourceConfig, SourceKind, Stores, Template, View};
+use mmada_data::{Example, Source, SourceConfig, SourceKind, Stores, Template, View};
 use mmada_tokens::Task;
 
 use crate::packs::{data, pack};

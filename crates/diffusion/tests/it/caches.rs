@@ -113,6 +113,14 @@ fn no_token_is_seen_stale() {
                 assert_eq!(fake(text(cache, ahead)).1, exact, "{cache:?}");
             }
         }
+        assert_eq!(fake(text(CacheRule::BlockCausal, ahead)).1, exact);
+        let guided = |cache| {
+            let canvas = text(cache, ahead);
+            let twin = Unconditional::all_given(canvas.ids(), MASK);
+            canvas.guided(2.0, twin).unwrap()
+        };
+        let exact = fake(guided(CacheRule::Off)).1;
+        assert_eq!(fake(guided(CacheRule::BlockCausal)).1, exact);
     }
     for guided in [0.0, 2.0] {
         for order in [Order::Confidence, Order::Halton] {

@@ -29,7 +29,8 @@ impl Fake {
         let segment = recall.segments.iter().find(of_row).unwrap();
         let start = segment.keys.start;
         let is_own = |s: &&Segment| s.keys.start == start && s.hidden.is_none();
-        let own = recall.segments.iter().find(is_own).unwrap();
+        // Of those that see ever more of a sequence, the one that sees all of it.
+        let own = recall.segments.iter().rfind(is_own).unwrap();
         let remembered = &self.memory[own.keys.clone()];
         let mut places = remembered.iter().zip(0..);
         assert!(

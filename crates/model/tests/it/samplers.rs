@@ -89,6 +89,34 @@ fn exact_is_the_default_and_changes_nothing() {
     assert_eq!(draw(&same).0, draw(&paint(Preset::Exact)).0);
 }
 
+/// Whether what is given looks ahead is the model's, whatever the sampler; with it no sampler computes a
+/// block that is finished more than once.
+#[test]
+fn every_sampler_is_block_causal_where_the_model_is() {
+    let exact = ask(&text(Preset::Exact)).1;
+    for sampler in Preset::ALL {
+        let options = TextOptions {
+            cache: Some(CacheRule::BlockCausal),
+            block: 2,
+            ahead: Some(0),
+            ..text(Preset::Exact)
+        };
+        let options = options.under(sampler);
+        assert_eq!(options.rules().cache, CacheRule::BlockCausal, "{sampler:?}");
+        let (ids, effort) = ask(&options);
+        assert!(
+            !ids.is_empty() && effort.rows < exact.rows / 2,
+            "{sampler:?}"
+        );
+        let dual = TextOptions {
+            cache: Some(CacheRule::Dual(Refresh::Block)),
+            ..options
+        };
+        let own = sampler.text().cache;
+        assert_eq!(dual.under(sampler).rules().cache, own, "{sampler:?}");
+    }
+}
+
 #[test]
 fn every_sampler_finishes_and_caches_compute_less() {
     let (exact, painted) = (ask(&text(Preset::Exact)).1, draw(&paint(Preset::Exact)).1);

@@ -33,7 +33,8 @@ pub enum Masks {
     Unwritten,
     /// The same for pictures; of text only as many tokens as a block that such a sampler would write
     /// next, with nothing behind them but masks: nearly the likelihood of what was sampled, given what
-    /// was seen when it was. They begin anywhere, where blocks begin at multiples of their length.
+    /// was seen when it was. They begin anywhere, where blocks begin at multiples of their length. Of what
+    /// is written token by token that is a single token of a completion.
     Window,
     /// The same for pictures; of text all such blocks, in one forward, where they were written: every
     /// token counts. Of what was written token by token without masks ahead this is the likelihood itself.
