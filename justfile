@@ -64,7 +64,9 @@ embedded:
     for part in stage2z stage3p; do cargo run --release -- train runs/embedded/$part.toml --resume; done
     for part in stage2aa stage3q; do cargo run --release -- train runs/embedded/$part.toml --resume; done
     cargo run --release -- merge out/stage3q/model out/edition17 --base out/stage2aa/model --scale 0.5
-    cp -r out/edition17/. assets/model/
+    for part in stage2bb stage3r; do cargo run --release -- train runs/embedded/$part.toml --resume; done
+    cargo run --release -- merge out/stage3r/model out/edition18 --base out/stage2bb/model --scale 0.75
+    cp -r out/edition18/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.
