@@ -11,6 +11,9 @@
 //!   turbo     one block of masks ahead, no refresh,   far apart positions, half the steps, only
 //!             all positions above 0.7                 their rows, the first half guided
 //! ```
+//!
+//! A model whose texts are block-causal ([`CacheRule::BlockCausal`]) stays so under every name: its
+//! text then has that rule in place of the name's cache.
 
 use mmada_diffusion::{CacheRule, Commit, Order, Refresh};
 use serde::{Deserialize, Serialize};
