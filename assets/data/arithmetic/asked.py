@@ -181,8 +181,8 @@ def shares(kept_apart):
         kind, percent = draw.choice(["percent", "half", "double"]), draw.choice(PERCENTAGES)
         n = draw.choice([draw.choice(ROUND), draw.randint(1, 100 if kind == "percent" else 500)])
         factor, divisor = {"percent": (percent, 100), "half": (1, 2), "double": (2, 1)}[kind]
-        is_asked_elsewhere = f"{n} * {factor}" in kept_apart or f"{factor} * {n}" in kept_apart
-        if n * factor % divisor > 0 or is_asked_elsewhere or (kind, n, factor) in seen:
+        asks = [f"{n} / 2"] if kind == "half" else [f"{n} * {factor}", f"{factor} * {n}"]
+        if n * factor % divisor > 0 or not kept_apart.isdisjoint(asks) or (kind, n, factor) in seen:
             continue
         seen.add((kind, n, factor))
         product, answer = n * factor, n * factor // divisor

@@ -147,7 +147,18 @@ fn sums_asked_in_other_words_are_those_of_training() {
         let thought = sum.thought.as_deref().unwrap();
         assert_eq!(true_equations(thought), steps_of(thought).count());
         let share = share_asked(&sum.prompt);
-        shares += usize::from(share.is_some());
+        if share.is_some() {
+            shares += 1;
+            // A half is a quotient, a percentage and a double are products.
+            let numbers = asked_numbers(&sum.prompt);
+            let (n, by) = (numbers[numbers.len() - 1], numbers[0]);
+            let factor = if numbers.len() == 2 { by } else { 2 };
+            let asks = match sum.prompt.contains("half") {
+                true => vec![format!("{n}/2")],
+                false => vec![format!("{n}*{factor}"), format!("{factor}*{n}")],
+            };
+            assert!(asks.iter().all(|it| !apart.contains(it)), "{}", sum.prompt);
+        }
         let result = share.unwrap_or_else(|| {
             let spaced: String = about(&sum.prompt);
             let signs = |c: char| "+-*/".contains(c);
