@@ -172,7 +172,7 @@ pub(super) fn spin(kernel: Kernel) -> f64 {
     for _ in 0..CALLS {
         let panels = (panel.as_ptr(), panel.as_ptr());
         // SAFETY: the panels hold `STEPS` steps, the sums have room for all four tiles.
-        unsafe { ready.multiply(panels, STEPS, (sums.0.as_mut_ptr(), PANEL), false) };
+        unsafe { ready.multiply(panels, (PANEL, STEPS), (sums.0.as_mut_ptr(), PANEL), false) };
     }
     std::hint::black_box(&sums.0);
     (2 * PANEL * PANEL * kernel.values.per_line() * STEPS * CALLS) as f64

@@ -85,6 +85,27 @@ fn products_are_those_of_packed_factors() {
     }
 }
 
+/// Kernels compute as few rows as are wanted; their bits are those of the same rows among others.
+#[test]
+fn rows_are_the_same_however_few_they_are() {
+    let (most, d, out) = (40, 70, 96);
+    for packing in PACKINGS {
+        let (x, weight) = (normal(1, &[most, d]), normal(2, &[out, d]));
+        let packed = PackedLinear::pack(packing, &[&weight]).unwrap();
+        let all = numbers(&packed.forward(&plain(&x), 0..1).unwrap()[0]);
+        for rows in 1..most {
+            let some = x.narrow(0, most - rows, rows).unwrap();
+            let got = numbers(&packed.forward(&plain(&some), 0..1).unwrap()[0]);
+            let expected = &all[(most - rows) * out..];
+            match packing.is_native() {
+                true => assert_eq!(got, expected, "{packing:?}, {rows} rows"),
+                // Other engines may sum few rows in another order.
+                false => assert_close("few rows", 2e-5, &got, expected),
+            }
+        }
+    }
+}
+
 #[test]
 fn normalisation_before_is_that_of_its_own_operation() {
     for packing in PACKINGS {

@@ -71,7 +71,7 @@ pub(in crate::gemm) unsafe fn attend(
                 let (a, b) = (queries.at(0, 0), keys.at(panel, 0));
                 let out = scores[panel * PANEL..].as_mut_ptr();
                 // SAFETY: the scores hold 32 rows of all panels of keys.
-                unsafe { ready.multiply((a, b), keys.pitch / PANEL, (out, pitch), false) };
+                unsafe { ready.multiply((a, b), (rows, keys.pitch / PANEL), (out, pitch), false) };
             }
         }
         for (row, scores) in scores.chunks_exact_mut(pitch).take(rows).enumerate() {
@@ -81,7 +81,7 @@ pub(in crate::gemm) unsafe fn attend(
         }
         let size = (keys.lanes, pitch);
         // SAFETY: every kernel's processor has these features, as `Kernel::all` asked.
-        let totals = unsafe { exponentials(scores, size, scale, chances) };
+        let totals = unsafe { exponentials(&scores[..rows * pitch], size, scale, chances) };
         let chances = Panels {
             lines: chances,
             pitch: chances.len(),
@@ -94,7 +94,7 @@ pub(in crate::gemm) unsafe fn attend(
             // SAFETY: the sums have room for one panel by another.
             unsafe {
                 let place = (sums.0.as_mut_ptr(), PANEL);
-                ready.multiply((a, b), values.pitch / PANEL, place, false);
+                ready.multiply((a, b), (rows, values.pitch / PANEL), place, false);
             }
             let columns = panel * PANEL..values.lanes.min((panel + 1) * PANEL);
             for (row, sums) in sums.0.chunks_exact(PANEL).take(rows).enumerate() {
@@ -122,7 +122,7 @@ fn panels<'a>(lines: &'a [Line], operand: Operand<'_>) -> Panels<'a> {
     }
 }
 
-/// Turns 32 rows of scores into `exp((x - largest) · scale)`, packed on the left; the sum of each row.
+/// Turns up to 32 rows of scores into `exp((x - largest) · scale)`, packed on the left; the sum of each row.
 /// Rows lie `pitch` apart and hold `n` scores.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
 fn exponentials(

@@ -109,15 +109,16 @@ impl Drop for Ready {
 
 impl Ready {
     /// 32 × 32 sums at `out`, whose rows are `stride` elements of four bytes apart; they are f32
-    /// or i32, and are added to what is there if `add`.
+    /// or i32, and are added to what is there if `add`. Only the first `rows` of them are wanted:
+    /// what the others hold afterwards is not said.
     ///
     /// # Safety
-    /// Both panels hold `steps` ≥ 1 steps; the sums may be written, and read when adding.
+    /// Both panels hold `steps` ≥ 1 steps; all the sums may be written, and read when adding.
     #[inline]
     pub(super) unsafe fn multiply(
         &self,
         (left, right): (*const Line, *const Line),
-        steps: usize,
+        (rows, steps): (usize, usize),
         (out, stride): (*mut f32, usize),
         add: bool,
     ) {
@@ -127,8 +128,12 @@ impl Ready {
             match (unit, values) {
                 (Unit::Tiles, Values::Bf16) => bf16_tiles(left, right, steps, out, stride, add),
                 (Unit::Tiles, Values::Int8) => int8_tiles(left, right, steps, out, stride, add),
-                (Unit::Vectors, Values::Bf16) => bf16_vectors(left, right, steps, out, stride, add),
-                (Unit::Vectors, Values::Int8) => int8_vectors(left, right, steps, out, stride, add),
+                (Unit::Vectors, Values::Bf16) => {
+                    bf16_vectors((left, right), (rows, steps), (out, stride), add);
+                }
+                (Unit::Vectors, Values::Int8) => {
+                    int8_vectors((left, right), (rows, steps), (out, stride), add);
+                }
             }
         }
     }
@@ -259,33 +264,39 @@ tile_kernel!(int8_tiles, "tdpbusd");
 /// Rows of a whose sums a vector kernel keeps in registers, for both tiles of columns.
 const ROWS: usize = 8;
 
-/// A kernel on vectors of 16 sums: `ROWS` rows at a time.
+/// A kernel on vectors of 16 sums: `ROWS` rows at a time, and fewer where fewer are wanted.
 macro_rules! vector_kernel {
     ($name:ident, $features:literal, $zero:expr, $load:expr, $multiply:expr, $store:expr) => {
         /// # Safety
         /// As for [`Ready::multiply`]; the processor has the features.
         #[target_feature(enable = $features)]
         unsafe fn $name(
-            left: *const Line,
-            right: *const Line,
-            steps: usize,
-            out: *mut f32,
-            stride: usize,
+            (left, right): (*const Line, *const Line),
+            (rows, steps): (usize, usize),
+            (out, stride): (*mut f32, usize),
             add: bool,
         ) {
-            for first in (0..PANEL).step_by(ROWS) {
-                // SAFETY: rows `first..first + ROWS` of the sums are the caller's to write; every line
-                // lies within its panel of `steps` steps of 2 tiles.
+            /// The sums of `N` rows.
+            #[inline]
+            #[target_feature(enable = $features)]
+            unsafe fn some<const N: usize>(
+                (left, right): (*const Line, *const Line),
+                steps: usize,
+                (out, stride): (*mut f32, usize),
+                add: bool,
+            ) {
+                // SAFETY: as many rows of the sums are the caller's to write; every line lies within
+                // its panel of `steps` steps of 2 tiles.
                 unsafe {
-                    let mut sums = [[$zero; 2]; ROWS];
+                    let mut sums = [[$zero; 2]; N];
                     if add {
                         for (row, sums) in sums.iter_mut().enumerate() {
-                            let out = out.add((first + row) * stride);
+                            let out = out.add(row * stride);
                             *sums = [$load(out.cast()), $load(out.add(TILE).cast())];
                         }
                     }
                     for step in 0..steps {
-                        let left = left.add(step * PANEL + first).cast::<i32>();
+                        let left = left.add(step * PANEL).cast::<i32>();
                         let right = right.add(step * PANEL);
                         for group in 0..TILE {
                             let b = _mm512_load_si512(right.add(group).cast());
@@ -298,9 +309,25 @@ macro_rules! vector_kernel {
                         }
                     }
                     for (row, sums) in sums.into_iter().enumerate() {
-                        let out = out.add((first + row) * stride);
+                        let out = out.add(row * stride);
                         $store(out.cast(), sums[0]);
                         $store(out.add(TILE).cast(), sums[1]);
+                    }
+                }
+            }
+            for first in (0..rows).step_by(ROWS) {
+                // SAFETY: `first` is a row of the panel.
+                let (panels, place) = unsafe {
+                    let out = out.add(first * stride);
+                    ((left.add(first), right), (out, stride))
+                };
+                // SAFETY: the caller's promise; a panel has a multiple of `ROWS` rows.
+                unsafe {
+                    match rows - first {
+                        1 => some::<1>(panels, steps, place, add),
+                        2 => some::<2>(panels, steps, place, add),
+                        3 | 4 => some::<4>(panels, steps, place, add),
+                        _ => some::<ROWS>(panels, steps, place, add),
                     }
                 }
             }

@@ -227,7 +227,7 @@ impl Product<'_> {
             // SAFETY: all of the sums lie within the target.
             unsafe {
                 let out = out.add(row * row_stride + col - self.cols.0);
-                ready.multiply(panels, self.steps(), (out, row_stride), false);
+                ready.multiply(panels, (PANEL, self.steps()), (out, row_stride), false);
             }
             return;
         }
@@ -247,13 +247,14 @@ impl Product<'_> {
         sums: &mut [Sums],
     ) {
         let line = steps.start * PANEL;
+        let rows = (self.left.lanes - left * PANEL).min(PANEL);
         let distances = [0, self.gated.unwrap_or(0)];
         for (sums, distance) in sums.iter_mut().zip(distances) {
             let a = self.left.at(left, line);
             let b = self.right.at(right + distance, line);
             let place = (sums.0.as_mut_ptr(), PANEL);
             // SAFETY: panels hold the product's steps, and the sums have room for one by another.
-            unsafe { ready.multiply((a, b), steps.len(), place, steps.start > 0) };
+            unsafe { ready.multiply((a, b), (rows, steps.len()), place, steps.start > 0) };
         }
     }
 
