@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod derived;
+mod drawings;
 mod files;
 mod packs;
 mod parquet;
