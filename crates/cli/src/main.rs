@@ -19,7 +19,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser;
-use mmada_tensor::cpu;
+use mmada_tensor::{cpu, process};
 
 /// A mistake in how the program was called, as opposed to work that failed.
 #[derive(Debug)]
@@ -39,11 +39,12 @@ fn usage(message: impl Into<String>) -> anyhow::Error {
 }
 
 fn main() -> ExitCode {
-    mmada_tensor::process::prepare();
+    process::prepare();
     let cli = args::Cli::parse();
     interrupt::install();
     let level = cpu::wanted().map_err(|error| usage(error.to_string()));
-    match level.and_then(|_| commands::run(cli.command)) {
+    let run = |_| process::among_workers(|| commands::run(cli.command));
+    match level.and_then(run) {
         Ok(code) => code,
         // Whoever read the results has had enough of them.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,

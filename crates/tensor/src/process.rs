@@ -24,6 +24,12 @@ pub fn prepare() {
     keep_memory();
 }
 
+/// Does some work on one of the threads that kernels run on. From any other thread every kernel has
+/// to wake them and to sleep until they are done, which takes longer than a small kernel does.
+pub fn among_workers<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    rayon::scope(|_| work())
+}
+
 /// How many threads kernels run on, where this is called.
 pub fn workers() -> usize {
     rayon::current_num_threads()
