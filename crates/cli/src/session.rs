@@ -45,8 +45,8 @@ pub(crate) fn open(args: &ModelArgs) -> Result<Mmada> {
 pub(crate) fn packing(args: &ModelArgs) -> Option<Packing> {
     let is_here = args.device == DeviceArg::Cpu;
     match args.precision {
-        PrecisionArg::F32 => None,
-        PrecisionArg::Auto => (is_here && Packing::Bf16.is_native()).then_some(Packing::Bf16),
+        PrecisionArg::Auto if is_here && Packing::Bf16.is_native() => Some(Packing::Bf16),
+        PrecisionArg::Auto | PrecisionArg::F32 => is_here.then_some(Packing::F32),
         PrecisionArg::Bf16 => Some(Packing::Bf16),
         PrecisionArg::Int8 => Some(Packing::Int8),
     }

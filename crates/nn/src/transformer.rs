@@ -288,7 +288,8 @@ impl Transformer {
         visit: &mut dyn FnMut(Probe, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
         let precision = match self.packing {
-            Some(_) => Precision::Bf16,
+            Some(Packing::F32) => Precision::F32,
+            Some(Packing::Bf16 | Packing::Int8) => Precision::Bf16,
             None => Precision::current(),
         };
         precision.scope(|| self.blocks(rows, pass, looked_at, visit))

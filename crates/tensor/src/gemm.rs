@@ -15,6 +15,7 @@ mod columns;
 pub(crate) mod packed;
 #[cfg(target_arch = "x86_64")]
 mod panels;
+mod strips;
 
 use gemmkit::Parallelism;
 use rayon::prelude::*;
@@ -108,7 +109,6 @@ impl<'a> Matrix<'a> {
     }
 
     /// Rows `first..first + rows`, whose elements lie side by side.
-    #[cfg(target_arch = "x86_64")]
     fn below(self, first: usize, rows: usize) -> Self {
         let data = &self.data[first * self.row_stride..];
         Self::strided(data, rows, self.cols, self.row_stride)
@@ -332,7 +332,7 @@ pub(crate) unsafe fn attend(
 /// that were, or nothing where there is no such unit.
 pub(crate) fn spin(packing: packed::Packing) -> Option<f64> {
     #[cfg(target_arch = "x86_64")]
-    return panels::Kernel::best(packing.into()).map(panels::spin);
+    return packing.kernel().map(panels::spin);
     #[cfg(not(target_arch = "x86_64"))]
     {
         let _ = packing;

@@ -1,13 +1,13 @@
 //! Linear layers at inference: weights packed once, several layers of one input in one go.
 //!
 //! ```text
-//!   PackedLinear::pack(packing, [q, k, v])      bf16 or int8, laid out for this processor
+//!   PackedLinear::pack(packing, [q, k, v])      f32, bf16 or int8, laid out for this processor
 //!   .forward(x, 0..3)  ──▶ [x · qᵀ, x · kᵀ, x · vᵀ]      x is packed once
 //!   .add_to(residual, x)                                  as ops::add_linear
 //!   feed_forward(x, [gate, up], [out])                    what is between them stays in the caches
 //! ```
 //!
-//! Attention beside packed layers has bf16 factors. There are no gradients.
+//! Attention beside layers in bf16 or int8 has bf16 factors. There are no gradients.
 
 use std::ops::Range;
 use std::sync::Arc;

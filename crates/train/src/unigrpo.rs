@@ -220,9 +220,12 @@ impl UniGrpo {
         let policy = self.network.model.frozen().map_err(Error::model)?;
         let mut metrics = Vec::new();
         // Completions come of a policy that is packed for it; likelihoods of the one that is trained.
-        let is_faster = Packing::Bf16.is_native() && policy.transformer().device().is_cpu();
-        let author = match Precision::current() == Precision::Bf16 && is_faster {
-            true => policy.clone().packed(Packing::Bf16).map_err(Error::model)?,
+        let packing = match Precision::current() {
+            Precision::F32 => Packing::F32,
+            Precision::Bf16 => Packing::Bf16,
+        };
+        let author = match packing.is_native() && policy.transformer().device().is_cpu() {
+            true => policy.clone().packed(packing).map_err(Error::model)?,
             false => policy.clone(),
         };
         let groups = self.groups(&author, at, &mut metrics)?;

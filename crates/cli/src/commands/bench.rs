@@ -80,8 +80,8 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         (Some(Packing::Int8), BenchTask::Train) => {
             return Err(usage("--precision int8: training computes in f32 or bf16"));
         }
-        (Some(_), _) => Precision::Bf16,
-        (None, _) => Precision::F32,
+        (Some(Packing::Bf16 | Packing::Int8), _) => Precision::Bf16,
+        (Some(Packing::F32) | None, _) => Precision::F32,
     };
     let subject = subject(args)?.packed(packing)?;
     let mut work = Workload::new(args.task, &subject, args)?;

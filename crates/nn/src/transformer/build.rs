@@ -66,7 +66,7 @@ impl Transformer {
     }
 
     /// The same network for inference, its linear layers packed once for this processor: faster,
-    /// in bf16 or int8, without gradients. The head is packed in bf16 always.
+    /// in f32, bf16 or int8, without gradients. The head is packed in bf16 where they are in int8.
     ///
     /// # Errors
     /// Weights that are not in main memory.
@@ -87,7 +87,7 @@ impl Transformer {
             wte: self.wte.detach(),
             blocks: self.blocks.iter().map(block).collect::<Result<_>>()?,
             ln_f: norm(&self.ln_f)?,
-            head: self.head.packed()?,
+            head: self.head.packed(packing)?,
             packing: Some(packing),
         })
     }

@@ -176,13 +176,17 @@ impl Head {
         }
     }
 
-    /// Packs it, in bf16 always: int8 would change which token is the likeliest, and there is little
+    /// Packs it, in bf16 at least: int8 would change which token is the likeliest, and there is little
     /// to gain where only few rows are wanted.
-    pub(super) fn packed(&self) -> Result<Self> {
+    pub(super) fn packed(&self, packing: Packing) -> Result<Self> {
+        let packing = match packing {
+            Packing::F32 => Packing::F32,
+            Packing::Bf16 | Packing::Int8 => Packing::Bf16,
+        };
         let weight = self.weight.to_dtype(DType::F32)?;
         Ok(Self {
             weight: self.weight.clone(),
-            packed: Some(PackedLinear::pack(Packing::Bf16, &[&weight])?),
+            packed: Some(PackedLinear::pack(packing, &[&weight])?),
         })
     }
 

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!             values                        where the processor has no unit for them
-//!   Bf16      rounded, sums f32             the same numbers, on the f32 engine
+//!   F32       as they are
+//!   Bf16      rounded, sums f32             the same numbers, as F32
 //!   Int8      a step per output; inputs     gemmkit's int8
 //!             quantised row by row
 //! ```
@@ -14,16 +15,18 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(target_arch = "x86_64")]
 use super::panels;
-use super::{Matrix, Workers, product};
-use crate::Precision;
-use crate::kernels::math::{largest_magnitude, sigmoid};
+use super::strips::Strips;
+use super::{Matrix, Workers};
+use crate::kernels::math::{largest_magnitude, multiversion, sigmoid};
 use crate::kernels::norm::rms_row;
 
 /// What the values of packed weights are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Packing {
-    /// 8 bits of precision, as [`Precision::Bf16`].
+    /// 24 bits of precision, as [`Precision::F32`](crate::Precision::F32), laid out for few rows.
+    F32,
+    /// 8 bits of precision, as [`Precision::Bf16`](crate::Precision::Bf16).
     Bf16,
     /// Whole steps up to ±127, the largest value of an output being 127 of them; inputs likewise,
     /// row by row.
@@ -34,18 +37,24 @@ impl Packing {
     /// Whether this processor has a unit for such values; elsewhere they bring no speed.
     pub fn is_native(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return panels::Kernel::best(self.into()).is_some();
+        return self == Self::F32 || self.kernel().is_some();
         #[cfg(not(target_arch = "x86_64"))]
-        false
+        return self == Self::F32;
     }
-}
 
-#[cfg(target_arch = "x86_64")]
-impl From<Packing> for panels::Values {
-    fn from(packing: Packing) -> Self {
-        match packing {
-            Packing::Bf16 => Self::Bf16,
-            Packing::Int8 => Self::Int8,
+    /// The best kernel for panels of such values.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn kernel(self) -> Option<panels::Kernel> {
+        panels::Kernel::best(self.values()?)
+    }
+
+    /// Such values in panels.
+    #[cfg(target_arch = "x86_64")]
+    fn values(self) -> Option<panels::Values> {
+        match self {
+            Self::F32 => None,
+            Self::Bf16 => Some(panels::Values::Bf16),
+            Self::Int8 => Some(panels::Values::Int8),
         }
     }
 }
@@ -58,8 +67,8 @@ pub(crate) const ALIGNMENT: usize = 32;
 pub(crate) enum Weights {
     #[cfg(target_arch = "x86_64")]
     Panels(panels::Packed),
-    /// Rounded to bf16, row after row.
-    Rounded { values: Vec<f32>, depth: usize },
+    /// In f32, where they may be rounded to bf16, and the rows with them.
+    Strips { strips: Strips, is_rounded: bool },
     /// Whole steps, row after row.
     Steps {
         values: Vec<i8>,
@@ -109,7 +118,7 @@ impl Weights {
     pub(crate) fn of(packing: Packing, weight: Matrix<'_>) -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if let Some(kernel) = panels::Kernel::best(packing.into()) {
+            if let Some(kernel) = packing.kernel() {
                 return Self::Panels(panels::Packed::of(kernel, weight));
             }
         }
@@ -120,11 +129,14 @@ impl Weights {
     pub(crate) fn portable(packing: Packing, weight: Matrix<'_>) -> Self {
         let depth = weight.cols;
         match packing {
-            Packing::Bf16 => {
-                let mut values = vec![0f32; weight.rows * depth];
-                weight.round_into(Workers::Pool, &mut values);
-                Self::Rounded { values, depth }
-            }
+            Packing::F32 => Self::Strips {
+                strips: Strips::of(weight),
+                is_rounded: false,
+            },
+            Packing::Bf16 => Self::Strips {
+                strips: weight.rounded(Workers::Pool, Strips::of),
+                is_rounded: true,
+            },
             Packing::Int8 => {
                 let (values, steps) = quantised(weight);
                 Self::Steps {
@@ -173,13 +185,13 @@ impl Weights {
         match self {
             #[cfg(target_arch = "x86_64")]
             Self::Panels(_) => Vec::new(),
-            Self::Rounded { values, depth } => x.rounded(Workers::Pool, |x| {
-                multiply_each(parts, |columns| {
-                    let weight = &values[columns.start * depth..];
-                    let weight = Matrix::new(weight, columns.len(), *depth);
-                    product(Precision::F32, x, weight.t())
-                })
-            }),
+            Self::Strips { strips, is_rounded } => {
+                let multiply = |x: Matrix<'_>| multiply_each(parts, |it| strips.multiply(x, it));
+                match is_rounded {
+                    true => x.rounded(Workers::Pool, multiply),
+                    false => multiply(x),
+                }
+            }
             Self::Steps {
                 values,
                 steps,
@@ -238,9 +250,7 @@ fn multiply_each(parts: &[Part<'_>], multiply: impl Fn(Range<usize>) -> Vec<f32>
         let mut out = multiply(start..end);
         if let Some(distance) = part.gated {
             let ups = multiply(start + distance..end + distance);
-            for (out, up) in out.iter_mut().zip(ups) {
-                *out = *out * sigmoid::<false>(*out) * up;
-            }
+            gate(&mut out, &ups);
         }
         if let Some(base) = part.base {
             for (out, base) in out.iter_mut().zip(base) {
@@ -250,6 +260,15 @@ fn multiply_each(parts: &[Part<'_>], multiply: impl Fn(Range<usize>) -> Vec<f32>
         out
     };
     parts.iter().map(each).collect()
+}
+
+multiversion! {
+    /// `silu(gate) · up`, in place of the gates.
+    fn gate(gates: &mut [f32], ups: &[f32]) {
+        for (gate, up) in gates.iter_mut().zip(ups) {
+            *gate = *gate * sigmoid::<FMA>(*gate) * up;
+        }
+    }
 }
 
 /// The step with which the largest value of a row becomes ±127.

@@ -14,6 +14,7 @@ fn as_packed(packing: Packing, values: &[f32], width: usize) -> Vec<f64> {
         let inverse = if step > 0.0 { 1.0 / step } else { 0.0 };
         row.iter()
             .map(|x| match packing {
+                Packing::F32 => f64::from(*x),
                 Packing::Bf16 => f64::from(bf16::from_f32(*x).to_f32()),
                 Packing::Int8 => f64::from((x * inverse).round_ties_even() * step),
             })
@@ -53,7 +54,7 @@ const SIZES: [(usize, usize, usize); 9] = [
     (390, 1100, 64),
 ];
 
-const PACKINGS: [Packing; 2] = [Packing::Bf16, Packing::Int8];
+const PACKINGS: [Packing; 3] = [Packing::F32, Packing::Bf16, Packing::Int8];
 
 #[test]
 fn products_are_those_of_packed_factors() {

@@ -120,7 +120,7 @@ fn packed_layers_do_not_depend_on_threads() {
             .map(f32::to_bits)
             .collect::<Vec<_>>()
     };
-    for packing in [Packing::Bf16, Packing::Int8] {
+    for packing in [Packing::F32, Packing::Bf16, Packing::Int8] {
         for (r, d, m) in [(5, 700, 1000), (200, 96, 2100), (777, 160, 320)] {
             let (x, gain) = (normal(1, &[r, d]), normal(2, &[d]));
             let weights = [3, 4].map(|seed| normal(seed, &[m, d]));
