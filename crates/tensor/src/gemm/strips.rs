@@ -62,16 +62,45 @@ impl Strips {
             true => rayon::current_num_threads(),
             false => 1,
         };
-        let each = x.rows.div_ceil(threads).next_multiple_of(ROWS);
-        let work = |(task, out): (usize, &mut [f32])| {
-            let rows = x.below(task * each, out.len() / width);
-            self.fill(rows, columns.clone(), out);
-        };
-        match threads {
-            1 => work((0, &mut out)),
-            _ => out.par_chunks_mut(each * width).enumerate().for_each(work),
+        if threads == 1 {
+            self.fill(x, columns, &mut out);
+        } else if x.rows.div_ceil(ROWS) >= threads {
+            let each = x.rows.div_ceil(threads).next_multiple_of(ROWS);
+            let tasks = out.par_chunks_mut(each * width).enumerate();
+            tasks.for_each(|(task, out)| {
+                let rows = x.below(task * each, out.len() / width);
+                self.fill(rows, columns.clone(), out);
+            });
+        } else {
+            self.fill_by_columns(x, columns, threads, &mut out);
         }
         out
+    }
+
+    /// The product of few rows, its columns handed out.
+    fn fill_by_columns(
+        &self,
+        x: Matrix<'_>,
+        columns: Range<usize>,
+        threads: usize,
+        out: &mut [f32],
+    ) {
+        let each = columns.len().div_ceil(threads).next_multiple_of(COLUMNS);
+        let starts: Vec<usize> = columns.clone().step_by(each).collect();
+        let part = |start: usize| {
+            let some = start..(start + each).min(columns.end);
+            let mut part = vec![0f32; x.rows * some.len()];
+            self.fill(x, some.clone(), &mut part);
+            (some, part)
+        };
+        let parts: Vec<_> = starts.into_par_iter().map(part).collect();
+        for (some, part) in parts {
+            let place = some.start - columns.start..some.end - columns.start;
+            let rows = out.chunks_exact_mut(columns.len());
+            for (row, part) in rows.zip(part.chunks_exact(some.len())) {
+                row[place.clone()].copy_from_slice(part);
+            }
+        }
     }
 
     /// The product on the calling thread.
