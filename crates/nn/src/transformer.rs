@@ -287,11 +287,8 @@ impl Transformer {
         looked_at: Option<&[usize]>,
         visit: &mut dyn FnMut(Probe, &Tensor) -> Result<()>,
     ) -> Result<Tensor> {
-        let precision = match self.packing {
-            Some(Packing::F32) => Precision::F32,
-            Some(Packing::Bf16 | Packing::Int8) => Precision::Bf16,
-            None => Precision::current(),
-        };
+        let packed = self.packing.map(Packing::precision);
+        let precision = packed.unwrap_or_else(Precision::current);
         precision.scope(|| self.blocks(rows, pass, looked_at, visit))
     }
 

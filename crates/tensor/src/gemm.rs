@@ -6,7 +6,7 @@
 //!                    bf16 (AMX, AVX-512), else gemmkit on rounded copies
 //! ```
 //!
-//! Weights that meet many inputs are packed once: see [`packed`].
+//! Weights that meet many inputs are packed once, in f32 for an engine of our own: see [`packed`].
 //!
 //! The engines fix their blocking from the shapes and the caches and reduce every element on one
 //! worker, so the bits do not depend on the number of threads.
@@ -136,6 +136,17 @@ impl<'a> Matrix<'a> {
             }
             _ => round_rows(self, 0, copy),
         }
+    }
+}
+
+/// Products below this many multiplications stay on the calling thread.
+const SMALL: usize = 1 << 20;
+
+/// On how many threads a product of so many multiplications runs.
+fn threads(work: usize, workers: Workers) -> usize {
+    match workers {
+        Workers::Pool if work > SMALL => rayon::current_num_threads(),
+        _ => 1,
     }
 }
 

@@ -76,13 +76,10 @@ pub(crate) fn run(args: &BenchArgs) -> Result<()> {
         ));
     }
     let packing = session::packing(&args.model);
-    let precision = match (packing, args.task) {
-        (Some(Packing::Int8), BenchTask::Train) => {
-            return Err(usage("--precision int8: training computes in f32 or bf16"));
-        }
-        (Some(Packing::Bf16 | Packing::Int8), _) => Precision::Bf16,
-        (Some(Packing::F32) | None, _) => Precision::F32,
-    };
+    if packing == Some(Packing::Int8) && args.task == BenchTask::Train {
+        return Err(usage("--precision int8: training computes in f32 or bf16"));
+    }
+    let precision = packing.map_or(Precision::F32, Packing::precision);
     let subject = subject(args)?.packed(packing)?;
     let mut work = Workload::new(args.task, &subject, args)?;
     let bar = terminal::bar(args.repeat as u64 + 1, "runs");

@@ -19,14 +19,15 @@ use super::strips::Strips;
 use super::{Matrix, Workers};
 use crate::kernels::math::{largest_magnitude, multiversion, sigmoid};
 use crate::kernels::norm::rms_row;
+use crate::precision::Precision;
 
 /// What the values of packed weights are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Packing {
-    /// 24 bits of precision, as [`Precision::F32`](crate::Precision::F32), laid out for few rows.
+    /// 24 bits of precision, as [`Precision::F32`], laid out for few rows.
     F32,
-    /// 8 bits of precision, as [`Precision::Bf16`](crate::Precision::Bf16).
+    /// 8 bits of precision, as [`Precision::Bf16`].
     Bf16,
     /// Whole steps up to ±127, the largest value of an output being 127 of them; inputs likewise,
     /// row by row.
@@ -34,7 +35,15 @@ pub enum Packing {
 }
 
 impl Packing {
-    /// Whether this processor has a unit for such values; elsewhere they bring no speed.
+    /// What is computed in beside such weights.
+    pub fn precision(self) -> Precision {
+        match self {
+            Self::F32 => Precision::F32,
+            Self::Bf16 | Self::Int8 => Precision::Bf16,
+        }
+    }
+
+    /// Whether this processor has a unit for such values; elsewhere they bring no speed over f32.
     pub fn is_native(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return self == Self::F32 || self.kernel().is_some();

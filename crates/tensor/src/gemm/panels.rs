@@ -23,7 +23,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Factor, Into, Matrix, Workers};
+use super::{Factor, Into, Matrix, Workers, threads};
 pub(super) use kernel::{Kernel, Values};
 use pack::{Line, Operand, Side};
 pub(crate) use packed::Packed;
@@ -34,8 +34,6 @@ use product::{Finish, Panels, Product, Sums, Target};
 const TILE: usize = 16;
 /// Rows of a, or columns of b, of one kernel call.
 const PANEL: usize = 2 * TILE;
-/// Products below this many multiplications stay on the calling thread.
-const SMALL: usize = 1 << 20;
 
 thread_local! {
     /// What the last products of this thread were packed into, kept for the next ones.
@@ -61,14 +59,6 @@ fn with_buffers<T>(work: impl FnOnce(&mut Buffers) -> T) -> T {
     let result = work(&mut buffers);
     BUFFERS.set(Some(buffers));
     result
-}
-
-/// On how many threads a product of so many multiplications runs.
-fn threads(work: usize, workers: Workers) -> usize {
-    match workers {
-        Workers::Pool if work > SMALL => rayon::current_num_threads(),
-        _ => 1,
-    }
 }
 
 /// Cuts rows into a chunk of whole panels for each thread; nothing where they are too few for that.

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::Matrix;
+use super::{Matrix, Workers, threads};
 use crate::kernels::math::{fma, multiversion};
 
 /// Columns of a strip: a register of AVX-512, two of AVX2.
@@ -22,8 +22,6 @@ const COLUMNS: usize = 16;
 const ROWS: usize = 6;
 /// Values of strips that all groups meet before the next strips: they stay in a core's own cache.
 const KEPT: usize = 1 << 16;
-/// Products below this many multiplications stay on the calling thread.
-const SMALL: usize = 1 << 20;
 
 /// Sums of a group by a strip.
 type Sums = [[f32; COLUMNS]; ROWS];
@@ -58,10 +56,7 @@ impl Strips {
         if out.is_empty() || self.depth == 0 {
             return out;
         }
-        let threads = match x.rows * self.depth * width > SMALL {
-            true => rayon::current_num_threads(),
-            false => 1,
-        };
+        let threads = threads(x.rows * self.depth * width, Workers::Pool);
         if threads == 1 {
             self.fill(x, columns, &mut out);
         } else if x.rows.div_ceil(ROWS) >= threads {
@@ -105,37 +100,46 @@ impl Strips {
 
     /// The product on the calling thread.
     fn fill(&self, x: Matrix<'_>, columns: Range<usize>, out: &mut [f32]) {
-        let (size, width) = (self.depth * COLUMNS, columns.len());
         let strips = columns.start / COLUMNS..columns.end.div_ceil(COLUMNS);
+        let block = (KEPT / (self.depth * COLUMNS)).max(1);
         crate::scratch::with(x.rows * self.depth, |groups| {
-            for (group, values) in groups.chunks_mut(ROWS * self.depth).enumerate() {
-                let rows = values.len() / self.depth;
-                for row in 0..rows {
-                    let lane = values.iter_mut().skip(row).step_by(rows);
-                    for (value, x) in lane.zip(x.row(group * ROWS + row)) {
-                        *value = *x;
-                    }
-                }
-            }
-            for block in strips.clone().step_by((KEPT / size).max(1)) {
-                let strips = block..(block + (KEPT / size).max(1)).min(strips.end);
-                let outs = out.chunks_mut(ROWS * width);
+            group_rows(x, groups);
+            for first in strips.clone().step_by(block) {
+                let outs = out.chunks_mut(ROWS * columns.len());
                 for (group, out) in groups.chunks(ROWS * self.depth).zip(outs) {
-                    for strip in strips.clone() {
-                        let mut sums = [[0f32; COLUMNS]; ROWS];
-                        let values = &self.values[strip * size..][..size];
-                        sum(group, out.len() / width, values, &mut sums);
-                        // Columns of the strip that are wanted.
-                        let first = columns.start.saturating_sub(strip * COLUMNS);
-                        let last = (columns.end - strip * COLUMNS).min(COLUMNS);
-                        let at = strip * COLUMNS + first - columns.start;
-                        for (out, sums) in out.chunks_exact_mut(width).zip(&sums) {
-                            out[at..at + last - first].copy_from_slice(&sums[first..last]);
-                        }
+                    for strip in first..(first + block).min(strips.end) {
+                        self.multiply_group(group, strip, &columns, out);
                     }
                 }
             }
         });
+    }
+
+    /// The product of a group with the wanted columns of a strip.
+    fn multiply_group(&self, group: &[f32], strip: usize, columns: &Range<usize>, out: &mut [f32]) {
+        let size = self.depth * COLUMNS;
+        let mut sums = [[0f32; COLUMNS]; ROWS];
+        let values = &self.values[strip * size..][..size];
+        sum(group, group.len() / self.depth, values, &mut sums);
+        let first = columns.start.saturating_sub(strip * COLUMNS);
+        let last = (columns.end - strip * COLUMNS).min(COLUMNS);
+        let at = strip * COLUMNS + first - columns.start;
+        for (out, sums) in out.chunks_exact_mut(columns.len()).zip(&sums) {
+            out[at..at + last - first].copy_from_slice(&sums[first..last]);
+        }
+    }
+}
+
+/// Lays rows out as groups, one after the other.
+fn group_rows(x: Matrix<'_>, groups: &mut [f32]) {
+    for (group, values) in groups.chunks_mut(ROWS * x.cols).enumerate() {
+        let rows = values.len() / x.cols;
+        for row in 0..rows {
+            let lane = values.iter_mut().skip(row).step_by(rows);
+            for (value, x) in lane.zip(x.row(group * ROWS + row)) {
+                *value = *x;
+            }
+        }
     }
 }
 

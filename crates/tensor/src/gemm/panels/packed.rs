@@ -7,9 +7,9 @@ use super::kernel::{Kernel, Values};
 use super::pack::{self, Line, Operand, Side};
 use super::product::{Finish, Panels, Product, Quantised, Target};
 use super::quantise::{quantise, row_sums};
-use super::{Buffers, PANEL, chunks, for_each_chunk, threads, with_buffers};
+use super::{Buffers, PANEL, chunks, for_each_chunk, with_buffers};
 use crate::gemm::packed::{Input, Part};
-use crate::gemm::{Matrix, Workers};
+use crate::gemm::{Matrix, Workers, threads};
 
 /// A right operand packed once, `[k, columns]`.
 #[derive(Debug)]
