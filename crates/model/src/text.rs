@@ -9,7 +9,7 @@
 use std::ops::Range;
 
 use mmada_data::picture::Picture;
-use mmada_diffusion::{Allowed, Canvas, Commit, Rest, Stop, TextPlan, Unconditional};
+use mmada_diffusion::{Allowed, CacheRule, Canvas, Commit, Rest, Stop, TextPlan, Unconditional};
 use mmada_tokens::{Message, Padding, Sequence, SpanKind, Tail};
 
 use crate::error::{Error, Result};
@@ -19,6 +19,10 @@ use crate::options::{FillOptions, TextOptions};
 use crate::pictures::Seen;
 use crate::reply::Text;
 use crate::run::{Job, MASK_GLYPH, Run};
+
+/// Bytes of keys and values that weigh as a row that is computed: as many as one row of the published
+/// 8B model leaves behind.
+const REMEMBERED_BYTES: usize = 1 << 20;
 
 /// A conversation to answer.
 #[derive(Debug, Clone, Copy)]
@@ -267,7 +271,7 @@ impl Mmada {
         let looks = seen.again.iter();
         let looks: Vec<_> = looks.map(|codes| (start, self.image_ids(codes))).collect();
         Ok(Job {
-            rows: job.rows + job.canvas.ids().len() * looks.len(),
+            rows: job.rows * (1 + looks.len()),
             canvas: job.canvas.given_also(looks)?,
             outcome: job.outcome,
         })
@@ -325,7 +329,8 @@ impl Mmada {
         example: u64,
     ) -> Result<Job<Text>> {
         let mask = self.vocab().special.mask;
-        let rows = ids.len() * if guidance == 0.0 { 1 } else { 2 };
+        let twins = if guidance == 0.0 { 1 } else { 2 };
+        let rows = self.rows_at_once(&ids, &outcome.span, &plan) * twins;
         let unconditional = Unconditional::all_given(&ids, mask);
         let canvas = Canvas::text_within(ids, mask, outcome.span.clone(), plan)?;
         let canvas = canvas.guided(guidance, unconditional)?.example(example);
@@ -334,6 +339,22 @@ impl Mmada {
             rows,
             outcome,
         })
+    }
+
+    /// What a text weighs in a common forward: the rows that one computes of it, or as many as what is
+    /// remembered of it takes.
+    fn rows_at_once(&self, ids: &[u32], answer: &Range<usize>, plan: &TextPlan) -> usize {
+        match (plan.cache, plan.ahead) {
+            (CacheRule::BlockCausal, Some(ahead)) => {
+                let seen = plan.block_length.saturating_add(ahead);
+                let config = self.config();
+                let numbers = ids.len() * config.n_layers * config.key_value_width() * 2;
+                let remembered = (numbers * size_of::<f32>()).div_ceil(REMEMBERED_BYTES);
+                let computed = answer.start.saturating_add(seen);
+                computed.max(remembered).min(ids.len())
+            }
+            _ => ids.len(),
+        }
     }
 
     fn chat_ids(&self, messages: &[Message]) -> Result<Vec<u32>> {

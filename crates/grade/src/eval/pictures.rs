@@ -222,11 +222,12 @@ fn shapes(context: &Context, prompts: &[Wanted], on_progress: OnProgress) -> Res
         .iter()
         .map(|wanted| wanted.prompt.as_str())
         .collect();
-    let mut drawings = Vec::new();
-    let all = paint_all(context, &asked, on_progress, |picture| {
-        drawings.push(Drawing::read(picture));
-    })?;
     let wanted = repeated(context, prompts);
+    let mut drawings: Vec<Drawing> = Vec::new();
+    let all = paint_all(context, &asked, on_progress, |picture| {
+        let color = wanted.get(drawings.len()).map_or("", |it| &it.color);
+        drawings.push(Drawing::read_as(picture, color));
+    })?;
     let examples = wanted.iter().zip(&drawings);
     let examples = examples.map(|(wanted, drawing)| Example {
         input: wanted.prompt.clone(),

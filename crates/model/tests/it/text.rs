@@ -2,6 +2,7 @@
 
 use mmada_data::augment::Augment;
 use mmada_data::picture::Picture;
+use mmada_diffusion::CacheRule;
 use mmada_model::reply::Text;
 use mmada_model::text::Within;
 use mmada_model::{
@@ -111,6 +112,36 @@ fn batched_answers_are_the_single_ones() {
                 .unwrap()
         );
     }
+}
+
+/// Of a block-causal text a forward computes the prompt and a block, never the canvas, so far more of them
+/// share one.
+#[test]
+fn block_causal_texts_share_forwards_by_what_is_computed() {
+    let model = tiny::model().with_row_budget(200);
+    let messages = vec![Message::user("hi there")];
+    let requests: Vec<_> = (0..6)
+        .map(|example| ChatRequest {
+            messages: &messages,
+            example,
+        })
+        .collect();
+    let full = TextOptions {
+        length: 40,
+        block: 1,
+        ahead: Some(0),
+        ..random()
+    };
+    let causal = TextOptions {
+        cache: Some(CacheRule::BlockCausal),
+        ..full.clone()
+    };
+    let together = |options: &TextOptions| {
+        let mut run = model.chat_many(&requests, options).unwrap();
+        run.next().unwrap().unwrap().canvases.len()
+    };
+    assert!(together(&full) <= 3, "{}", together(&full));
+    assert_eq!(together(&causal), 6);
 }
 
 #[test]
