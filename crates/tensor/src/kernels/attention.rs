@@ -1,7 +1,7 @@
 //! Softmax attention within segments of packed rows; nothing of size `[l, l]` outlives a tile.
 //!
 //! ```text
-//!   segment × head × tile of queries          (tasks, in parallel)
+//!   segment × head × tile of queries          (tasks, in parallel; of few queries, see `few`)
 //!     scores = q · kᵀ / √c  ─► softmax ─► · v
 //!   segments that share keys × key-value head, backward    (tiles one after another: they add into dk and dv)
 //!     p again from q and k     dp = g · vᵀ     ds = p ∘ (dp - rowsum(g ∘ out))
@@ -10,6 +10,8 @@
 //!
 //! Rows interleave their heads, `[rows, heads·c]`; a head is read and written in place, strided.
 //! l keys of a segment, its past and then the others, c width of one head.
+
+mod few;
 
 use std::ops::Range;
 
@@ -118,24 +120,29 @@ impl Attention {
     pub(super) fn forward(&self, q: &[f32], k: &[f32], v: &[f32], g: Geometry) -> Vec<f32> {
         let mut out = zeros(q.len());
         let shared = Shared::new(&mut out);
+        let is_few = |segment: &&Segment| segment.queries.len() <= few::FEW;
+        let (few, many): (Vec<&Segment>, Vec<&Segment>) = self.segments.iter().partition(is_few);
+        self.forward_by_query(&few, [q, k, v], g, shared);
         // Whole heads are packed from one run of keys.
-        let is_whole = self.segments.iter().all(|segment| segment.past.is_empty());
+        let is_whole = many.iter().all(|segment| segment.past.is_empty());
         if is_whole && has_attention(self.precision) {
-            self.forward_by_head([q, k, v], g, shared);
+            self.forward_by_head(&many, [q, k, v], g, shared);
         } else {
-            self.forward_by_tile([q, k, v], g, shared);
+            self.forward_by_tile(&many, [q, k, v], g, shared);
         }
         out
     }
 
     /// Tasks are whole heads: keys and values are packed once for all queries.
-    fn forward_by_head(&self, [q, k, v]: [&[f32]; 3], g: Geometry, out: Shared) {
-        let tasks: Vec<(&Segment, usize)> = self
-            .segments
-            .iter()
-            .filter(|segment| !segment.queries.is_empty())
-            .flat_map(|segment| (0..self.heads.query).map(move |head| (segment, head)))
-            .collect();
+    fn forward_by_head(
+        &self,
+        segments: &[&Segment],
+        [q, k, v]: [&[f32]; 3],
+        g: Geometry,
+        out: Shared,
+    ) {
+        let heads = |segment| (0..self.heads.query).map(move |head| (segment, head));
+        let tasks: Vec<(&Segment, usize)> = segments.iter().copied().flat_map(heads).collect();
         tasks
             .into_par_iter()
             .with_max_len(1)
@@ -160,11 +167,16 @@ impl Attention {
             });
     }
 
-    fn forward_by_tile(&self, [q, k, v]: [&[f32]; 3], g: Geometry, shared: Shared) {
-        let tasks: Vec<(&Segment, Range<usize>, usize)> = self
-            .segments
+    fn forward_by_tile(
+        &self,
+        segments: &[&Segment],
+        [q, k, v]: [&[f32]; 3],
+        g: Geometry,
+        shared: Shared,
+    ) {
+        let tasks: Vec<(&Segment, Range<usize>, usize)> = segments
             .iter()
-            .flat_map(|segment| tiles(segment).map(move |tile| (segment, tile)))
+            .flat_map(|&segment| tiles(segment).map(move |tile| (segment, tile)))
             .flat_map(|(segment, tile)| {
                 (0..self.heads.query).map(move |head| (segment, tile.clone(), head))
             })

@@ -114,7 +114,7 @@ pub(crate) fn sum_of<const N: usize>(slices: [&[f32]; N], f: impl Fn([f32; N]) -
 
 /// Adds the lanes pairwise.
 #[inline(always)]
-fn fold(lanes: &[f32; LANES]) -> f32 {
+pub(super) fn fold(lanes: &[f32; LANES]) -> f32 {
     let mut sums = *lanes;
     let mut half = LANES / 2;
     while half > 0 {

@@ -71,6 +71,35 @@ fn queries_may_be_fewer_than_keys() {
     check_case("active rows against a cache", heads, 12, &segments);
 }
 
+/// Few enough to be multiplied one by one, with all that a segment can hide from them.
+#[test]
+fn few_queries_see_what_many_do() {
+    let heads = Heads {
+        query: 6,
+        key_value: 2,
+    };
+    let segments = [
+        Segment {
+            hidden: Some(3),
+            ..Segment::new(0..4, 0..29)
+        },
+        Segment {
+            past: 29..62,
+            hidden: Some(70),
+            ..Segment::new(4..6, 62..81)
+        },
+        Segment {
+            past: 2..40,
+            rising: Some(5),
+            ..Segment::new(6..9, 40..43)
+        },
+        Segment::new(9..10, 3..4),
+    ];
+    for c in [4, 20, 48] {
+        check_case("few queries", heads, c, &segments);
+    }
+}
+
 #[test]
 fn segments_may_share_keys() {
     let heads = Heads {
