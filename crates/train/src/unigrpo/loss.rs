@@ -46,13 +46,14 @@ impl Network<EstimateBatch> for Policy {
                 tokens: 0,
             });
         }
-        let nll = rollout::nll(&self.model, estimates)?;
-        let new: Vec<f32> = nll
-            .detach()
-            .to_vec1::<f32>()?
-            .iter()
-            .map(|nll| -nll)
-            .collect();
+        // In several forwards: one of tens of thousands of rows fits no cache and takes longer.
+        let forwards = rollout::forwards(estimates, self.model.row_budget());
+        let nlls = forwards.map(|some| rollout::nll(&self.model, some));
+        let nlls = nlls.collect::<Result<Vec<Tensor>>>()?;
+        let mut new = Vec::new();
+        for nll in &nlls {
+            new.extend(nll.detach().to_vec1::<f32>()?.iter().map(|nll| -nll));
+        }
         let mut start = 0;
         let mut completions = Vec::with_capacity(examples);
         for estimate in estimates {
@@ -74,7 +75,14 @@ impl Network<EstimateBatch> for Policy {
             .iter()
             .map(|slope| -(*slope * share) as f32)
             .collect();
-        let weighted = (&nll * Tensor::from_vec(factors, new.len(), nll.device())?)?.sum_all()?;
+        let mut factors = factors.as_slice();
+        let mut weighted = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+        for nll in &nlls {
+            let (now, later) = factors.split_at(nll.elem_count());
+            let part = (nll * Tensor::new(now, nll.device())?)?.sum_all()?;
+            weighted = (weighted.to_device(nll.device())? + part)?;
+            factors = later;
+        }
         let shown = f64::from(weighted.detach().to_scalar::<f32>()?);
         let total = (weighted + (value.loss * share - shown))?;
         let weight = examples as f64;

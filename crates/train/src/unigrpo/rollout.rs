@@ -324,26 +324,33 @@ pub(super) fn nll(model: &Mmada, estimates: &[Estimate]) -> Result<Tensor> {
     Ok(transformer.tempered_nll(&rows, &wanted, &targets, &temperatures)?)
 }
 
+/// The estimates cut into forwards of at most `budget` rows, or of one estimate that has more.
+pub(super) fn forwards(estimates: &[Estimate], budget: usize) -> impl Iterator<Item = &[Estimate]> {
+    let mut rest = estimates;
+    std::iter::from_fn(move || {
+        let mut rows = 0;
+        let fit = rest.iter().take_while(|estimate| {
+            rows += estimate.ids.len();
+            rows <= budget
+        });
+        let (now, later) = rest.split_at(fit.count().max(1).min(rest.len()));
+        rest = later;
+        (!now.is_empty()).then_some(now)
+    })
+}
+
 /// Log-likelihoods of each estimate's masked tokens, in forwards of at most the model's row budget.
 ///
 /// # Errors
 /// Those of the network.
 pub fn log_likelihoods(model: &Mmada, estimates: &[Estimate]) -> Result<Vec<Vec<f32>>> {
     let mut results = Vec::with_capacity(estimates.len());
-    let mut rest = estimates;
-    while !rest.is_empty() {
-        let mut rows = 0;
-        let fit = rest.iter().take_while(|estimate| {
-            rows += estimate.ids.len();
-            rows <= model.row_budget()
-        });
-        let (now, later) = rest.split_at(fit.count().max(1));
+    for now in forwards(estimates, model.row_budget()) {
         let values = nll(model, now)?.to_vec1::<f32>()?;
         let mut values = values.into_iter().map(|nll| -nll);
         for estimate in now {
             results.push(values.by_ref().take(estimate.positions.len()).collect());
         }
-        rest = later;
     }
     Ok(results)
 }
