@@ -50,12 +50,18 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
     done.map(|()| ExitCode::SUCCESS)
 }
 
-/// An answer as it is printed: with its thought if that was asked for.
+/// An answer as it is printed: with its thought if that was asked for. Who sees an empty line is told why.
 fn spoken(thought: &Thought, is_thought_shown: bool) -> String {
-    match is_thought_shown {
-        true => thought.render(),
-        false => thought.answer.clone(),
+    if is_thought_shown {
+        return thought.render();
     }
+    if thought.answer.trim().is_empty() {
+        output::note(match thought.reasoning {
+            Some(_) => "no answer came after the thought; --show-thought prints it",
+            None => "the answer is empty; another --seed with --temperature 1 may have more to say",
+        });
+    }
+    thought.answer.clone()
 }
 
 /// Writes a picture as PNG.

@@ -6,6 +6,7 @@
     missing_docs
 )]
 
+mod answers;
 mod bad_input;
 mod bench;
 mod curves;
