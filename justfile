@@ -68,7 +68,8 @@ embedded:
     cargo run --release -- merge out/stage3r/model out/edition18 --base out/stage2bb/model --scale 0.75
     for part in stage2cc stage3s; do cargo run --release -- train runs/embedded/$part.toml --resume; done
     cargo run --release -- merge out/stage3s/model out/edition19 --base out/stage2cc/model --scale 0.75
-    cp -r out/edition19/. assets/model/
+    cargo run --release -- train runs/embedded/stage3t.toml --resume
+    cp -r out/stage3t/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.
