@@ -75,14 +75,14 @@ impl Network<EstimateBatch> for Policy {
             .iter()
             .map(|slope| -(*slope * share) as f32)
             .collect();
-        let mut factors = factors.as_slice();
-        let mut weighted = Tensor::zeros((), DType::F32, &Device::Cpu)?;
+        let mut rest = factors.as_slice();
+        let mut parts = Vec::with_capacity(nlls.len());
         for nll in &nlls {
-            let (now, later) = factors.split_at(nll.elem_count());
-            let part = (nll * Tensor::new(now, nll.device())?)?.sum_all()?;
-            weighted = (weighted.to_device(nll.device())? + part)?;
-            factors = later;
+            let (now, later) = rest.split_at(nll.elem_count());
+            parts.push((nll * Tensor::new(now, nll.device())?)?.sum_all()?);
+            rest = later;
         }
+        let weighted = Tensor::stack(&parts, 0)?.sum_all()?;
         let shown = f64::from(weighted.detach().to_scalar::<f32>()?);
         let total = (weighted + (value.loss * share - shown))?;
         let weight = examples as f64;
