@@ -363,12 +363,17 @@ fn probabilities<'b>(
 ) -> &'b [f32] {
     let scores = by_keys(g, g.scale, q, k, buffer);
     for (query, row) in tile.clone().zip(scores.chunks_exact_mut(segment.seen())) {
-        for unseen in segment.unseen_by(query) {
-            row[unseen].fill(f32::NEG_INFINITY);
-        }
-        softmax_row(row);
+        chances(segment, query, row);
     }
     scores
+}
+
+/// Turns the scores of a query into probabilities, nothing for what it does not see.
+fn chances(segment: &Segment, query: usize, scores: &mut [f32]) {
+    for unseen in segment.unseen_by(query) {
+        scores[unseen].fill(f32::NEG_INFINITY);
+    }
+    softmax_row(scores);
 }
 
 /// `dp ← p ∘ (dp - rowsum(grad ∘ out))`: the gradient of the scores of a tile.

@@ -12,9 +12,9 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::{Attention, Geometry};
+use super::{Attention, Geometry, chances};
 use crate::kernels::Shared;
-use crate::kernels::math::{LANES, fma, fold, multiversion, softmax_row};
+use crate::kernels::math::{LANES, fma, fold, multiversion};
 use crate::packed::Segment;
 
 /// Queries of a segment up to which they are multiplied one by one.
@@ -156,10 +156,7 @@ impl Attention {
             multiply_keys(run, q, &k[start..], g.scale, &mut scores[column..]);
         }
         for scores in scores.chunks_exact_mut(pitch) {
-            for unseen in segment.unseen_by(query) {
-                scores[unseen].fill(f32::NEG_INFINITY);
-            }
-            softmax_row(scores);
+            chances(segment, query, scores);
         }
         // SAFETY: a query's heads belong to one task, so these columns of its row are written by nobody
         // else; `out` outlives the tasks.
