@@ -17,6 +17,7 @@ pub mod part;
 pub mod picture;
 pub mod readers;
 pub mod record;
+pub mod sketch;
 pub mod source;
 pub mod template;
 pub mod view;

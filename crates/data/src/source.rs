@@ -16,7 +16,7 @@ use std::iter::repeat_n;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mmada_tensor::random::{Key, Purpose};
+use mmada_tensor::random::{Key, Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
 pub use config::{JoinConfig, SourceConfig, SourceKind};
@@ -31,7 +31,8 @@ use crate::files::{self, Bounds};
 use crate::images::Stores;
 use crate::part::Part;
 use crate::readers::Format;
-use crate::record::{Skipped, hash64};
+use crate::record::{Record, Skipped, hash64};
+use crate::sketch::sketched;
 use crate::view::View;
 
 /// A position: enough to go on with exactly the next example.
@@ -52,6 +53,7 @@ pub struct Source {
     join: Option<Join>,
     part: Option<Part>,
     augment: Option<Augment>,
+    sketch: Option<usize>,
     views: Vec<View>,
     shuffle: usize,
     bounds: Bounds,
@@ -117,6 +119,7 @@ impl Source {
             },
             part: cfg.part,
             augment: cfg.augment.clone(),
+            sketch: cfg.sketch,
             views: {
                 let copies = |view: &View| repeat_n(view.clone(), view.times);
                 cfg.views.iter().flat_map(copies).collect()
@@ -179,7 +182,7 @@ impl Source {
                 .example(self.state.index)
                 .stream();
             self.state.index += 1;
-            match self.views[view].apply(&record, view, &mut stream) {
+            match self.example((&record, view), &mut stream) {
                 Ok(Some(example)) => {
                     self.yielded += 1;
                     return Ok(example);
@@ -228,6 +231,19 @@ impl Source {
             index: 0,
             skipped: Skipped::default(),
             is_done: false,
+        }
+    }
+
+    /// What a candidate makes, its picture sketched where that is wanted.
+    fn example(
+        &self,
+        (record, index): (&Record, usize),
+        stream: &mut Stream,
+    ) -> Result<Option<Example>, String> {
+        let view = &self.views[index];
+        match self.sketch.filter(|_| view.admits(record)) {
+            Some(side) => view.apply(&sketched(record, side)?, index, stream),
+            None => view.apply(record, index, stream),
         }
     }
 

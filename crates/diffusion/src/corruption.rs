@@ -46,6 +46,8 @@ pub struct Corruption {
     pub window: Option<Window>,
     /// How a thought and its picture are noised together.
     pub thinking: Thinking,
+    /// The share of staged examples of which the thought is learnt and not the picture.
+    pub thought_share: f32,
     /// Probability that the prompt of a painting is dropped, for guidance.
     pub condition_dropout: f32,
 }
@@ -146,8 +148,9 @@ pub enum FrameTargets {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Thinking {
-    /// As they are generated: half of the time the thought is noised while the picture is all
-    /// masked and no target, otherwise the picture is noised beside the whole thought.
+    /// As they are generated: in a share of the examples the thought is noised while the picture is all
+    /// masked and no target, or not there if the thought looks only so far ahead; in the others the picture is
+    /// noised beside the whole thought.
     #[default]
     Staged,
     /// One masking rate for both, weighed as one answer (`forward_process_with_r2i`).
@@ -199,6 +202,7 @@ impl Default for Corruption {
             frames: FrameTargets::Learn,
             window: None,
             thinking: Thinking::Staged,
+            thought_share: 0.5,
             condition_dropout: 0.1,
         }
     }
@@ -292,10 +296,16 @@ impl Corruption {
                 let both: Vec<usize> = work.learnable_text().chain(image).collect();
                 work.mask_rate(self.answer, self.text_rate(t), &both, stream);
             }
-            Thinking::Staged if stream.uniform() < 0.5 => {
+            Thinking::Staged if stream.uniform() < self.thought_share => {
+                let looks_only_so_far = self.window.is_some_and(|window| window.ahead.is_some());
+                match looks_only_so_far {
+                    true => work.cut_behind_text(),
+                    false => {
+                        let image: Vec<usize> = work.sequence.positions(SpanKind::Image).collect();
+                        work.hide(&image);
+                    }
+                }
                 self.mask_answer(work, t, stream);
-                let image: Vec<usize> = work.sequence.positions(SpanKind::Image).collect();
-                work.hide(&image);
             }
             Thinking::Staged => self.mask_image(work, t, stream),
         }
@@ -433,6 +443,13 @@ impl<'a> Work<'a> {
         let masked = mask_independently(positions, rate, stream);
         self.hide(&masked);
         self.learn(weighting, rate, positions.len(), &masked, &[]);
+    }
+
+    /// Leaves out what stands behind the text: what looks only so many masks ahead does not see the picture to come.
+    fn cut_behind_text(&mut self) {
+        if let Some(last) = self.learnable_text().last() {
+            self.ids.truncate(last + 1);
+        }
     }
 
     fn hide(&mut self, positions: &[usize]) {

@@ -54,6 +54,8 @@ pub struct EvalOptions {
     pub overrides: Overrides,
     /// How often a picture is looked at; `None` is the model's own.
     pub looks: Option<usize>,
+    /// Whether the model thinks before it paints.
+    pub thinks: bool,
     /// Examples kept in the report.
     pub examples: usize,
 }
@@ -67,6 +69,7 @@ impl Default for EvalOptions {
             seed: 0,
             overrides: Overrides::default(),
             looks: None,
+            thinks: false,
             examples: 8,
         }
     }
@@ -288,10 +291,7 @@ fn finish<O: Outcome>(
     told: &mut dyn FnMut(f64),
 ) -> Result<Vec<O::Output>> {
     let (outputs, taken) = run.finish_told(told)?;
-    effort.forwards += taken.forwards;
-    effort.tokens += taken.tokens;
-    effort.rows += taken.rows;
-    effort.seconds += taken.seconds;
+    *effort = *effort + taken;
     Ok(outputs)
 }
 

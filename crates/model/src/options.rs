@@ -14,6 +14,7 @@
 use mmada_data::augment::Augment;
 use mmada_data::picture::Fit;
 use mmada_diffusion::{Anneal, CacheRule, Commit, Order, Schedule};
+use mmada_tokens::thought::THINK_PAINT_PROMPT;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -163,6 +164,8 @@ pub struct Defaults {
     pub image: ImageOptions,
     /// What is asked about a picture when nothing is asked.
     pub question: String,
+    /// What is said before the words of who wants a picture thought about, then painted.
+    pub instruction: String,
 }
 
 impl Default for Defaults {
@@ -175,6 +178,7 @@ impl Default for Defaults {
             paint: PaintOptions::default(),
             image: ImageOptions::default(),
             question: "Please describe this image in detail.".to_owned(),
+            instruction: THINK_PAINT_PROMPT.to_owned(),
         }
     }
 }
@@ -233,6 +237,11 @@ impl Defaults {
             )),
             None => Ok(()),
         }
+    }
+
+    /// The words of who wants a picture thought about, then painted, with the instruction before them.
+    pub fn to_think_about(&self, prompt: &str) -> String {
+        format!("{}{prompt}", self.instruction)
     }
 
     /// What is asked about a picture: the question, or without words [`Defaults::question`].

@@ -9,7 +9,7 @@
 //! beside it.
 
 use std::collections::VecDeque;
-use std::ops::Range;
+use std::ops::{Add, Range};
 use std::time::Instant;
 
 use mmada_data::picture::Picture;
@@ -78,6 +78,19 @@ pub struct Effort {
     pub rows: usize,
     /// Wall-clock time of the steps.
     pub seconds: f64,
+}
+
+impl Add for Effort {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            forwards: self.forwards + other.forwards,
+            tokens: self.tokens + other.tokens,
+            rows: self.rows + other.rows,
+            seconds: self.seconds + other.seconds,
+        }
+    }
 }
 
 /// The state after one denoising step.
@@ -174,7 +187,7 @@ impl<'m, O: Outcome> Run<'m, O> {
     }
 
     /// The share of the canvases that is done, with those in progress in parts.
-    fn done(&self) -> f64 {
+    pub(crate) fn done(&self) -> f64 {
         let in_progress = self.sampler.as_ref();
         let in_progress = in_progress.map_or(0, |sampler| sampler.canvases().len());
         let done = self.finished.len() as f64 + self.share * in_progress as f64;

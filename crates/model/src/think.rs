@@ -8,7 +8,6 @@
 //! The original has the layout and its loss, but no inference of it.
 
 use mmada_data::picture::Picture;
-use mmada_tokens::thought::think_paint_prompt;
 use mmada_tokens::{Sequence, SpanKind};
 
 use crate::error::{Error, Result};
@@ -17,7 +16,7 @@ use crate::options::{PaintOptions, TextOptions};
 use crate::paint::{PaintRequest, Painted, Painting, check_count};
 use crate::pictures::Grid;
 use crate::reply::{Text, TextReply};
-use crate::run::{Outcome, Run, View};
+use crate::run::{Effort, Outcome, Run, View};
 
 /// A thought and a painting in progress. Iterate to watch both; [`ThinkPaint::finish`] for the
 /// results.
@@ -29,6 +28,8 @@ pub struct ThinkPaint<'m> {
     grid: Grid,
     options: PaintOptions,
     thoughts: Vec<TextReply>,
+    /// What the thoughts took.
+    thinking: Effort,
     phase: Phase<'m>,
 }
 
@@ -70,7 +71,8 @@ impl Mmada {
             if request.prompt.trim().is_empty() {
                 return Err(Error::Empty { what: "the prompt" });
             }
-            let prompt = self.codec().prompt(&think_paint_prompt(request.prompt))?;
+            let words = self.defaults().to_think_about(request.prompt);
+            let prompt = self.codec().prompt(&words)?;
             let sequence = self
                 .layout()
                 .think_paint_prompt(&prompt, thought.length, grid.len())?;
@@ -80,9 +82,13 @@ impl Mmada {
             Ok(sequence)
         };
         let sequences = requests.iter().map(sequence).collect::<Result<Vec<_>>>()?;
-        let jobs = sequences.iter().zip(requests);
-        let jobs = jobs
-            .map(|(sequence, request)| self.answer_job(sequence.clone(), thought, request.example));
+        let jobs = sequences.iter().zip(requests).map(|(sequence, request)| {
+            let seen = match thought.masks_ahead() {
+                Some(_) => without_picture(sequence),
+                None => sequence.clone(),
+            };
+            self.answer_job(seen, thought, request.example)
+        });
         let jobs = jobs.collect::<Result<_>>()?;
         Ok(ThinkPaint {
             model: self,
@@ -94,9 +100,23 @@ impl Mmada {
             grid,
             options: options.clone(),
             thoughts: Vec::new(),
+            thinking: Effort::default(),
             phase: Phase::Thinking(Run::new(self, thought.seed, jobs)),
         })
     }
+}
+
+/// What a thought sees that looks only so many masks ahead: nothing of the picture to come.
+fn without_picture(sequence: &Sequence) -> Sequence {
+    let spans = sequence.spans.iter();
+    let text = spans.take_while(|span| span.kind != SpanKind::Image);
+    // The start of the picture belongs to it.
+    let end = sequence.span(SpanKind::Answer).map_or(0, |span| span.end);
+    let mut seen = Sequence::new(sequence.task);
+    for span in text.filter(|span| span.range.end <= end) {
+        seen.push(span.kind, &sequence.ids[span.range.clone()]);
+    }
+    seen
 }
 
 impl<'m> ThinkPaint<'m> {
@@ -104,10 +124,33 @@ impl<'m> ThinkPaint<'m> {
     ///
     /// # Errors
     /// The first failure of any step.
-    pub fn finish(mut self) -> Result<(Vec<TextReply>, Vec<Painting>)> {
-        self.try_for_each(|view| view.map(drop))?;
+    pub fn finish(self) -> Result<(Vec<TextReply>, Vec<Painting>)> {
+        let (thoughts, paintings, _) = self.finish_told(&mut |_| {})?;
+        Ok((thoughts, paintings))
+    }
+
+    /// Runs to the end; also says what both took together. `told` is as in [`Run::finish_told`], and half of what is done
+    /// are the thoughts.
+    ///
+    /// # Errors
+    /// As [`ThinkPaint::finish`].
+    pub fn finish_told(
+        mut self,
+        told: &mut dyn FnMut(f64),
+    ) -> Result<(Vec<TextReply>, Vec<Painting>, Effort)> {
+        while let Some(view) = self.next() {
+            view?;
+            told(match &self.phase {
+                Phase::Thinking(run) => run.done() / 2.0,
+                Phase::Painting(run) => 0.5 + run.done() / 2.0,
+                Phase::Failed => 0.0,
+            });
+        }
         match self.phase {
-            Phase::Painting(run) => Ok((self.thoughts, run.finish()?)),
+            Phase::Painting(run) => {
+                let (paintings, painted) = run.finish_told(told)?;
+                Ok((self.thoughts, paintings, self.thinking + painted))
+            }
             Phase::Thinking(_) | Phase::Failed => {
                 let hint = "report the error that the step gave";
                 Err(Error::request("run", "no failed step", "one", hint))
@@ -133,13 +176,14 @@ impl<'m> ThinkPaint<'m> {
 
     /// From finished thoughts to the painting of their pictures.
     fn paint(&mut self, thinking: Run<'m, Text>) -> Result<Run<'m, Painted>> {
+        self.thinking = thinking.effort();
         let canvases = thinking.into_canvases()?;
         let mut jobs = Vec::with_capacity(canvases.len());
         let requests = self.sequences.iter_mut().zip(&self.requests);
         for ((sequence, (words, example)), canvas) in requests.zip(&canvases) {
             let span = sequence.span(SpanKind::Answer).unwrap_or(0..0);
             let thought = Text::whole(span.clone()).read(self.model, canvas)?;
-            sequence.ids = canvas.ids().to_vec();
+            sequence.ids[..canvas.ids().len()].copy_from_slice(canvas.ids());
             // What was drawn behind the end is no part of the thought: filler, as in training.
             let end = span.start + thought.ids.len();
             sequence.ids[end..span.end].fill(self.model.vocab().special.eos);

@@ -10,11 +10,6 @@ pub const THINK_PROMPT: &str = "You should first think about the reasoning proce
 /// Instruction that asks for a detailed description before a picture (`R2iDataset`).
 pub const THINK_PAINT_PROMPT: &str = "You should first think out a more detailed version of the description and then provide the user with the image. The detailed description is enclosed within <think> </think> tags, i.e. <think> detailed description here </think> image here\n";
 
-/// The words of a user who wants a picture, with the instruction before them.
-pub fn think_paint_prompt(prompt: &str) -> String {
-    format!("{THINK_PAINT_PROMPT}{prompt}")
-}
-
 /// An answer and the reasoning that led to it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Thought {

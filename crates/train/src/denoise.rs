@@ -18,7 +18,6 @@ use mmada_model::Mmada;
 use mmada_nn::SaveOptions;
 use mmada_tensor::random::Purpose;
 use mmada_tensor::{Device, Rows, Tensor, Var};
-use mmada_tokens::thought::think_paint_prompt;
 use mmada_tokens::{Layout, Sequence, SpanKind, Tail, Task};
 use serde_json::Value;
 
@@ -122,7 +121,11 @@ impl Denoise {
             }
             Task::Paint => layout.paint(&codec.text(example.prompt.trim())?, image),
             Task::ThinkPaint => {
-                let words = think_paint_prompt(&example.prompt);
+                let words = self
+                    .network
+                    .model
+                    .defaults()
+                    .to_think_about(&example.prompt);
                 let tail = Tail::MultipleOf(tail.think_paint);
                 layout.think_paint(&codec.prompt(&words)?, &answer()?, image, tail)
             }

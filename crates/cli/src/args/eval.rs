@@ -37,6 +37,9 @@ pub(crate) struct EvalArgs {
     /// Paint so many for each painting and keep the one that reads best [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) best_of: Option<usize>,
+    /// Think about each painting before it is painted.
+    #[arg(long)]
+    pub(crate) think: bool,
     /// Steps on the complete picture that draw every other code anew [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) revisions: Option<usize>,

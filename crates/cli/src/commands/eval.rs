@@ -116,6 +116,7 @@ fn check_flags(args: &EvalArgs) -> Result<()> {
     }
     let of_paintings = [
         ("--keep", args.keep.is_some()),
+        ("--think", args.think),
         ("--token-temperature", args.token_temperature.is_some()),
         ("--best-of", args.best_of.is_some()),
         ("--revisions", args.revisions.is_some()),
@@ -266,6 +267,7 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
         seed: args.model.seed,
         overrides: overrides(args),
         looks: args.looks,
+        thinks: args.think,
         ..EvalOptions::default()
     };
     let bar = terminal::bar(0, "items");

@@ -3,7 +3,6 @@
 use anyhow::{Context, Result};
 use console::{Color, style};
 use mmada_model::Mmada;
-use mmada_tokens::thought::think_paint_prompt;
 use mmada_tokens::{Sequence, SpanKind, Tail, Task};
 use serde_json::{Value, json};
 
@@ -39,7 +38,7 @@ fn sequence(model: &Mmada, args: &ExplainArgs) -> Result<Sequence> {
             layout.paint(&codec.text(args.prompt.trim())?, &masks)
         }
         ExplainTask::ThinkPaint => {
-            let prompt = codec.prompt(&think_paint_prompt(&args.prompt))?;
+            let prompt = codec.prompt(&defaults.to_think_about(&args.prompt))?;
             layout.think_paint_prompt(&prompt, defaults.thought.length, image_len()?)
         }
         ExplainTask::Describe => {

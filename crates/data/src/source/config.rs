@@ -7,6 +7,7 @@ use crate::error::DataError;
 use crate::files::Bounds;
 use crate::part::Part;
 use crate::readers::Turns;
+use crate::sketch;
 use crate::view::View;
 
 /// Names of the file formats in configuration files.
@@ -63,6 +64,10 @@ pub struct SourceConfig {
     /// More pictures of the same things.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub augment: Option<Augment>,
+    /// Cells along a side of the sketch that records gain as the field `sketch`: the colours of their picture, as it is
+    /// varied, in words; absent: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sketch: Option<usize>,
     /// What is made of each record; every view makes its own example.
     pub views: Vec<View>,
     /// How often the mixture chooses this source, relative to the others.
@@ -106,6 +111,7 @@ impl SourceConfig {
             join: None,
             part: None,
             augment: None,
+            sketch: None,
             views: vec![view],
             weight: one(),
             shuffle: shuffle(),
@@ -153,6 +159,9 @@ impl SourceConfig {
         }
         if let Some(augment) = &self.augment {
             augment.check().map_err(fault)?;
+        }
+        if let Some(side) = self.sketch {
+            sketch::check(side).map_err(fault)?;
         }
         for view in &self.views {
             view.check().map_err(fault)?;

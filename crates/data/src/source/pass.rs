@@ -149,7 +149,7 @@ impl Iterator for Once<'_> {
             };
             let mut stream = self.source.key(0).example(self.index).stream();
             self.index += 1;
-            match self.source.views[view].apply(&record, view, &mut stream) {
+            match self.source.example((&record, view), &mut stream) {
                 Ok(Some(example)) => return Some(Ok(example)),
                 Ok(None) => {}
                 Err(reason) => self.skipped.add(record.key.clone(), reason),

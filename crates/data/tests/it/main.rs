@@ -8,6 +8,7 @@ mod packs;
 mod parquet;
 mod picture;
 mod readers;
+mod sketches;
 mod stream;
 mod sums;
 mod variants;

@@ -212,7 +212,7 @@ impl Work<'_> {
         let Some(answer) = self.learnable_text().next() else {
             return;
         };
-        let (end, length) = (self.sequence.ids.len(), window.length.max(1));
+        let (end, length) = (self.ids.len(), window.length.max(1));
         let first = answer + 1 + stream.below(length);
         let mut starts = vec![answer];
         starts.extend((first..end).step_by(length));
@@ -246,7 +246,7 @@ impl Work<'_> {
         let Some(answer) = self.learnable_text().next() else {
             return;
         };
-        let end = self.sequence.ids.len();
+        let end = self.ids.len();
         let tiles = Tiles::tokens(&self.ids, answer, self.mask);
         (self.ids, self.pieces) = (tiles.ids, tiles.pieces);
         let place = tiles.asked.first().map_or(0, |asked| asked.start);

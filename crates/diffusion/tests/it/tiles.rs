@@ -252,3 +252,49 @@ fn other_answers_are_not_tiled() {
     });
     assert!((70..130).contains(&count.count()));
 }
+
+/// A thought is learnt as it is written: as if no picture stood behind it.
+#[test]
+fn a_thought_sees_nothing_of_the_picture_to_come() {
+    let plain = chat();
+    let mut painted = Sequence::new(Task::ThinkPaint);
+    for span in &plain.spans {
+        painted.push(span.kind, &plain.ids[span.range.clone()]);
+    }
+    painted.push(SpanKind::Frame, &[15]);
+    painted.push(SpanKind::Image, &[16, 17, 18, 19]);
+    painted.push(SpanKind::Frame, &[20]);
+    let by_token = |by_token: f32| {
+        let mut corruption = tiling(4, 0);
+        corruption.window = corruption
+            .window
+            .map(|window| Window { by_token, ..window });
+        corruption
+    };
+    let (mut thoughts, mut pictures) = (0, 0);
+    for example in 0..40 {
+        let noised = by_token(1.0).corrupt(&painted, MASK, 0.5, &mut stream(example));
+        match noised.targets.iter().all(|target| target.id < 15) {
+            true => {
+                let alone = by_token(1.0).corrupt(&plain, MASK, 0.5, &mut stream(example));
+                assert_eq!((&noised.ids, &noised.pieces), (&alone.ids, &alone.pieces));
+                let all: f32 = noised.targets.iter().map(|target| target.weight).sum();
+                assert!(
+                    (all - 1.0).abs() < 1e-5 && noised.share == 1.0,
+                    "counts once"
+                );
+                thoughts += 1;
+            }
+            false => {
+                assert!(noised.targets.iter().all(|target| target.id >= 15));
+                assert_eq!(noised.ids.len(), painted.ids.len());
+                pictures += 1;
+            }
+        }
+        // In windows, too.
+        let noised = by_token(0.0).corrupt(&painted, MASK, 0.5, &mut stream(example));
+        let is_thought = noised.targets.iter().all(|target| target.id < 15);
+        assert!(!is_thought || !noised.ids.contains(&16));
+    }
+    assert!(thoughts > 10 && pictures > 10, "{thoughts} {pictures}");
+}

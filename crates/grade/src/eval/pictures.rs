@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mmada_data::picture::Picture;
 use mmada_data::{DataError, part};
-use mmada_model::{Effort, PaintOptions, PaintRequest};
+use mmada_model::{Effort, PaintOptions, PaintRequest, TextOptions};
 
 use super::{Benchmark, Context, Example, OnProgress, Report, Right, decode, finish, spread};
 use crate::drawing::Drawing;
@@ -107,8 +107,27 @@ fn paint_all(
         let requests = group.iter().zip(first..);
         let requests = requests.map(|(prompt, example)| PaintRequest { prompt, example });
         let requests: Vec<_> = requests.collect();
-        let run = context.model.paint_many(&requests, &options)?;
-        for painting in finish(run, &mut effort, told)? {
+        let paintings = match context.options.thinks {
+            true => {
+                let own = &context.model.defaults().thought;
+                let thought = TextOptions {
+                    seed: context.options.seed,
+                    ..own.clone()
+                };
+                let run = context
+                    .model
+                    .think_paint_many(&requests, &thought, &options)?;
+                let (_, paintings, taken) = run.finish_told(told)?;
+                effort = effort + taken;
+                paintings
+            }
+            false => finish(
+                context.model.paint_many(&requests, &options)?,
+                &mut effort,
+                told,
+            )?,
+        };
+        for painting in paintings {
             judge(&painting.picture);
             if codes.len() % samples < COLUMNS {
                 shown.push(painting.picture);

@@ -327,3 +327,20 @@ fn painted_codes(model: &Mmada) -> usize {
     let paint = &model.defaults().paint;
     model.grid(paint.width, paint.height).unwrap().len()
 }
+
+/// Thoughts are written first, and what they take is counted.
+#[test]
+fn paintings_can_be_thought_about() {
+    let (model, dir) = (tiny::model(), pack());
+    let options = |thinks| EvalOptions {
+        samples: 2,
+        thinks,
+        ..EvalOptions::default()
+    };
+    let straight = run(&model, dir.path(), Benchmark::Paint, &options(false));
+    let thought = run(&model, dir.path(), Benchmark::Paint, &options(true));
+    assert_eq!((straight.n, thought.n), (6, 6));
+    let (before, after) = (straight.cost.unwrap(), thought.cost.unwrap());
+    assert!(after.forwards > before.forwards && after.tokens > before.tokens);
+    assert_ne!(straight.sheet, thought.sheet);
+}

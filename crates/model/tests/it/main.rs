@@ -8,4 +8,5 @@ mod golden;
 mod pictures;
 mod samplers;
 mod text;
+mod thinking;
 mod tiny;

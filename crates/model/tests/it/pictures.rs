@@ -1,4 +1,4 @@
-//! Painting, repainting and thinking before painting, end to end.
+//! Painting and repainting, end to end.
 
 use mmada_data::picture::{Mask, Picture};
 use mmada_diffusion::CacheRule;
@@ -367,46 +367,6 @@ fn extending_paints_beyond_the_edges() {
         .finish()
         .unwrap();
     assert_eq!(many, [painting.clone(), painting]);
-}
-
-#[test]
-fn a_thought_comes_before_the_picture() {
-    let model = tiny::model();
-    let thought = &model.defaults().thought;
-    let run = || model.think_paint("a circle", thought, &options()).unwrap();
-    let mut watched = run();
-    let mut phases = Vec::new();
-    while let Some(view) = watched.next() {
-        let is_picture = view.unwrap().canvases[0].grid.is_some();
-        assert_eq!(watched.preview(0).unwrap().is_some(), is_picture);
-        phases.push(is_picture);
-    }
-    assert!(phases.is_sorted() && phases.contains(&false) && phases.contains(&true));
-    assert_eq!(watched.thoughts().len(), 1);
-    let (thoughts, paintings) = watched.finish().unwrap();
-    assert_eq!((thoughts.len(), paintings[0].picture.width()), (1, 16));
-    assert_eq!(run().finish().unwrap(), (thoughts, paintings));
-    assert!(matches!(
-        model.think_paint(" ", thought, &options()),
-        Err(Error::Empty { .. })
-    ));
-    // Known before the first step of the thought.
-    for wrong in [
-        PaintOptions {
-            best_of: 0,
-            ..options()
-        },
-        PaintOptions {
-            steps: 0,
-            ..options()
-        },
-        PaintOptions {
-            guidance: 5000.0,
-            ..options()
-        },
-    ] {
-        assert!(model.think_paint("a circle", thought, &wrong).is_err());
-    }
 }
 
 #[test]

@@ -34,6 +34,11 @@ fn denoise_numbers(denoise: &DenoiseConfig) -> Vec<Checked> {
         ),
         (
             SHARE,
+            "objective.corruption.thought_share",
+            corruption.thought_share,
+        ),
+        (
+            SHARE,
             "objective.corruption.condition_dropout",
             corruption.condition_dropout,
         ),

@@ -22,7 +22,6 @@ use mmada_model::{
 };
 use mmada_tensor::random::Purpose;
 use mmada_tensor::{Rows, Tensor};
-use mmada_tokens::thought::think_paint_prompt;
 use mmada_tokens::{Sequence, Tail, Task};
 use serde::{Deserialize, Serialize};
 
@@ -284,7 +283,7 @@ fn sample(
             let run = model.think_paint_many(&requests, &hot(&defaults.thought), &paint);
             let (thoughts, paintings) = run.and_then(|run| run.finish()).map_err(Error::model)?;
             for ((&(index, _), reply), painting) in asked.iter().zip(thoughts).zip(paintings) {
-                let words = think_paint_prompt(&example(index).prompt);
+                let words = defaults.to_think_about(&example(index).prompt);
                 // Of a thought that fills its canvas nothing is left for a tail.
                 let tail = match defaults.thought.length {
                     length if reply.ids.len() < length => Tail::To(length),
