@@ -1,8 +1,10 @@
 //! What a picture looks like from afar, in words: the colours of its cells, row by row. It is a thought before a
 //! picture is painted, or an answer about one that is seen.
 //!
-//! ```text
-//!   sketch = 3     white blue white, blue yellow blue, white blue white
+//! ```toml
+//! [[data]]
+//! sketch = 3     # {sketch} is: white blue white, blue yellow blue, white blue white
+//! views = [{ task = "think-paint", prompt = "{caption}", thought = "colors: {sketch}" }]
 //! ```
 //!
 //! Nine words, each a token of the embedded tokenizer. A cell has the colour nearest to the mean of its pixels, so a

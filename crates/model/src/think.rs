@@ -108,12 +108,9 @@ impl Mmada {
 
 /// What a thought sees that looks only so many masks ahead: nothing of the picture to come.
 fn without_picture(sequence: &Sequence) -> Sequence {
-    let spans = sequence.spans.iter();
-    let text = spans.take_while(|span| span.kind != SpanKind::Image);
-    // The start of the picture belongs to it.
     let end = sequence.span(SpanKind::Answer).map_or(0, |span| span.end);
     let mut seen = Sequence::new(sequence.task);
-    for span in text.filter(|span| span.range.end <= end) {
+    for span in sequence.spans.iter().filter(|span| span.range.end <= end) {
         seen.push(span.kind, &sequence.ids[span.range.clone()]);
     }
     seen

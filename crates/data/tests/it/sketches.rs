@@ -1,5 +1,6 @@
 //! Sketches: the colours of a picture's cells, in words.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use mmada_data::picture::Picture;
@@ -109,4 +110,39 @@ fn codes_have_no_sketch() {
     let mut source = Source::open(&cfg, dir.path(), 1, &mut Stores::default()).unwrap();
     let error = source.next_example().unwrap_err().to_string();
     assert!(error.contains("given as codes has no sketch"), "{error}");
+}
+
+/// `derived/afar.jsonl` says of a concept what is seen in one of its drawings, and in none that is held out.
+#[test]
+fn what_is_told_from_afar_is_what_is_seen() {
+    const STYLES: [&str; 5] = ["twemoji", "fluent-flat", "noto", "emojione", "fluent-3d"];
+    let pack = Path::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../assets/data/emoji"
+    ));
+    let toml = "name = 'emoji'\nkind = 'webdataset'\npaths = ['train-*.tar.gz']\npart = 'train'\nsketch = 5\n\
+                views = [{ task = 'think-paint', prompt = '{style}/{caption}', thought = '{sketch}' }]";
+    let cfg: SourceConfig = toml::from_str(toml).unwrap();
+    let source = Source::open(&cfg, pack, 1, &mut Stores::default()).unwrap();
+    let mut seen: BTreeMap<String, BTreeMap<usize, String>> = BTreeMap::new();
+    for example in source.iter_once() {
+        let example = example.unwrap();
+        let (style, caption) = example.prompt.split_once('/').unwrap();
+        let style = STYLES.iter().position(|name| *name == style).unwrap();
+        let sketches = seen.entry(caption.to_owned()).or_default();
+        sketches.insert(style, example.thought.clone().unwrap());
+    }
+    let text = std::fs::read_to_string(pack.join("derived/afar.jsonl")).unwrap();
+    let mut told = BTreeMap::new();
+    for line in text.lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let field = |name: &str| line[name].as_str().unwrap().to_owned();
+        told.insert(field("caption"), field("afar"));
+    }
+    let plainest = seen.into_iter().map(|(caption, mut sketches)| {
+        let (_, sketch) = sketches.pop_first().unwrap();
+        (caption, sketch)
+    });
+    assert_eq!(told, plainest.collect());
+    assert_eq!(told.len(), 1747);
 }
