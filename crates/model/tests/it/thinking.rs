@@ -1,7 +1,7 @@
 //! Thinking before painting, end to end.
 
 use mmada_diffusion::CacheRule;
-use mmada_model::{Error, PaintOptions, TextOptions};
+use mmada_model::{Defaults, Error, PaintOptions, TextOptions};
 
 use crate::tiny;
 
@@ -72,4 +72,26 @@ fn a_thought_that_looks_no_further_is_the_same_for_every_size() {
     };
     assert_eq!(think(&near, 16), think(&near, 64));
     assert_ne!(think(&own, 16), think(&own, 64));
+}
+
+/// The original's instruction, unless the model's directory says another, or none.
+#[test]
+fn an_instruction_stands_before_what_is_thought_about() {
+    let own = Defaults::default().to_think_about("a circle");
+    assert!(own.starts_with("You should first think") && own.ends_with("\na circle"));
+    let bare = Defaults::parse(br#"{ "instruction": "" }"#).unwrap();
+    assert_eq!(bare.to_think_about("a circle"), "a circle");
+
+    // And it is part of what the model sees.
+    let think = |instruction: &str| {
+        let defaults = Defaults {
+            instruction: instruction.to_owned(),
+            ..tiny::defaults()
+        };
+        let model = tiny::model().with_defaults(defaults);
+        let thought = model.defaults().thought.clone();
+        let run = model.think_paint("a circle", &thought, &options()).unwrap();
+        run.finish().unwrap().0[0].ids.clone()
+    };
+    assert_ne!(think(""), think("12 + 30 = 42"));
 }
