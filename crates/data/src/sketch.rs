@@ -7,7 +7,7 @@
 //! views = [{ task = "think-paint", prompt = "{caption}", thought = "colors: {sketch}" }]
 //! ```
 //!
-//! Nine words, each a token of the embedded tokenizer. A cell has the colour nearest to the mean of its pixels, so a
+//! Nine words, each with the space before it a token of the embedded tokenizer. A cell has the colour nearest to the mean of its pixels, so a
 //! sketch of five by five cells is some forty bits of a drawing, where its image codes are hundreds.
 
 use crate::picture::Picture;

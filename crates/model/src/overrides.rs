@@ -46,10 +46,7 @@ impl Overrides {
     /// The settings of a text answer.
     #[must_use]
     pub fn text(&self, own: &TextOptions) -> TextOptions {
-        let own = match self.sampler {
-            Some(sampler) => own.clone().under(sampler),
-            None => own.clone(),
-        };
+        let own = self.sampler_alone(own);
         let length = self.length.unwrap_or(own.length);
         TextOptions {
             length,
@@ -60,6 +57,16 @@ impl Overrides {
             guidance: self.guidance.unwrap_or(own.guidance),
             commit: self.commit.or(own.commit),
             ..own
+        }
+    }
+
+    /// The settings of a text of which only the sampler is another: of the thought before a painting, since all else is asked of
+    /// the painting.
+    #[must_use]
+    pub fn sampler_alone(&self, own: &TextOptions) -> TextOptions {
+        match self.sampler {
+            Some(sampler) => own.clone().under(sampler),
+            None => own.clone(),
         }
     }
 

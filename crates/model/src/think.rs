@@ -83,7 +83,8 @@ impl Mmada {
         };
         let sequences = requests.iter().map(sequence).collect::<Result<Vec<_>>>()?;
         let jobs = sequences.iter().zip(requests).map(|(sequence, request)| {
-            let seen = match thought.masks_ahead() {
+            // What the sampler overlooks for speed is not meant, but how the model has learnt.
+            let seen = match thought.ahead {
                 Some(_) => without_picture(sequence),
                 None => sequence.clone(),
             };

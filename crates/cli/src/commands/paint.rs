@@ -61,7 +61,7 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
             };
             let thought = TextOptions {
                 seed,
-                ..wanted.text(&defaults.thought)
+                ..wanted.sampler_alone(&defaults.thought)
             };
             let mut run = model.think_paint(&args.prompt, &thought, &options)?;
             let steps = watch::drive(&mut run, &model, "paint", sight)?;

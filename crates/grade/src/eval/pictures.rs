@@ -112,7 +112,7 @@ fn paint_all(
                 let own = &context.model.defaults().thought;
                 let thought = TextOptions {
                     seed: context.options.seed,
-                    ..own.clone()
+                    ..context.options.overrides.sampler_alone(own)
                 };
                 let run = context
                     .model
