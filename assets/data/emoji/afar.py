@@ -1,10 +1,10 @@
-"""Tells each training concept of this pack from afar: `derived/afar.jsonl`, the colours of five by five cells in words.
+"""Tells each training concept of this pack from afar: `derived/afar.jsonl`, the colours of eight by eight cells in words.
 
     pip install pillow numpy
     python assets/data/emoji/afar.py
 
 One drawing stands for all styles of a concept: Twemoji's, the plainest, or where that is held out or missing the first
-of the other styles' in the order below. The words are those of `[[data]] sketch = 5` (`crates/data/src/sketch.rs`), to
+of the other styles' in the order below. The words are those of `[[data]] sketch = 8` (`crates/data/src/sketch.rs`), to
 the last one; `crates/data/tests/it/sketches.rs` holds them against each other.
 """
 
@@ -20,7 +20,7 @@ from PIL import Image
 
 HERE = pathlib.Path(__file__).parent
 STYLES = ["twemoji", "fluent-flat", "noto", "emojione", "fluent-3d"]
-SIDE = 5
+SIDE = 8
 COLORS = {
     "white": (255, 255, 255),
     "black": (40, 40, 40),
@@ -49,7 +49,7 @@ def sketch(picture):
     height, width, _ = picture.shape
     along = lambda at, pixels: slice(at * pixels // SIDE, (at + 1) * pixels // SIDE)
     rows = range(SIDE)
-    return ", ".join(" ".join(word(picture[along(y, height), along(x, width)]) for x in rows) for y in rows)
+    return " ".join(word(picture[along(y, height), along(x, width)]) for y in rows for x in rows)
 
 
 def main():

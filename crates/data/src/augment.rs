@@ -1,28 +1,32 @@
-//! More pictures of the same things: each record several times, made smaller, turned, moved, mirrored
-//! or repainted.
+//! More pictures of the same things: each record several times, made smaller, turned, leant, moved,
+//! mirrored, in other colours, or with a box erased.
 //!
 //! ```toml
 //! augment = { variants = 4, shift = 6, mirror = true }
 //! augment = { variants = 16, shift = 6, shrink = 0.25, turn = 8.0 }
+//! augment = { variants = 32, shift = 6, grow = 0.2, shear = 0.2, colors = 0.12, gray = 0.12, erase = 0.5 }
 //! augment = { variants = 4, mirror = true, figures = { teal = [0, 128, 128], red = [255, 0, 0] } }
 //! ```
 //!
 //! A variant depends on the record and its own number alone, so its image codes can be cached.
 //! Without `figures` the first variant is the picture as it is.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+mod alteration;
 
-use mmada_tensor::random::{Key, Purpose};
+use std::collections::BTreeMap;
+
+use mmada_tensor::random::{Key, Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
-use crate::picture::{Picture, PictureError};
+pub use crate::augment::alteration::{Alteration, Erased};
 use crate::record::{Record, hash64};
 
 /// Largest move: more than any picture is wide.
 const FURTHEST: usize = 1 << 16;
 /// Largest share of its size that a picture may lose.
 const SMALLEST: f32 = 0.9;
+/// Shares of a side that an erased box may have.
+const ERASED: [f32; 2] = [0.125, 0.4375];
 /// Grounds of repainted figures have no channel below this.
 const PALE: usize = 230;
 
@@ -40,9 +44,31 @@ pub struct Augment {
     /// all of its size. What comes in has the colour of the top left corner.
     #[serde(default)]
     pub shrink: f32,
+    /// Largest share by which a picture is made larger, about its middle; what lies beyond the border
+    /// is lost.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub grow: f32,
     /// Furthest turn about the middle either way, in degrees.
     #[serde(default)]
     pub turn: f32,
+    /// How much a picture is made wider and as much lower, or narrower and higher: at most by a factor of
+    /// e to the power of this.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub stretch: f32,
+    /// Furthest that a picture is leant to either side: pixels across for each pixel down.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub shear: f32,
+    /// How much colours change: the standard deviation of what is added to each of the nine numbers by
+    /// which red, green and blue are mixed anew. White stays white.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub colors: f32,
+    /// Share of the variants that are grey.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub gray: f32,
+    /// Share of the variants of which a box is erased: an eighth to seven sixteenths of the picture wide
+    /// and high, anywhere, black or white (Zhong et al. 2017).
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub erase: f32,
     /// Whether half of the variants are mirrored left to right.
     #[serde(default)]
     pub mirror: bool,
@@ -52,19 +78,9 @@ pub struct Augment {
     pub figures: BTreeMap<String, [u8; 3]>,
 }
 
-/// What is done to the picture of a variant, in this order but for the paint, which is laid on last.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Alteration {
-    /// Thousandths of its size that a picture loses.
-    pub shrink: u16,
-    /// Tenths of a degree, clockwise.
-    pub turn: i16,
-    /// Pixels to the right and down.
-    pub shift: (isize, isize),
-    /// Mirrored left to right, after it was moved.
-    pub is_mirrored: bool,
-    /// Colours of figure and ground.
-    pub paint: Option<([u8; 3], [u8; 3])>,
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_nothing(share: &f32) -> bool {
+    *share == 0.0
 }
 
 impl Augment {
@@ -76,11 +92,20 @@ impl Augment {
     /// # Errors
     /// In words.
     pub fn check(&self) -> Result<(), String> {
-        if !(0.0..=SMALLEST).contains(&self.shrink) {
-            return Err(format!(
-                "augment.shrink is {}, expected a share of 0 to {SMALLEST}",
-                self.shrink
-            ));
+        for (name, share, most) in [
+            ("shrink", self.shrink, SMALLEST),
+            ("grow", self.grow, 1.0),
+            ("stretch", self.stretch, 1.0),
+            ("shear", self.shear, 1.0),
+            ("colors", self.colors, 1.0),
+            ("gray", self.gray, 1.0),
+            ("erase", self.erase, 1.0),
+        ] {
+            if !(0.0..=most).contains(&share) {
+                return Err(format!(
+                    "augment.{name} is {share}, expected a share of 0 to {most}"
+                ));
+            }
         }
         if !(0.0..=180.0).contains(&self.turn) {
             return Err(format!(
@@ -138,158 +163,56 @@ impl Augment {
         };
         let mut pale = || (PALE + stream.below(256 - PALE)) as u8;
         let ground = [pale(), pale(), pale()];
-        let shrink = (stream.uniform() * self.shrink * 1000.0) as u16;
-        let turn = ((2.0 * stream.uniform() - 1.0) * self.turn * 10.0) as i16;
+        let shrink = stream.uniform() * (self.shrink + self.grow) - self.grow;
+        let mut either_way = |most: f32| (2.0 * stream.uniform() - 1.0) * most;
+        let turn = (either_way(self.turn) * 10.0) as i16;
+        let stretch = thousandths(either_way(self.stretch).exp() - 1.0);
+        let shear = thousandths(either_way(self.shear));
         let alteration = Alteration {
-            shrink,
+            shrink: thousandths(shrink),
             turn,
+            stretch,
+            shear,
             shift,
             is_mirrored,
             paint: figure.map(|(_, &color)| (color, ground)),
+            colors: self.draw_colors(stream),
+            erased: (stream.uniform() < self.erase).then(|| draw_box(stream)),
         };
         (alteration, figure.map(|(name, _)| name.as_str()))
     }
-}
 
-impl Alteration {
-    /// The altered picture, as large as the one given.
-    ///
-    /// # Errors
-    /// None in practice: those of [`Picture::new`].
-    pub fn apply(&self, picture: &Picture) -> Result<Picture, PictureError> {
-        match (self.shrink, self.turn) {
-            (0, 0) => self.place(picture),
-            _ => self.place(&self.warp(picture)?),
+    /// How red, green and blue are mixed anew, in thousandths.
+    fn draw_colors(&self, stream: &mut Stream) -> Option<[[i16; 3]; 3]> {
+        let mut mixed = [[0.0; 3]; 3];
+        for (channel, shares) in mixed.iter_mut().enumerate() {
+            *shares = [0, 1, 2]
+                .map(|of| f32::from(u8::from(of == channel)) + stream.normal() * self.colors);
         }
-    }
-
-    /// Smaller and turned: every pixel is looked up, between four, where it came from.
-    fn warp(&self, picture: &Picture) -> Result<Picture, PictureError> {
-        let (w, h) = (picture.width(), picture.height());
-        let size = 1.0 - f32::from(self.shrink) / 1000.0;
-        let (sin, cos) = (f32::from(self.turn) / 10.0).to_radians().sin_cos();
-        let middle = [(w - 1) as f32 / 2.0, (h - 1) as f32 / 2.0];
-        let ground = picture.pixel(0, 0).unwrap_or_default();
-        let seen = |x: f32, y: f32| match x < 0.0 || y < 0.0 {
-            true => ground,
-            false => picture.pixel(x as usize, y as usize).unwrap_or(ground),
-        };
-        let mut pixels = Vec::with_capacity(w * h * 3);
-        for y in 0..h {
-            for x in 0..w {
-                let (x, y) = (x as f32 - middle[0], y as f32 - middle[1]);
-                let x_from = (cos * x + sin * y) / size + middle[0];
-                let y_from = (cos * y - sin * x) / size + middle[1];
-                let (left, top) = (x_from.floor(), y_from.floor());
-                let (right, down) = (x_from - left, y_from - top);
-                let mix = |a: [u8; 3], b: [u8; 3], share: f32| {
-                    [0, 1, 2].map(|c| blend(b[c], a[c], (share * 255.0).round() as u8))
-                };
-                let upper = mix(seen(left, top), seen(left + 1.0, top), right);
-                let lower = mix(seen(left, top + 1.0), seen(left + 1.0, top + 1.0), right);
-                pixels.extend(mix(upper, lower, down));
-            }
+        let is_gray = stream.uniform() < self.gray;
+        if is_gray {
+            let mean = [0, 1, 2].map(|of| mixed.iter().map(|shares| shares[of]).sum::<f32>() / 3.0);
+            mixed = [mean; 3];
         }
-        Picture::new(w, h, pixels)
-    }
-
-    /// Moved, mirrored and painted.
-    fn place(&self, picture: &Picture) -> Result<Picture, PictureError> {
-        let (w, h) = (picture.width(), picture.height());
-        let is_even = |xs: Range<usize>, ys: Range<usize>| {
-            let first = picture.pixel(xs.start, ys.start);
-            let mut places = ys.flat_map(|y| xs.clone().map(move |x| (x, y)));
-            places.all(|(x, y)| picture.pixel(x, y) == first)
-        };
-        let right = settle(self.shift.0, w, |columns| is_even(columns, 0..h));
-        let down = settle(self.shift.1, h, |rows| is_even(0..w, rows));
-        let from = |at: usize, by: isize, side: usize| at.saturating_add_signed(-by).min(side - 1);
-        let repaint = self.paint.map(|paint| Repaint::new(picture, paint));
-        let mut pixels = Vec::with_capacity(w * h * 3);
-        for y in 0..h {
-            for x in 0..w {
-                let x = if self.is_mirrored { w - 1 - x } else { x };
-                let seen = picture.pixel(from(x, right, w), from(y, down, h));
-                let seen = seen.unwrap_or_default();
-                pixels.extend(repaint.as_ref().map_or(seen, |repaint| repaint.of(seen)));
-            }
-        }
-        Picture::new(w, h, pixels)
-    }
-
-    /// All of it as bytes, for hashing.
-    pub(crate) fn to_bytes(self) -> Vec<u8> {
-        let mut bytes = vec![u8::from(self.is_mirrored)];
-        bytes.extend((self.shift.0 as i64).to_le_bytes());
-        bytes.extend((self.shift.1 as i64).to_le_bytes());
-        bytes.extend(
-            self.paint
-                .into_iter()
-                .flat_map(|(figure, ground)| [figure, ground])
-                .flatten(),
-        );
-        if (self.shrink, self.turn) != (0, 0) {
-            bytes.extend(self.shrink.to_le_bytes());
-            bytes.extend(self.turn.to_le_bytes());
-        }
-        bytes
+        (is_gray || self.colors > 0.0).then(|| mixed.map(|shares| shares.map(thousandths)))
     }
 }
 
-/// Other colours for a picture of two.
-struct Repaint {
-    /// Of figure and ground.
-    colors: ([u8; 3], [u8; 3]),
-    /// The ground as it is.
-    ground: [u8; 3],
-    /// How far from it the figure is, at least 1.
-    furthest: u32,
-}
-
-impl Repaint {
-    fn new(picture: &Picture, colors: ([u8; 3], [u8; 3])) -> Self {
-        let ground = picture.pixel(0, 0).unwrap_or_default();
-        let pixels = picture.pixels().as_chunks().0.iter();
-        let furthest = pixels.map(|pixel| distance(*pixel, ground)).max();
-        Self {
-            colors,
-            ground,
-            furthest: furthest.unwrap_or_default().max(1),
-        }
-    }
-
-    /// A pixel as near to the new figure as it was to the old one.
-    fn of(&self, pixel: [u8; 3]) -> [u8; 3] {
-        let (figure, ground) = self.colors;
-        let share = (distance(pixel, self.ground) * 255 / self.furthest) as u8;
-        [0, 1, 2].map(|c| blend(figure[c], ground[c], share))
+/// A box somewhere within the picture.
+fn draw_box(stream: &mut Stream) -> Erased {
+    let mut within = |least: f32, most: f32| least + stream.uniform() * (most - least);
+    let [width, height] = [(); 2].map(|()| within(ERASED[0], ERASED[1]));
+    let [left, top] = [width, height].map(|side| within(0.0, 1.0 - side));
+    Erased {
+        left: thousandths(left),
+        top: thousandths(top),
+        width: thousandths(width),
+        height: thousandths(height),
+        is_white: stream.below(2) == 1,
     }
 }
 
-/// The largest difference of a channel.
-fn distance(a: [u8; 3], b: [u8; 3]) -> u32 {
-    let apart = a.iter().zip(b).map(|(a, b)| a.abs_diff(b)).max();
-    u32::from(apart.unwrap_or_default())
-}
-
-/// The move, halved until the lines that leave are of one colour, and so the line that is repeated.
-fn settle(mut by: isize, side: usize, is_even: impl Fn(Range<usize>) -> bool) -> isize {
-    loop {
-        let lines = by.unsigned_abs().min(side);
-        let (leaving, repeated) = match by {
-            0 => return 0,
-            1.. => (side - lines..side, 0..1),
-            _ => (0..lines, side - 1..side),
-        };
-        if is_even(leaving) && is_even(repeated) {
-            return by;
-        }
-        by /= 2;
-    }
-}
-
-/// `over` where `share` is 255, `under` where it is 0.
-fn blend(over: u8, under: u8, share: u8) -> u8 {
-    let (over, under, share) = (u32::from(over), u32::from(under), u32::from(share));
-    ((over * share + under * (255 - share) + 127) / 255) as u8
+/// Truncated, as alterations have it: whole numbers can be compared and hashed.
+fn thousandths(share: f32) -> i16 {
+    (share * 1000.0) as i16
 }

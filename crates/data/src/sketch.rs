@@ -1,14 +1,15 @@
 //! What a picture looks like from afar, in words: the colours of its cells, row by row. It is a thought before a
-//! picture is painted, or an answer about one that is seen.
+//! picture is painted, or an answer about one that is seen. A word for each cell and nothing between them: where
+//! there are as many cells as image codes, each code lies at the same distance from its word.
 //!
 //! ```toml
 //! [[data]]
-//! sketch = 3     # {sketch} is: white blue white, blue yellow blue, white blue white
+//! sketch = 3     # {sketch} is: white blue white blue yellow blue white blue white
 //! views = [{ task = "think-paint", prompt = "{caption}", thought = "colors: {sketch}" }]
 //! ```
 //!
 //! Nine words, each with the space before it a token of the embedded tokenizer. A cell has the colour nearest to the mean of its pixels, so a
-//! sketch of five by five cells is some forty bits of a drawing, where its image codes are hundreds.
+//! sketch of eight by eight cells is some hundred bits of a drawing, where its image codes are several hundreds.
 
 use crate::picture::Picture;
 use crate::record::Record;
@@ -36,12 +37,8 @@ const COLORS: [(&str, [i64; 3]); 9] = [
 
 /// The sketch of a picture, of `side` cells along each of its sides; smaller pictures repeat their pixels.
 pub fn sketch(picture: &Picture, side: usize) -> String {
-    let row = |row: usize| {
-        let words: Vec<&str> = (0..side).map(|at| word(picture, side, at, row)).collect();
-        words.join(" ")
-    };
-    let rows: Vec<String> = (0..side).map(row).collect();
-    rows.join(", ")
+    let cells = (0..side * side).map(|cell| word(picture, side, cell % side, cell / side));
+    cells.collect::<Vec<_>>().join(" ")
 }
 
 /// The record with its sketch as a field.

@@ -67,6 +67,10 @@ pub struct View {
     /// from prompt and picture; for chat and describe.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub blank: f32,
+    /// How often the thought is learnt, and otherwise the picture after it, where that is not as
+    /// `corruption.thought_share` says; for think-paint. 1 learns thoughts alone, 0 pictures alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thought_share: Option<f32>,
     /// What a painted picture shows, in the words that judges know, where the prompt says it in others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shows: Option<Template>,
@@ -125,6 +129,7 @@ impl View {
             times: 1,
             loss_weight: 1.0,
             blank: 0.0,
+            thought_share: None,
             shows: None,
         }
     }
@@ -158,6 +163,16 @@ impl View {
                 "blank is {}, expected a share from 0 to 1",
                 self.blank
             ));
+        }
+        if let Some(share) = self.thought_share {
+            if self.task != Task::ThinkPaint {
+                return Err("only think-paint views have 'thought_share'".into());
+            }
+            if !(0.0..=1.0).contains(&share) {
+                return Err(format!(
+                    "thought_share is {share}, expected a share from 0 to 1"
+                ));
+            }
         }
         if self.shows.is_some() && !matches!(self.task, Task::Paint | Task::ThinkPaint) {
             return Err("only paint and think-paint views have 'shows'".into());
@@ -230,6 +245,7 @@ impl View {
             image,
             weight: self.loss_weight,
             blank: self.blank,
+            thought_share: self.thought_share,
             shows: shows.transpose()?,
         }))
     }

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use mmada_data::{Example, Skipped};
-use mmada_diffusion::corruption::without_condition;
+use mmada_diffusion::corruption::{Corruption, without_condition};
 use mmada_diffusion::loss::{Coefficients, Example as Noised, Part, weighted_cross_entropy};
 use mmada_model::Mmada;
 use mmada_nn::SaveOptions;
@@ -142,6 +142,10 @@ impl Denoise {
         index: usize,
     ) -> (Noised, f64) {
         let corruption = &self.config.corruption;
+        let corruption = &Corruption {
+            thought_share: example.thought_share.unwrap_or(corruption.thought_share),
+            ..*corruption
+        };
         let draw = |purpose| at.key(index, purpose).stream().uniform();
         let sequence = match corruption.drops_condition(sequence.task, draw(Purpose::Dropout)) {
             true => without_condition(&sequence),

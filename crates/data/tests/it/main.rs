@@ -1,6 +1,7 @@
 //! The tests of `mmada-data`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod alterations;
 mod derived;
 mod drawings;
 mod files;

@@ -24,11 +24,11 @@ fn halves(width: usize, height: usize, left: [u8; 3], right: [u8; 3]) -> Picture
 fn cells_are_told_row_by_row() {
     let picture = halves(8, 6, WHITE, RED);
     assert_eq!(sketch(&halves(8, 6, RED, RED), 1), "red");
-    assert_eq!(sketch(&picture, 2), "white red, white red");
+    assert_eq!(sketch(&picture, 2), "white red white red");
     let mut pixels = picture.pixels().to_vec();
     pixels[..8 * 3 * 3].fill(0);
     let picture = Picture::new(8, 6, pixels).unwrap();
-    assert_eq!(sketch(&picture, 2), "black black, white red");
+    assert_eq!(sketch(&picture, 2), "black black white red");
 }
 
 /// What is smaller than the sketch, or no square, or cannot be divided, has as many cells.
@@ -37,11 +37,8 @@ fn every_picture_has_all_cells() {
     for (width, height) in [(1, 1), (2, 7), (64, 64), (63, 5), (1, 300)] {
         for side in [1, 2, 5, 16] {
             let words = sketch(&halves(width, height, SKY, SKY), side);
-            let rows: Vec<Vec<&str>> = words
-                .split(", ")
-                .map(|row| row.split(' ').collect())
-                .collect();
-            assert_eq!(rows, vec![vec!["teal"; side]; side], "{width} by {height}");
+            let words: Vec<&str> = words.split(' ').collect();
+            assert_eq!(words, vec!["teal"; side * side], "{width} by {height}");
         }
     }
 }
@@ -80,8 +77,8 @@ fn a_record_gains_the_sketch_of_its_picture_as_it_is_varied() {
     .unwrap();
     assert_eq!(made.len(), 16);
     let thoughts: Vec<String> = made.iter().map(|example| example.response()).collect();
-    assert_eq!(thoughts[0], "<think>colors: white red, white red</think>");
-    let mirrored = "<think>colors: red white, red white</think>";
+    assert_eq!(thoughts[0], "<think>colors: white red white red</think>");
+    let mirrored = "<think>colors: red white red white</think>";
     assert!(
         thoughts.iter().any(|thought| thought == mirrored),
         "{thoughts:?}"
@@ -120,7 +117,7 @@ fn what_is_told_from_afar_is_what_is_seen() {
         env!("CARGO_MANIFEST_DIR"),
         "/../../assets/data/emoji"
     ));
-    let toml = "name = 'emoji'\nkind = 'webdataset'\npaths = ['train-*.tar.gz']\npart = 'train'\nsketch = 5\n\
+    let toml = "name = 'emoji'\nkind = 'webdataset'\npaths = ['train-*.tar.gz']\npart = 'train'\nsketch = 8\n\
                 views = [{ task = 'think-paint', prompt = '{style}/{caption}', thought = '{sketch}' }]";
     let cfg: SourceConfig = toml::from_str(toml).unwrap();
     let source = Source::open(&cfg, pack, 1, &mut Stores::default()).unwrap();

@@ -217,6 +217,11 @@ fn configuration_is_strict_and_returns() {
         good.replace("prompt =", "prompts = ['x'], prompt ="),
         good.replace("where", "answer = 'x', where"),
         good.replace("where", "blank = 0.5, where"),
+        good.replace("where", "thought_share = 0.5, where"),
+        good.replace(
+            "'paint', prompt",
+            "'think-paint', thought = 'x', thought_share = 1.5, prompt",
+        ),
         good.replace("where", "times = 0, where"),
         good.replace("where", "times = 1001, where"),
         good.replace(

@@ -93,7 +93,9 @@ impl RunConfig {
         let is_fresh = matches!(self.model.init, Init::Config(_) | Init::Sizes(_));
         let lacks_tokenizer = is_fresh && is_denoise && self.model.tokenizer.is_none();
         let mut views = self.data.iter().flat_map(|source| &source.views);
-        let is_weighed = views.any(|view| view.loss_weight != 1.0 || view.blank != 0.0);
+        let is_weighed = views.any(|view| {
+            view.loss_weight != 1.0 || view.blank != 0.0 || view.thought_share.is_some()
+        });
         let share = |value: f32| (0.0..=1.0).contains(&value);
         let window = match &self.objective {
             ObjectiveConfig::Denoise(denoise) => denoise.corruption.window,
@@ -130,8 +132,8 @@ impl RunConfig {
             ),
             (
                 is_weighed && !is_denoise,
-                "loss_weight and blank of a view are of the cross-entropy; an image tokenizer and \
-                 reinforcement know neither, remove them (a source's weight says how often it is drawn)",
+                "loss_weight, blank and thought_share of a view are of the cross-entropy; an image tokenizer and \
+                 reinforcement know none of them, remove them (a source's weight says how often it is drawn)",
             ),
             (
                 is_reconstruct && self.samples.has_prompts(),

@@ -91,7 +91,11 @@ fn what_an_objective_does_not_know_is_refused() {
         world.unigrpo("rl", "first/model", &[]),
         world.reconstruct("image", &[]),
     );
-    for weight in ["data.0.views.0.loss_weight=2.0", "data.0.views.0.blank=0.5"] {
+    for weight in [
+        "data.0.views.0.loss_weight=2.0",
+        "data.0.views.0.blank=0.5",
+        "data.1.views=[{task=\"think-paint\", prompt=\"a\", thought=\"b\", thought_share=0.5}]",
+    ] {
         assert!(parse(&world.denoise("first", &[]), weight).is_ok());
         let error = parse(&rl, weight).unwrap_err().to_string();
         assert!(error.contains("loss_weight"), "{error}");

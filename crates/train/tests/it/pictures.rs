@@ -8,7 +8,7 @@ use mmada_train::{Event, Mode, Outcome, Reporter, Silent, run};
 use serde_json::json;
 
 use crate::runs::options;
-use crate::world::World;
+use crate::world::{World, metrics};
 
 /// Pictures that are known by their codes are learnt as they are; codes of another tokenizer end the run.
 #[test]
@@ -119,4 +119,46 @@ impl Reporter for Told {
             self.0.store(*total, Ordering::Relaxed);
         }
     }
+}
+
+/// Of what is painted after a thought, a view says how often the thought is learnt; else the run does.
+#[test]
+fn a_view_has_its_own_share_of_thoughts() {
+    let world = World::new();
+    let losses = |name: &str, of_view: &str, of_run: &str| -> Vec<String> {
+        let views = format!(
+            "data.1.views=[{{ task = \"think-paint\", prompt = \"{{caption}}\", thought = \"{{caption}}\"{of_view} }}]"
+        );
+        let share = format!("objective.corruption.thought_share={of_run}");
+        let sizes = "batch={size={sequences=8}, accumulate=1}";
+        let tail = "objective.tail={think_paint=8}";
+        let short = "model.generation={instruction=\"\"}";
+        let overrides = [
+            "run.steps=4",
+            "data.0.weight=0",
+            &views,
+            &share,
+            sizes,
+            tail,
+            short,
+        ];
+        let config = world.denoise(name, &overrides);
+        run(&config, options(Mode::Fresh), &Silent).unwrap();
+        let records = metrics(&config.run.out);
+        records
+            .iter()
+            .map(|record| record["loss"].to_string())
+            .collect()
+    };
+    let thoughts = losses("thoughts", "", "1.0");
+    assert_eq!(
+        losses("own-thoughts", ", thought_share = 1.0", "0.0"),
+        thoughts
+    );
+    let pictures = losses("pictures", "", "0.0");
+    assert_eq!(
+        losses("own-pictures", ", thought_share = 0.0", "1.0"),
+        pictures
+    );
+    assert_ne!(thoughts, pictures);
 }

@@ -390,6 +390,7 @@ fn example() -> Example {
         image: None,
         weight: 1.0,
         blank: 0.0,
+        thought_share: None,
         shows: None,
     }
 }
