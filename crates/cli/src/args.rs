@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use mmada_diffusion::{Commit, Schedule};
+use mmada_model::Think;
 
 pub(crate) use self::bench::{BackwardArg, BenchArgs, BenchTask};
 pub(crate) use self::curves::CurvesArgs;
@@ -286,6 +287,26 @@ pub(crate) enum AnnealArg {
     Maskgit,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ThinkArg {
+    /// From the words alone.
+    Never,
+    /// Half of the rivals of `--best-of`, and the model's reading chooses.
+    Half,
+    /// All of them.
+    Always,
+}
+
+impl From<ThinkArg> for Think {
+    fn from(when: ThinkArg) -> Self {
+        match when {
+            ThinkArg::Never => Self::Never,
+            ThinkArg::Half => Self::Half,
+            ThinkArg::Always => Self::Always,
+        }
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct PaintArgs {
     /// What to paint; an empty text paints without a condition.
@@ -296,9 +317,9 @@ pub(crate) struct PaintArgs {
     /// How many pictures.
     #[arg(long, short = 'n', default_value_t = 1)]
     pub(crate) count: usize,
-    /// Think first, then paint from the prompt and the thought.
-    #[arg(long)]
-    pub(crate) think: bool,
+    /// Think first, then paint from the prompt and the thought [default: the model's; without a value: always].
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    pub(crate) think: Option<ThinkArg>,
     /// Fill the prompt up to this many tokens with visible padding, and cut a longer one, for checkpoints
     /// trained so.
     #[arg(long, value_name = "TOKENS", conflicts_with = "think")]

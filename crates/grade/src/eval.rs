@@ -54,8 +54,6 @@ pub struct EvalOptions {
     pub overrides: Overrides,
     /// How often a picture is looked at; `None` is the model's own.
     pub looks: Option<usize>,
-    /// Whether the model thinks before it paints.
-    pub thinks: bool,
     /// Examples kept in the report.
     pub examples: usize,
 }
@@ -69,7 +67,6 @@ impl Default for EvalOptions {
             seed: 0,
             overrides: Overrides::default(),
             looks: None,
-            thinks: false,
             examples: 8,
         }
     }

@@ -30,7 +30,7 @@ pub use denoiser::{Network, Work};
 pub use error::{Error, Result};
 pub use mmada::{ImageParts, LoadOptions, Mmada, Numbers};
 pub use mmada_tokens::Message;
-pub use options::{Defaults, FillOptions, ImageOptions, Outside, PaintOptions, TextOptions};
+pub use options::{Defaults, FillOptions, ImageOptions, Outside, PaintOptions, TextOptions, Think};
 pub use overrides::Overrides;
 pub use paint::{PaintRequest, Painting};
 pub use pictures::{Grid, Seen};

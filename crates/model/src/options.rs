@@ -83,6 +83,9 @@ pub struct PaintOptions {
     /// How many are painted for each picture that is wanted: the one in which the model itself reads
     /// the prompt most clearly is kept ([`crate::Mmada::readings`]). 1 paints it and is done.
     pub best_of: usize,
+    /// Whether those are painted after a thought.
+    #[serde(skip_serializing_if = "Think::is_never")]
+    pub think: Think,
     /// Denoising steps.
     pub steps: usize,
     /// Strength of classifier-free guidance; 0 is none.
@@ -118,6 +121,26 @@ pub struct PaintOptions {
     /// Seed of every random choice.
     #[serde(skip)]
     pub seed: u64,
+}
+
+/// Whether a picture is painted after a thought ([`crate::Mmada::think_paint`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Think {
+    /// From its words alone.
+    #[default]
+    Never,
+    /// Of several rivals half are, and the model's own reading chooses; of one, none is.
+    Half,
+    /// From words and thought.
+    Always,
+}
+
+impl Think {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+    fn is_never(&self) -> bool {
+        *self == Self::Never
+    }
 }
 
 /// What becomes of the pixels outside the repainted region.
@@ -329,6 +352,15 @@ impl TextOptions {
 }
 
 impl PaintOptions {
+    /// Whether any of the rivals for a picture is painted after a thought.
+    pub fn thinks(&self) -> bool {
+        match self.think {
+            Think::Never => false,
+            Think::Half => self.best_of > 1,
+            Think::Always => true,
+        }
+    }
+
     /// The same under another sampler: rules set one by one are dropped, and steps and revisions are
     /// as many as that sampler takes for what this one takes.
     #[must_use]
@@ -379,6 +411,7 @@ impl Default for PaintOptions {
             height: 512,
             count: 1,
             best_of: 1,
+            think: Think::default(),
             steps: 50,
             guidance: 3.5,
             temperature: 1.0,

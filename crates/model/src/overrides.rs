@@ -3,7 +3,7 @@
 
 use mmada_diffusion::{Anneal, Commit, Schedule};
 
-use crate::options::{FillOptions, PaintOptions, TextOptions};
+use crate::options::{FillOptions, PaintOptions, TextOptions, Think};
 use crate::preset::Preset;
 
 /// Settings in place of a model's own; what is `None` stays.
@@ -32,6 +32,8 @@ pub struct Overrides {
     pub token_temperature: Option<f32>,
     /// How many are painted to choose each painting from.
     pub best_of: Option<usize>,
+    /// Whether those are painted after a thought.
+    pub think: Option<Think>,
     /// Steps on the complete painting.
     pub revisions: Option<usize>,
     /// `token_temperature` of those steps.
@@ -95,6 +97,7 @@ impl Overrides {
             token_temperature: self.token_temperature.unwrap_or(own.token_temperature),
             guidance: self.guidance.unwrap_or(own.guidance),
             best_of: self.best_of.unwrap_or(own.best_of),
+            think: self.think.unwrap_or(own.think),
             revisions: self.revisions.unwrap_or(own.revisions),
             revision_temperature: self.revision_temperature.or(own.revision_temperature),
             schedule: self.schedule.unwrap_or(own.schedule),

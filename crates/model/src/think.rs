@@ -12,7 +12,7 @@ use mmada_tokens::{Sequence, SpanKind};
 
 use crate::error::{Error, Result};
 use crate::mmada::Mmada;
-use crate::options::{PaintOptions, TextOptions};
+use crate::options::{PaintOptions, TextOptions, Think};
 use crate::paint::{PaintRequest, Painted, Painting, check_count};
 use crate::pictures::Grid;
 use crate::reply::{Text, TextReply};
@@ -40,7 +40,8 @@ enum Phase<'m> {
 }
 
 impl Mmada {
-    /// Thinks about a prompt, then paints it, [`PaintOptions::count`] times.
+    /// Thinks about a prompt, then paints it, [`PaintOptions::count`] times: every rival from the thought, or half of them where
+    /// [`PaintOptions::think`] says so.
     ///
     /// # Errors
     /// [`Error::Empty`] without a prompt; otherwise as [`Mmada::chat`] and [`Mmada::paint`].
@@ -190,7 +191,19 @@ impl<'m> ThinkPaint<'m> {
             let rivals = self
                 .model
                 .canvas_jobs(sequence, words, grid, None, options, *example)?;
-            jobs.extend(rivals);
+            // Those without a thought stand behind those with one.
+            let thoughtful = match options.think {
+                Think::Half => (options.best_of / 2).max(1),
+                Think::Never | Think::Always => options.best_of,
+            };
+            jobs.extend(rivals.into_iter().take(thoughtful));
+            if thoughtful < options.best_of {
+                let image = self.model.layout().masks(grid.len());
+                let others = self
+                    .model
+                    .picture_jobs(words, &image, grid, None, options, *example)?;
+                jobs.extend(others.into_iter().skip(thoughtful));
+            }
         }
         Ok(Run::new(self.model, self.options.seed, jobs))
     }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use mmada_diffusion::Commit;
 
-use super::{ModelArgs, SamplerArg};
+use super::{ModelArgs, SamplerArg, ThinkArg};
 
 #[derive(Debug, Args)]
 pub(crate) struct EvalArgs {
@@ -37,9 +37,9 @@ pub(crate) struct EvalArgs {
     /// Paint so many for each painting and keep the one that reads best [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) best_of: Option<usize>,
-    /// Think about each painting before it is painted.
-    #[arg(long)]
-    pub(crate) think: bool,
+    /// Paint after a thought [default: the model's; without a value: always].
+    #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
+    pub(crate) think: Option<ThinkArg>,
     /// Steps on the complete picture that draw every other code anew [default: the model's].
     #[arg(long, value_name = "N")]
     pub(crate) revisions: Option<usize>,

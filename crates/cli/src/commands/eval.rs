@@ -116,7 +116,7 @@ fn check_flags(args: &EvalArgs) -> Result<()> {
     }
     let of_paintings = [
         ("--keep", args.keep.is_some()),
-        ("--think", args.think),
+        ("--think", args.think.is_some()),
         ("--token-temperature", args.token_temperature.is_some()),
         ("--best-of", args.best_of.is_some()),
         ("--revisions", args.revisions.is_some()),
@@ -254,6 +254,7 @@ fn overrides(args: &EvalArgs) -> Overrides {
         commit: args.commit,
         token_temperature: args.token_temperature,
         best_of: args.best_of,
+        think: args.think.map(Into::into),
         revisions: args.revisions,
         revision_temperature: args.revision_temperature,
         ..Overrides::default()
@@ -267,7 +268,6 @@ fn measure(model: &Mmada, entry: &Entry, args: &EvalArgs) -> mmada_grade::Result
         seed: args.model.seed,
         overrides: overrides(args),
         looks: args.looks,
-        thinks: args.think,
         ..EvalOptions::default()
     };
     let bar = terminal::bar(0, "items");

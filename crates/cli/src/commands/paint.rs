@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use mmada_model::{Overrides, PaintOptions, TextOptions, TextReply};
+use mmada_model::{Overrides, PaintOptions, TextOptions, TextReply, Think};
 use mmada_tokens::Padding;
 use serde_json::json;
 
@@ -39,10 +39,17 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     let seed = args.model.seed;
     let defaults = model.defaults();
     let (width, height) = size.unwrap_or((defaults.paint.width, defaults.paint.height));
+    // Nothing can be thought about no words, or beside pads.
+    let is_plain = args.prompt.trim().is_empty() || args.attend_pads.is_some();
+    let think_unasked = match is_plain {
+        true => Think::Never,
+        false => defaults.paint.think,
+    };
     let options = PaintOptions {
         width,
         height,
         count: args.count,
+        think: args.think.map_or(think_unasked, Think::from),
         ..session::paint_options(&defaults.paint, &args.canvas, &args.sample, seed)
     };
     let is_noise = args.sample.temperature.is_some();
@@ -53,7 +60,7 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     )?;
     let started = Instant::now();
     let sight = Sight::new(args.sample.watch);
-    let (thoughts, paintings, steps): (Vec<TextReply>, _, _) = match args.think {
+    let (thoughts, paintings, steps): (Vec<TextReply>, _, _) = match options.thinks() {
         true => {
             let wanted = Overrides {
                 sampler: args.canvas.sampler.map(|sampler| sampler.0),
@@ -99,7 +106,8 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
             "seconds": started.elapsed().as_secs_f64(),
         }));
     }
-    for thought in thoughts {
+    // What the model thinks unasked is its own affair.
+    for thought in thoughts.iter().filter(|_| args.think.is_some()) {
         output::note(format!("thought: {thought}"));
     }
     paths.iter().try_for_each(|path| output::named(path))

@@ -18,4 +18,5 @@ mod samplers;
 mod saving;
 mod support;
 mod tasks;
+mod thoughts;
 mod training;

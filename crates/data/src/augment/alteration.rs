@@ -178,7 +178,7 @@ impl Erased {
         };
         let is_erased = is_within(x, width, self.left, self.width)
             && is_within(y, height, self.top, self.height);
-        is_erased.then(|| [if self.is_white { 255 } else { 0 }; 3])
+        is_erased.then_some([if self.is_white { 255 } else { 0 }; 3])
     }
 }
 

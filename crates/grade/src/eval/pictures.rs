@@ -107,7 +107,7 @@ fn paint_all(
         let requests = group.iter().zip(first..);
         let requests = requests.map(|(prompt, example)| PaintRequest { prompt, example });
         let requests: Vec<_> = requests.collect();
-        let paintings = match context.options.thinks {
+        let paintings = match options.thinks() {
             true => {
                 let own = &context.model.defaults().thought;
                 let thought = TextOptions {

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mmada_data::picture::Picture;
 use mmada_grade::{Benchmark, Error, EvalOptions, Report, evaluate};
-use mmada_model::{Mmada, Overrides, Preset};
+use mmada_model::{Mmada, Overrides, Preset, Think};
 
 use crate::tiny;
 
@@ -332,13 +332,21 @@ fn painted_codes(model: &Mmada) -> usize {
 #[test]
 fn paintings_can_be_thought_about() {
     let (model, dir) = (tiny::model(), pack());
-    let options = |thinks| EvalOptions {
+    let options = |think| EvalOptions {
         samples: 2,
-        thinks,
+        overrides: Overrides {
+            think: Some(think),
+            ..Overrides::default()
+        },
         ..EvalOptions::default()
     };
-    let straight = run(&model, dir.path(), Benchmark::Paint, &options(false));
-    let thought = run(&model, dir.path(), Benchmark::Paint, &options(true));
+    let straight = run(&model, dir.path(), Benchmark::Paint, &options(Think::Never));
+    let thought = run(
+        &model,
+        dir.path(),
+        Benchmark::Paint,
+        &options(Think::Always),
+    );
     assert_eq!((straight.n, thought.n), (6, 6));
     let (before, after) = (straight.cost.unwrap(), thought.cost.unwrap());
     assert!(after.forwards > before.forwards && after.tokens > before.tokens);

@@ -1,7 +1,7 @@
 //! Thinking before painting, end to end.
 
 use mmada_diffusion::CacheRule;
-use mmada_model::{Defaults, Error, PaintOptions, TextOptions};
+use mmada_model::{Defaults, Error, PaintOptions, Reading, TextOptions, Think};
 
 use crate::tiny;
 
@@ -94,4 +94,48 @@ fn an_instruction_stands_before_what_is_thought_about() {
         run.finish().unwrap().0[0].ids.clone()
     };
     assert_ne!(think(""), think("12 + 30 = 42"));
+}
+
+/// Of four rivals two are painted after the thought and two without, and the one that is read best is kept, as if
+/// all had been painted alone.
+#[test]
+fn half_of_the_rivals_are_painted_after_a_thought() {
+    let model = tiny::model();
+    let thought = &model.defaults().thought;
+    let rivals = |best_of: usize, think: Think| PaintOptions {
+        best_of,
+        think,
+        token_temperature: 1.0,
+        ..options()
+    };
+    let words = "a circle";
+    let think = |options: &PaintOptions| {
+        let run = model.think_paint(words, thought, options).unwrap();
+        run.finish().unwrap().1[0].codes.clone()
+    };
+    let half = think(&rivals(4, Think::Half));
+    let plain = model.paint(words, &rivals(4, Think::Never)).unwrap();
+    let plain = plain.finish().unwrap()[0].codes.clone();
+    let (always, never) = (
+        think(&rivals(4, Think::Always)),
+        think(&rivals(4, Think::Never)),
+    );
+    assert_eq!(always, never, "who asks for thoughts gets them");
+    // Two of each kind are among the four of that kind.
+    let first_two = think(&rivals(2, Think::Always));
+    let readings = |pictures: &[&Vec<u32>]| {
+        let readings = pictures.iter().map(|codes| Reading { codes, words });
+        model.readings(&readings.collect::<Vec<_>>()).unwrap()
+    };
+    let seen = readings(&[&half, &first_two, &plain, &always]);
+    assert!(
+        seen[0] >= seen[1],
+        "no worse than the best of two after a thought"
+    );
+    assert!(
+        seen[0] <= seen[2].max(seen[3]),
+        "no better than the best of four of either kind"
+    );
+    assert!(rivals(2, Think::Half).thinks() && !rivals(1, Think::Half).thinks());
+    assert!(!rivals(4, Think::Never).thinks() && rivals(1, Think::Always).thinks());
 }
