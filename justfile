@@ -69,7 +69,12 @@ embedded:
     for part in stage2cc stage3s; do cargo run --release -- train runs/embedded/$part.toml --resume; done
     cargo run --release -- merge out/stage3s/model out/edition19 --base out/stage2cc/model --scale 0.75
     cargo run --release -- train runs/embedded/stage3t.toml --resume
-    cp -r out/stage3t/model/. assets/model/
+    cargo run --release -- eval paint --model out/stage3t/model --data assets/data/shapes --split train --samples 40 --best-of 1 --seed 803 --keep out/kept-5-shapes.jsonl
+    cargo run --release -- eval paint --model out/stage3t/model --data assets/data/animals --split train --samples 80 --best-of 1 --seed 804 --keep out/kept-5-animals.jsonl
+    sed 's/"prompt":"a /"prompt":"/' out/kept-5-shapes.jsonl > out/kept-5-shapes-wished.jsonl
+    sed -E 's/"prompt":"a silhouette of an? /"prompt":"/' out/kept-5-animals.jsonl > out/kept-5-animals-wished.jsonl
+    cargo run --release -- train runs/embedded/stage2ff.toml --resume
+    cp -r out/stage2ff/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.
