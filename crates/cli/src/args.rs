@@ -50,7 +50,7 @@ pub(crate) enum Command {
     Describe(DescribeArgs),
     /// Paint a picture from words.
     #[command(
-        after_help = "Examples:\n  mmada paint \"a teal circle\" -o out/circle.png\n  mmada paint \"noto style: dog\" --count 4 --guidance 3 --seed 1 --watch"
+        after_help = "Examples:\n  mmada paint \"a teal circle\" -o out/circle.png\n  mmada paint \"noto style: dog\" --count 4 --guidance 3 --seed 1 --watch\n  mmada paint \"twemoji style: sunflower\" --think"
     )]
     Paint(PaintArgs),
     /// Fill the gaps of a text; `___` is a gap, `[MASK:8]` one of eight tokens.
