@@ -135,6 +135,10 @@ impl Alteration {
             bytes.extend(self.turn.to_le_bytes());
         }
         if (self.stretch, self.shear) != (0, 0) {
+            // Alone they would pass for what is above.
+            if (self.shrink, self.turn) == (0, 0) {
+                bytes.push(b's');
+            }
             bytes.extend(
                 [self.stretch, self.shear]
                     .map(i16::to_le_bytes)
