@@ -352,13 +352,18 @@ impl TextOptions {
 }
 
 impl PaintOptions {
-    /// Whether any of the rivals for a picture is painted after a thought.
-    pub fn thinks(&self) -> bool {
+    /// How many of the rivals for a picture are painted after a thought.
+    pub fn thoughtful(&self) -> usize {
         match self.think {
-            Think::Never => false,
-            Think::Half => self.best_of > 1,
-            Think::Always => true,
+            Think::Never => 0,
+            Think::Half => self.best_of / 2,
+            Think::Always => self.best_of,
         }
+    }
+
+    /// Whether any of them is.
+    pub fn thinks(&self) -> bool {
+        self.thoughtful() > 0
     }
 
     /// The same under another sampler: rules set one by one are dropped, and steps and revisions are

@@ -12,7 +12,7 @@ use mmada_tokens::{Sequence, SpanKind};
 
 use crate::error::{Error, Result};
 use crate::mmada::Mmada;
-use crate::options::{PaintOptions, TextOptions, Think};
+use crate::options::{PaintOptions, TextOptions};
 use crate::paint::{PaintRequest, Painted, Painting, check_count};
 use crate::pictures::Grid;
 use crate::reply::{Text, TextReply};
@@ -192,9 +192,9 @@ impl<'m> ThinkPaint<'m> {
                 .model
                 .canvas_jobs(sequence, words, grid, None, options, *example)?;
             // Those without a thought stand behind those with one.
-            let thoughtful = match options.think {
-                Think::Half => (options.best_of / 2).max(1),
-                Think::Never | Think::Always => options.best_of,
+            let thoughtful = match options.thoughtful() {
+                0 => options.best_of,
+                count => count,
             };
             jobs.extend(rivals.into_iter().take(thoughtful));
             if thoughtful < options.best_of {

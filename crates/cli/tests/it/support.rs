@@ -138,6 +138,14 @@ pub(crate) fn picture(width: usize, height: usize) -> Picture {
     Picture::new(width, height, (0..width * height).flat_map(pixel).collect()).unwrap()
 }
 
+/// `mmada paint "a red circle"` by a model, into a file.
+pub(crate) fn paint(model: &Path, output: &Path, extra: &[&str]) -> Command {
+    let mut command = mmada();
+    command.args(["paint", "a red circle", "-o"]).arg(output);
+    command.args(extra).arg("--model").arg(model);
+    command
+}
+
 /// A PNG file of [`picture`].
 pub(crate) fn picture_file(dir: &Path, width: usize, height: usize) -> PathBuf {
     let path = dir.join(format!("picture-{width}x{height}.png"));

@@ -255,16 +255,7 @@ fn several_paintings_are_numbered_and_listed() {
     let dir = tempfile::tempdir().unwrap();
     let model = support::model_dir(dir.path());
     let path = dir.path().join("p.png");
-    let paint = |extra: &[&str]| {
-        let mut command = mmada();
-        command
-            .args(["paint", "a red circle", "-o"])
-            .arg(&path)
-            .args(extra)
-            .arg("--model")
-            .arg(&model);
-        command
-    };
+    let paint = |extra: &[&str]| support::paint(&model, &path, extra);
     let out = works(&mut paint(&["--count", "2"]));
     let paths: Vec<&str> = out.lines().collect();
     assert_eq!(paths.len(), 2);

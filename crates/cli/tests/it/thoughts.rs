@@ -8,16 +8,7 @@ fn it_is_said_when_a_painting_is_thought_about() {
     let dir = tempfile::tempdir().unwrap();
     let model = support::model_dir(dir.path());
     let path = dir.path().join("p.png");
-    let paint = |extra: &[&str]| {
-        let mut command = mmada();
-        command
-            .args(["paint", "a red circle", "-o"])
-            .arg(&path)
-            .args(extra)
-            .arg("--model")
-            .arg(&model);
-        command
-    };
+    let paint = |extra: &[&str]| support::paint(&model, &path, extra);
     let thoughts = |flags: &[&str]| {
         let told = json(paint(flags).arg("--json"));
         told["thoughts"].as_array().unwrap().len()
