@@ -6,6 +6,7 @@
 //! augment = { variants = 16, shift = 6, shrink = 0.25, turn = 8.0 }
 //! augment = { variants = 32, shift = 6, grow = 0.2, shear = 0.2, colors = 0.12, gray = 0.12, erase = 0.5 }
 //! augment = { variants = 4, mirror = true, figures = { teal = [0, 128, 128], red = [255, 0, 0] } }
+//! augment = { variants = 8, figures = { pink = [255, 105, 180] }, ground = [255, 255, 255] }
 //! ```
 //!
 //! A variant depends on the record and its own number alone, so its image codes can be cached.
@@ -76,6 +77,9 @@ pub struct Augment {
     /// name, in which they are painted on a pale ground. The name becomes the record's field `color`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub figures: BTreeMap<String, [u8; 3]>,
+    /// The ground of all those figures, in place of a pale one for each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ground: Option<[u8; 3]>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
@@ -112,6 +116,11 @@ impl Augment {
                 "augment.turn is {}, expected 0 to 180 degrees",
                 self.turn
             ));
+        }
+        if self.ground.is_some() && self.figures.is_empty() {
+            return Err(
+                "augment.ground is that of augment.figures, of which there are none".into(),
+            );
         }
         match self.variants {
             0 => Err("augment.variants is 0, expected 1 or more".into()),
@@ -162,7 +171,8 @@ impl Augment {
             colors => self.figures.iter().nth(stream.below(colors)),
         };
         let mut pale = || (PALE + stream.below(256 - PALE)) as u8;
-        let ground = [pale(), pale(), pale()];
+        let pale_ground = [pale(), pale(), pale()];
+        let ground = self.ground.unwrap_or(pale_ground);
         let shrink = stream.uniform() * (self.shrink + self.grow) - self.grow;
         let mut either_way = |most: f32| (2.0 * stream.uniform() - 1.0) * most;
         let turn = (either_way(self.turn) * 10.0) as i16;

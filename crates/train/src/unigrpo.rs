@@ -41,7 +41,7 @@ use crate::stock::Stock;
 use crate::{Error, Reporter, Result, start, weights};
 use judges::{Judges, JudgesConfig};
 use loss::{EstimateBatch, Policy};
-use noise::Masks;
+use noise::{Masks, Thoughts};
 use policy::{Levels, Scale, Surrogate};
 use reward::Rewards;
 use rollout::{Estimate, Group, Sampling};
@@ -66,6 +66,8 @@ pub struct UniGrpoConfig {
     pub prompt_rate: f32,
     /// Where completions are masked.
     pub masks: Masks,
+    /// Whether thoughts before pictures are scored with them.
+    pub thoughts: Thoughts,
     /// What the rewards of a group are divided by.
     pub scale: Scale,
     /// The clipped surrogate.
@@ -104,6 +106,7 @@ impl Default for UniGrpoConfig {
             picture_levels: None,
             prompt_rate: 0.0,
             masks: Masks::default(),
+            thoughts: Thoughts::default(),
             scale: Scale::default(),
             surrogate: Surrogate::default(),
             temperature: 1.0,
@@ -430,6 +433,7 @@ impl UniGrpoConfig {
         Sampling {
             group: self.group,
             temperature: self.temperature,
+            thoughts: self.thoughts,
             guidance: self.guidance,
             sampler: self.sampler,
             seed: rollout::rollout_seed(at, round),

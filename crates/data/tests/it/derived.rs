@@ -72,6 +72,21 @@ fn derived_questions_are_those_of_the_training_pictures_and_balanced() {
     }
 }
 
+#[test]
+fn centred_shapes_are_training_shapes_of_every_kind() {
+    let lines = |name: &str| std::fs::read_to_string(data("shapes").join(name)).unwrap();
+    let (known, centred) = (
+        lines("train_captions.jsonl"),
+        lines("derived/centred.jsonl"),
+    );
+    let known: BTreeSet<&str> = known.lines().collect();
+    assert!(centred.lines().all(|line| known.contains(line)));
+    for shape in ["circle", "rectangle", "triangle"] {
+        let of_it = centred.lines().filter(|line| line.contains(shape));
+        assert!(of_it.count() >= 10, "{shape}");
+    }
+}
+
 /// The value of a chain of plain numbers; `*` and `/` before `+` and `-`.
 pub(crate) fn value(text: &str) -> Option<f64> {
     let mut words = text.split(' ');

@@ -149,15 +149,21 @@ fn variants_are_the_picture_itself_and_others_like_it() {
 #[test]
 fn silhouettes_are_repainted_on_a_pale_ground() {
     let dir = bars();
-    let paint = "augment = { variants = 4, figures = { teal = [0, 128, 128], red = [255, 0, 0] } }";
-    let mut colors = BTreeSet::new();
-    for example in once(dir.path(), paint) {
-        let picture = example.image.unwrap().picture().unwrap();
-        let (figure, ground) = (picture.pixel(3, 3).unwrap(), picture.pixel(0, 0).unwrap());
-        assert!(ground.iter().all(|&channel| channel >= 230), "{ground:?}");
-        colors.insert(figure);
-    }
-    assert_eq!(colors, BTreeSet::from([[0, 128, 128], [255, 0, 0]]));
+    let figures = "figures = { teal = [0, 128, 128], red = [255, 0, 0] }";
+    let colors = |more: &str| -> [BTreeSet<[u8; 3]>; 2] {
+        let paint = format!("augment = {{ variants = 4, {figures}{more} }}");
+        let examples = once(dir.path(), &paint).into_iter();
+        let pictures = examples.map(|example| example.image.unwrap().picture().unwrap());
+        let seen: Vec<_> = pictures.collect();
+        [(3, 3), (0, 0)].map(|(x, y)| seen.iter().map(|one| one.pixel(x, y).unwrap()).collect())
+    };
+    let [figures, grounds] = colors("");
+    assert_eq!(figures, BTreeSet::from([[0, 128, 128], [255, 0, 0]]));
+    assert!(grounds.iter().flatten().all(|&channel| channel >= 230));
+    assert!(grounds.len() > 1, "another for each");
+    let [same_figures, grounds] = colors(", ground = [250, 240, 255]");
+    assert_eq!(same_figures, figures);
+    assert_eq!(grounds, BTreeSet::from([[250, 240, 255]]));
 }
 
 #[test]
@@ -215,6 +221,9 @@ fn senseless_numbers_are_refused() {
         let error = augment.check().unwrap_err();
         assert!(error.contains(named), "{error}");
     }
+    let unpainted: Augment = toml::from_str("variants = 2\nground = [255, 255, 255]").unwrap();
+    let error = unpainted.check().unwrap_err();
+    assert!(error.contains("augment.ground"), "{error}");
     for name in [
         "shrink", "grow", "stretch", "shear", "colors", "gray", "erase",
     ] {

@@ -46,6 +46,7 @@ pub(super) fn masked(
         let noising = Noising {
             mask: policy.vocab().special.mask,
             masks: config.masks,
+            thoughts: config.thoughts,
             prompt_rate: config.prompt_rate,
             block: written.block,
             ahead: written.masks_ahead(),

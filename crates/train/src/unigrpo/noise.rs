@@ -41,6 +41,18 @@ pub enum Masks {
     Windows,
 }
 
+/// What thoughts before pictures are to those who learn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Thoughts {
+    /// Part of the completion: drawn at the temperature of texts, masked and scored with the picture.
+    #[default]
+    Scored,
+    /// What a picture follows from, like its prompt: written as the model does by itself, in a group all
+    /// alike where that is the likeliest, never masked. What is learnt is to follow it.
+    Given,
+}
+
 /// How completions are masked.
 #[derive(Debug, Clone, Copy)]
 pub struct Noising {
@@ -48,6 +60,8 @@ pub struct Noising {
     pub mask: u32,
     /// Where completions are masked.
     pub masks: Masks,
+    /// Whether thoughts before pictures are masked with them.
+    pub thoughts: Thoughts,
     /// Share of the prompt's tokens that is masked too and not scored; 0 but for diffu-GRPO.
     pub prompt_rate: f32,
     /// Tokens of a text that are written together, the length of [`Masks::Window`] and [`Masks::Windows`].
@@ -70,7 +84,7 @@ impl Noising {
         (level, total): (u32, u32),
         stream: &mut Stream,
     ) -> Estimate {
-        let scored = completion_of(sequence);
+        let scored = completion_of(sequence, self.thoughts);
         let is_text = matches!(sequence.task, Task::Chat | Task::Describe);
         let share = f64::from(level) / f64::from(total.max(1));
         let count = ((share * scored.len() as f64).round() as usize).clamp(1, scored.len().max(1));
@@ -128,9 +142,14 @@ impl Noising {
     }
 }
 
-/// The positions that the policy wrote, in order; a picture that was asked about is none of them.
-fn completion_of(sequence: &Sequence) -> Vec<usize> {
-    let is_written = |kind: &SpanKind| *kind == SpanKind::Answer || sequence.task != Task::Describe;
+/// The positions that are scored, in order: what the policy wrote, without thoughts that are given. A
+/// picture that was asked about is none of them.
+fn completion_of(sequence: &Sequence, thoughts: Thoughts) -> Vec<usize> {
+    let is_written = |kind: &SpanKind| match (sequence.task, kind) {
+        (Task::Describe, SpanKind::Image) => false,
+        (Task::ThinkPaint, SpanKind::Answer) => thoughts == Thoughts::Scored,
+        _ => true,
+    };
     let kinds = [SpanKind::Answer, SpanKind::Image].into_iter();
     let written = kinds.filter(is_written);
     let mut positions: Vec<usize> = written

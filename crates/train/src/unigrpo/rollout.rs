@@ -26,6 +26,7 @@ use mmada_tokens::{Sequence, Tail, Task};
 use serde::{Deserialize, Serialize};
 
 use super::judges::{Judges, Verdict};
+use super::noise::Thoughts;
 use crate::objective::Moment;
 use crate::{Error, Result};
 
@@ -122,6 +123,8 @@ pub struct Sampling {
     pub group: usize,
     /// Scale of the noise on the tokens of text.
     pub temperature: f32,
+    /// Whether thoughts before pictures are drawn like other texts.
+    pub thoughts: Thoughts,
     /// Strength of the guidance of pictures; the model's own when absent.
     pub guidance: Option<f32>,
     /// Fidelity or speed, by name; the model's own way when absent.
@@ -280,7 +283,14 @@ fn sample(
                 example: number,
             });
             let requests: Vec<_> = requests.collect();
-            let run = model.think_paint_many(&requests, &hot(&defaults.thought), &paint);
+            let thought = match sampling.thoughts {
+                Thoughts::Scored => hot(&defaults.thought),
+                Thoughts::Given => TextOptions {
+                    seed: sampling.seed,
+                    ..defaults.thought.clone()
+                },
+            };
+            let run = model.think_paint_many(&requests, &thought, &paint);
             let (thoughts, paintings) = run.and_then(|run| run.finish()).map_err(Error::model)?;
             for ((&(index, _), reply), painting) in asked.iter().zip(thoughts).zip(paintings) {
                 let words = defaults.to_think_about(&example(index).prompt);

@@ -12,6 +12,7 @@ mod golden;
 mod grow;
 mod kill;
 mod lora;
+mod masks;
 mod metrics;
 mod optimizer;
 mod pictures;
