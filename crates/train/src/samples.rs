@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use mmada_data::Mixture;
 use mmada_data::picture::Picture;
-use mmada_model::{DescribeRequest, Mmada, PaintOptions, PaintRequest, TextOptions};
+use mmada_model::{
+    DescribeRequest, Mmada, PaintOptions, PaintRequest, Run, TextOptions, ThinkPaint,
+};
 use mmada_nn::atomic;
 use mmada_tokens::Message;
 
@@ -91,11 +93,25 @@ impl Probes {
             seed,
             ..defaults.paint.clone()
         };
+        let thought = TextOptions {
+            seed,
+            ..defaults.thought.clone()
+        };
         if !config.paint.is_empty() && model.image_parts().is_some() {
             let prompts = config.paint.iter().zip(0..);
             let requests = prompts.map(|(prompt, example)| PaintRequest { prompt, example });
-            let run = model.paint_many(&requests.collect::<Vec<_>>(), &paint);
-            let paintings = run.and_then(|run| run.finish()).map_err(Error::model)?;
+            let requests: Vec<_> = requests.collect();
+            let painted = match paint.thinks() {
+                true => model
+                    .think_paint_many(&requests, &thought, &paint)
+                    .and_then(ThinkPaint::finish),
+                false => {
+                    let run = model.paint_many(&requests, &paint);
+                    run.and_then(Run::finish)
+                        .map(|paintings| (Vec::new(), paintings))
+                }
+            };
+            let (thoughts, paintings) = painted.map_err(Error::model)?;
             let pictures: Vec<_> = paintings
                 .into_iter()
                 .map(|painting| painting.picture)
@@ -105,6 +121,9 @@ impl Probes {
             for (index, prompt) in config.paint.iter().enumerate() {
                 let (line, column) = (index / COLUMNS + 1, index % COLUMNS + 1);
                 let _ = writeln!(sheet.text, "painting {line}.{column}: {prompt}");
+                if let Some(thought) = thoughts.get(index) {
+                    let _ = writeln!(sheet.text, "  thought: {}", thought.text);
+                }
             }
         }
         self.describe(model, config, seed, &mut sheet)?;

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use mmada_model::{Overrides, PaintOptions, TextOptions, TextReply, Think};
+use mmada_model::{Mmada, Overrides, PaintOptions, Painting, TextOptions, Think};
 use mmada_tokens::Padding;
 use serde_json::json;
 
@@ -60,27 +60,16 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     )?;
     let started = Instant::now();
     let sight = Sight::new(args.sample.watch);
-    let (thoughts, paintings, steps): (Vec<TextReply>, _, _) = match options.thinks() {
-        true => {
-            let wanted = Overrides {
-                sampler: args.canvas.sampler.map(|sampler| sampler.0),
-                ..Overrides::default()
-            };
-            let thought = TextOptions {
-                seed,
-                ..wanted.sampler_alone(&defaults.thought)
-            };
-            let mut run = model.think_paint(&args.prompt, &thought, &options)?;
-            let steps = watch::drive(&mut run, &model, "paint", sight)?;
-            let (thoughts, paintings) = run.finish()?;
-            (thoughts, paintings, steps)
-        }
-        false => {
-            let mut run = model.paint(&args.prompt, &options)?;
-            let steps = watch::drive(&mut run, &model, "paint", sight)?;
-            (Vec::new(), run.finish()?, steps)
-        }
+    let wanted = Overrides {
+        sampler: args.canvas.sampler.map(|sampler| sampler.0),
+        ..Overrides::default()
     };
+    let thought = wanted.sampler_alone(&defaults.thought);
+    let Painted {
+        thoughts,
+        paintings,
+        steps,
+    } = painted(&model, &args.prompt, &thought, &options, sight)?;
     let paths = output::numbered(&args.canvas.output, paintings.len());
     for (path, painting) in paths.iter().zip(&paintings) {
         super::save(path, &painting.picture)?;
@@ -88,10 +77,6 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
     if sight == Sight::Steps {
         super::show(paintings.iter().map(|painting| &painting.picture))?;
     }
-    let thoughts: Vec<&str> = thoughts
-        .iter()
-        .map(|reply| reply.thought.reasoning.as_deref().unwrap_or(&reply.text))
-        .collect();
     if args.sample.json {
         return output::json(&json!({
             "task": "paint",
@@ -111,6 +96,49 @@ pub(crate) fn run(args: &PaintArgs) -> Result<()> {
         output::note(format!("thought: {thought}"));
     }
     paths.iter().try_for_each(|path| output::named(path))
+}
+
+/// What was thought and painted.
+pub(super) struct Painted {
+    /// One for each painting, or none.
+    pub(super) thoughts: Vec<String>,
+    pub(super) paintings: Vec<Painting>,
+    /// Those of both.
+    pub(super) steps: usize,
+}
+
+/// Paints, after a thought where the options say so; thought and painting have one seed.
+pub(super) fn painted(
+    model: &Mmada,
+    prompt: &str,
+    thought: &TextOptions,
+    options: &PaintOptions,
+    sight: Sight,
+) -> Result<Painted> {
+    if !options.thinks() {
+        let mut run = model.paint(prompt, options)?;
+        let steps = watch::drive(&mut run, model, "paint", sight)?;
+        return Ok(Painted {
+            thoughts: Vec::new(),
+            paintings: run.finish()?,
+            steps,
+        });
+    }
+    let thought = TextOptions {
+        seed: options.seed,
+        ..thought.clone()
+    };
+    let mut run = model.think_paint(prompt, &thought, options)?;
+    let steps = watch::drive(&mut run, model, "paint", sight)?;
+    let (replies, paintings) = run.finish()?;
+    let thoughts = replies
+        .into_iter()
+        .map(|reply| reply.thought.reasoning.unwrap_or(reply.text));
+    Ok(Painted {
+        thoughts: thoughts.collect(),
+        paintings,
+        steps,
+    })
 }
 
 /// `64x48` as width and height.

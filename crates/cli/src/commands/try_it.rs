@@ -1,7 +1,7 @@
 //! `mmada try`: everything the model does, in under a minute.
 //!
 //! ```text
-//!   two sums ─ a real picture described, and a question about it ─ a painting ─ its shape anew
+//!   two sums ─ a real picture described, and a question about it ─ two paintings ─ a shape anew
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -12,6 +12,7 @@ use mmada_data::picture::{Limits, Mask, Picture};
 use mmada_grade::Drawing;
 use mmada_model::{Message, Mmada, PaintOptions, TextOptions};
 
+use super::paint;
 use crate::args::TryArgs;
 use crate::watch::{self, Sight};
 use crate::{output, session};
@@ -29,6 +30,7 @@ const QUESTIONS: [&str; 2] = [
     "what color is the shape?",
     "does the image not contain a circle?",
 ];
+const THING: &str = "red apple";
 const PAINTING: &str = "a teal circle";
 const REPAINTING: &str = "a red circle";
 
@@ -65,9 +67,10 @@ pub(crate) fn run(args: &TryArgs) -> Result<()> {
     for question in QUESTIONS {
         show.describe("the same picture", &triangle, question)?;
     }
-    let painted = show.paint()?;
+    let thing = show.paint(THING, "thing.png")?;
+    let painted = show.paint(PAINTING, "painting.png")?;
     let repainted = show.repaint(&painted)?;
-    let sheet = Picture::grid(&[triangle, painted, repainted], 3, 4)?;
+    let sheet = Picture::grid(&[triangle, thing, painted, repainted], 4, 4)?;
     show.save("sheet.png", &sheet)?;
     heading(&format!("done in {:.1} s", started.elapsed().as_secs_f64()))?;
     for path in &show.written {
@@ -111,17 +114,21 @@ impl Show<'_> {
         output::line(format!("it answers  {}", reply.thought.answer))
     }
 
-    fn paint(&mut self) -> Result<Picture> {
-        heading(&format!("paint: {PAINTING}"))?;
-        let mut run = self.model.paint(PAINTING, &self.painting())?;
-        watch::drive(&mut run, self.model, "paint", Sight::new(true))?;
+    fn paint(&mut self, prompt: &str, name: &str) -> Result<Picture> {
+        heading(&format!("paint: {prompt}"))?;
+        let thought = &self.model.defaults().thought;
+        let sight = Sight::new(true);
+        let mut run = paint::painted(self.model, prompt, thought, &self.painting(), sight)?;
         let painted = run
-            .finish()?
+            .paintings
             .pop()
             .context("paint: the run gave no picture")?
             .picture;
+        for thought in run.thoughts {
+            output::line(format!("it thinks   {thought}"))?;
+        }
         super::show([&painted])?;
-        self.save("painting.png", &painted)?;
+        self.save(name, &painted)?;
         Ok(painted)
     }
 

@@ -432,7 +432,7 @@ fn the_embedded_model_is_there_and_works() {
         out.contains("sheet.png") && out.contains("Next: mmada"),
         "{out}"
     );
-    for name in ["painting.png", "repainted.png", "sheet.png"] {
+    for name in ["thing.png", "painting.png", "repainted.png", "sheet.png"] {
         assert!(size(&dir.path().join("try").join(name)).0 > 0);
     }
 }

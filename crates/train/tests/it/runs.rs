@@ -133,9 +133,10 @@ fn a_run_writes_all_it_promises() {
     let world = World::new();
     let overrides = [
         "samples={every=3, pictures=4, paint=[\"red\"], chat=[\"sky\"], describe=[\"colour?\"]}",
-        "model.generation={image={width=16,height=16}, paint={width=16,height=16,steps=3}, \
-         text={length=8,block=8,steps=4}, describe={length=8,block=8,steps=4}}",
+        "model.generation={image={width=16,height=16}, paint={width=16,height=16,steps=3,think=\"always\"}, \
+         thought={length=4,block=4,steps=2}, text={length=8,block=8,steps=4}, describe={length=8,block=8,steps=4}}",
         "log.parameters=true",
+        "model.init.sizes.max_sequence_length=400",
     ];
     let config = world.denoise("a", &overrides);
     let summary = train(&config, Mode::Fresh);
@@ -155,6 +156,8 @@ fn a_run_writes_all_it_promises() {
     ] {
         assert!(out.join(file).is_file(), "{file}");
     }
+    let told = std::fs::read_to_string(out.join("samples/step-00000006.txt")).unwrap();
+    assert!(told.contains("\n  thought: "), "{told}");
     let lines = metrics(out);
     assert_eq!(lines.len(), 6);
     let last = summary.last.unwrap();
