@@ -317,7 +317,7 @@ pub(crate) struct PaintArgs {
     /// How many pictures.
     #[arg(long, short = 'n', default_value_t = 1)]
     pub(crate) count: usize,
-    /// Think first, then paint from the prompt and the thought [default: the model's; without a value: always].
+    /// Think first, then paint from the prompt and the thought, and tell it [default: the model's; without a value: always].
     #[arg(long, value_enum, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "always")]
     pub(crate) think: Option<ThinkArg>,
     /// Fill the prompt up to this many tokens with visible padding, and cut a longer one, for checkpoints

@@ -106,6 +106,28 @@ impl Mmada {
             phase: Phase::Thinking(Run::new(self, thought.seed, jobs)),
         })
     }
+
+    /// Paints to the end as the options say, after thoughts or from the words alone: the thoughts, if any, the pictures,
+    /// and what both took. `told` is as in [`ThinkPaint::finish_told`].
+    ///
+    /// # Errors
+    /// As [`Mmada::think_paint`], or as [`Mmada::paint`].
+    pub fn paintings(
+        &self,
+        requests: &[PaintRequest],
+        thought: &TextOptions,
+        options: &PaintOptions,
+        told: &mut dyn FnMut(f64),
+    ) -> Result<(Vec<TextReply>, Vec<Painting>, Effort)> {
+        if options.thinks() {
+            return self
+                .think_paint_many(requests, thought, options)?
+                .finish_told(told);
+        }
+        let run = self.paint_many(requests, options)?;
+        let (paintings, effort) = run.finish_told(told)?;
+        Ok((Vec::new(), paintings, effort))
+    }
 }
 
 /// What a thought sees that looks only so many masks ahead: nothing of the picture to come.

@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 
 use mmada_data::Mixture;
 use mmada_data::picture::Picture;
-use mmada_model::{
-    DescribeRequest, Mmada, PaintOptions, PaintRequest, Run, TextOptions, ThinkPaint,
-};
+use mmada_model::{DescribeRequest, Mmada, PaintOptions, PaintRequest, TextOptions};
 use mmada_nn::atomic;
 use mmada_tokens::Message;
 
@@ -101,17 +99,8 @@ impl Probes {
             let prompts = config.paint.iter().zip(0..);
             let requests = prompts.map(|(prompt, example)| PaintRequest { prompt, example });
             let requests: Vec<_> = requests.collect();
-            let painted = match paint.thinks() {
-                true => model
-                    .think_paint_many(&requests, &thought, &paint)
-                    .and_then(ThinkPaint::finish),
-                false => {
-                    let run = model.paint_many(&requests, &paint);
-                    run.and_then(Run::finish)
-                        .map(|paintings| (Vec::new(), paintings))
-                }
-            };
-            let (thoughts, paintings) = painted.map_err(Error::model)?;
+            let painted = model.paintings(&requests, &thought, &paint, &mut |_| {});
+            let (thoughts, paintings, _) = painted.map_err(Error::model)?;
             let pictures: Vec<_> = paintings
                 .into_iter()
                 .map(|painting| painting.picture)

@@ -6,7 +6,7 @@ use mmada_data::picture::Picture;
 use mmada_data::{DataError, part};
 use mmada_model::{Effort, PaintOptions, PaintRequest, TextOptions};
 
-use super::{Benchmark, Context, Example, OnProgress, Report, Right, decode, finish, spread};
+use super::{Benchmark, Context, Example, OnProgress, Report, Right, decode, spread};
 use crate::drawing::Drawing;
 use crate::error::{Error, Result};
 use crate::grader::psnr;
@@ -101,32 +101,21 @@ fn paint_all(
     let samples = context.options.samples.max(1);
     let each = repeated(context, prompts);
     let options = paint_options(context);
+    let own = &context.model.defaults().thought;
+    let thought = TextOptions {
+        seed: context.options.seed,
+        ..context.options.overrides.sampler_alone(own)
+    };
     let mut effort = Effort::default();
     let (mut codes, mut shown) = (Vec::new(), Vec::new());
     context.groups(&each, on_progress, |first, group, told| {
         let requests = group.iter().zip(first..);
         let requests = requests.map(|(prompt, example)| PaintRequest { prompt, example });
         let requests: Vec<_> = requests.collect();
-        let paintings = match options.thinks() {
-            true => {
-                let own = &context.model.defaults().thought;
-                let thought = TextOptions {
-                    seed: context.options.seed,
-                    ..context.options.overrides.sampler_alone(own)
-                };
-                let run = context
-                    .model
-                    .think_paint_many(&requests, &thought, &options)?;
-                let (_, paintings, taken) = run.finish_told(told)?;
-                effort = effort + taken;
-                paintings
-            }
-            false => finish(
-                context.model.paint_many(&requests, &options)?,
-                &mut effort,
-                told,
-            )?,
-        };
+        let (_, paintings, taken) = context
+            .model
+            .paintings(&requests, &thought, &options, told)?;
+        effort = effort + taken;
         for painting in paintings {
             judge(&painting.picture);
             if codes.len() % samples < COLUMNS {
