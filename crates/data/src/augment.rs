@@ -19,6 +19,7 @@ use std::collections::BTreeMap;
 use mmada_tensor::random::{Key, Purpose, Stream};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::augment::alteration::Figure;
 pub use crate::augment::alteration::{Alteration, Erased};
 use crate::record::{Record, hash64};
 

@@ -32,7 +32,7 @@ use crate::images::Stores;
 use crate::part::Part;
 use crate::readers::Format;
 use crate::record::{Record, Skipped, hash64};
-use crate::sketch::sketched;
+use crate::sketch::Sketch;
 use crate::view::View;
 
 /// A position: enough to go on with exactly the next example.
@@ -53,7 +53,7 @@ pub struct Source {
     join: Option<Join>,
     part: Option<Part>,
     augment: Option<Augment>,
-    sketch: Option<usize>,
+    sketch: Option<Sketch>,
     views: Vec<View>,
     shuffle: usize,
     bounds: Bounds,
@@ -119,7 +119,10 @@ impl Source {
             },
             part: cfg.part,
             augment: cfg.augment.clone(),
-            sketch: cfg.sketch,
+            sketch: cfg.sketch.map(|side| Sketch {
+                side,
+                figure: cfg.figure.clone(),
+            }),
             views: {
                 let copies = |view: &View| repeat_n(view.clone(), view.times);
                 cfg.views.iter().flat_map(copies).collect()
@@ -241,8 +244,8 @@ impl Source {
         stream: &mut Stream,
     ) -> Result<Option<Example>, String> {
         let view = &self.views[index];
-        match self.sketch.filter(|_| view.admits(record)) {
-            Some(side) => view.apply(&sketched(record, side)?, index, stream),
+        match self.sketch.as_ref().filter(|_| view.admits(record)) {
+            Some(sketch) => view.apply(&sketch.of(record)?, index, stream),
             None => view.apply(record, index, stream),
         }
     }

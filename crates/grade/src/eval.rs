@@ -105,6 +105,8 @@ pub struct Right {
     pub prompt: String,
     /// What it shows, as judges say it.
     pub shows: String,
+    /// What it looks like from afar, in words: one for each code of a square picture.
+    pub sketch: String,
     /// Its codes, row by row.
     pub image: Vec<u32>,
 }

@@ -38,6 +38,11 @@ fn what_was_right_is_kept() {
             (&"a blue circle".into(), &"blue circle".into())
         );
         assert_eq!(line["image"].as_array().unwrap().len(), 64);
+        let words: Vec<&str> = line["sketch"].as_str().unwrap().split(' ').collect();
+        assert_eq!(words.len(), 64);
+        assert!(
+            words.iter().all(|word| ["white", "blue"].contains(word)) && words.contains(&"blue")
+        );
     }
     fails(
         eval("vqa").arg("--keep").arg(&kept),

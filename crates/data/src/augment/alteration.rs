@@ -203,29 +203,44 @@ fn mixed(color: [u8; 3], shares: [[i16; 3]; 3]) -> [u8; 3] {
 struct Repaint {
     /// Of figure and ground.
     colors: ([u8; 3], [u8; 3]),
-    /// The ground as it is.
-    ground: [u8; 3],
-    /// How far from it the figure is, at least 1.
-    furthest: u32,
+    figure: Figure,
 }
 
 impl Repaint {
     fn new(picture: &Picture, colors: ([u8; 3], [u8; 3])) -> Self {
-        let ground = picture.pixel(0, 0).unwrap_or_default();
-        let pixels = picture.pixels().as_chunks().0.iter();
-        let furthest = pixels.map(|pixel| distance(*pixel, ground)).max();
-        Self {
-            colors,
-            ground,
-            furthest: furthest.unwrap_or_default().max(1),
-        }
+        let figure = Figure::of(picture);
+        Self { colors, figure }
     }
 
     /// A pixel as near to the new figure as it was to the old one.
     fn of(&self, pixel: [u8; 3]) -> [u8; 3] {
         let (figure, ground) = self.colors;
-        let share = (distance(pixel, self.ground) * 255 / self.furthest) as u8;
+        let share = self.figure.share(pixel);
         [0, 1, 2].map(|c| blend(figure[c], ground[c], share))
+    }
+}
+
+/// What a picture of one figure on a ground of one colour, that of the top left corner, shows.
+pub(crate) struct Figure {
+    pub(crate) ground: [u8; 3],
+    /// How far from it the figure is, at least 1.
+    furthest: u32,
+}
+
+impl Figure {
+    pub(crate) fn of(picture: &Picture) -> Self {
+        let ground = picture.pixel(0, 0).unwrap_or_default();
+        let pixels = picture.pixels().as_chunks().0.iter();
+        let furthest = pixels.map(|pixel| distance(*pixel, ground)).max();
+        Self {
+            ground,
+            furthest: furthest.unwrap_or_default().max(1),
+        }
+    }
+
+    /// How much of a pixel is the figure: 255 is all of it.
+    pub(crate) fn share(&self, pixel: [u8; 3]) -> u8 {
+        (distance(pixel, self.ground) * 255 / self.furthest) as u8
     }
 }
 

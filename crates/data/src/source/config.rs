@@ -68,6 +68,10 @@ pub struct SourceConfig {
     /// varied, in words; absent: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sketch: Option<usize>,
+    /// Field with the word by which sketches call the figure, where pictures show one on an even ground; absent:
+    /// each cell has the word nearest to its colour.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub figure: Option<String>,
     /// What is made of each record; every view makes its own example.
     pub views: Vec<View>,
     /// How often the mixture chooses this source, relative to the others.
@@ -112,6 +116,7 @@ impl SourceConfig {
             part: None,
             augment: None,
             sketch: None,
+            figure: None,
             views: vec![view],
             weight: one(),
             shuffle: shuffle(),
@@ -162,6 +167,8 @@ impl SourceConfig {
         }
         if let Some(side) = self.sketch {
             sketch::check(side).map_err(fault)?;
+        } else if self.figure.is_some() {
+            return Err(fault("'figure' is a word in sketches; add 'sketch'".into()));
         }
         for view in &self.views {
             view.check().map_err(fault)?;

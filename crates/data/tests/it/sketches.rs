@@ -23,12 +23,29 @@ fn halves(width: usize, height: usize, left: [u8; 3], right: [u8; 3]) -> Picture
 #[test]
 fn cells_are_told_row_by_row() {
     let picture = halves(8, 6, WHITE, RED);
-    assert_eq!(sketch(&halves(8, 6, RED, RED), 1), "red");
-    assert_eq!(sketch(&picture, 2), "white red white red");
+    assert_eq!(sketch(&halves(8, 6, RED, RED), 1, None), "red");
+    assert_eq!(sketch(&picture, 2, None), "white red white red");
     let mut pixels = picture.pixels().to_vec();
     pixels[..8 * 3 * 3].fill(0);
     let picture = Picture::new(8, 6, pixels).unwrap();
-    assert_eq!(sketch(&picture, 2), "black black white red");
+    assert_eq!(sketch(&picture, 2, None), "black black white red");
+}
+
+/// Where more than half of a cell is figure; of two colours' mean another word may be the nearest.
+#[test]
+fn a_figure_is_told_in_its_own_word() {
+    let from = |first: usize| {
+        let at = |x: usize| if x < first { WHITE } else { RED };
+        let row = (0..8).flat_map(at).collect::<Vec<u8>>();
+        Picture::new(8, 1, row).unwrap()
+    };
+    let told = |first: usize, side: usize| sketch(&from(first), side, Some("brown"));
+    assert_eq!(told(5, 2), "white brown white brown");
+    assert_eq!(told(6, 2), "white white white white");
+    assert_eq!(told(6, 4), ["white white white brown"; 4].join(" "));
+    // Only ground: nothing is called the figure.
+    let even = halves(4, 4, SKY, SKY);
+    assert_eq!(sketch(&even, 2, Some("brown")), "teal teal teal teal");
 }
 
 /// What is smaller than the sketch, or no square, or cannot be divided, has as many cells.
@@ -36,7 +53,7 @@ fn cells_are_told_row_by_row() {
 fn every_picture_has_all_cells() {
     for (width, height) in [(1, 1), (2, 7), (64, 64), (63, 5), (1, 300)] {
         for side in [1, 2, 5, 16] {
-            let words = sketch(&halves(width, height, SKY, SKY), side);
+            let words = sketch(&halves(width, height, SKY, SKY), side, None);
             let words: Vec<&str> = words.split(' ').collect();
             assert_eq!(words, vec!["teal"; side * side], "{width} by {height}");
         }
@@ -44,17 +61,25 @@ fn every_picture_has_all_cells() {
 }
 
 fn examples(dir: &Path, more: &str) -> Result<Vec<Example>, String> {
+    let source = open(dir, more)?;
+    source
+        .iter_once()
+        .map(|example| example.map_err(|error| error.to_string()))
+        .collect()
+}
+
+fn first(dir: &Path, more: &str) -> Result<Example, String> {
+    let next = open(dir, more)?.next_example();
+    next.map_err(|error| error.to_string())
+}
+
+fn open(dir: &Path, more: &str) -> Result<Source, String> {
     let toml = format!(
         "name = 'flags'\nkind = 'webdataset'\npaths = ['flags.tar']\n{more}\n\
          views = [{{ task = 'think-paint', prompt = '{{label}}', thought = 'colors: {{sketch}}', where = {{ label = ['flag'] }} }}]"
     );
     let cfg: SourceConfig = toml::from_str(&toml).map_err(|error| error.to_string())?;
-    let source =
-        Source::open(&cfg, dir, 1, &mut Stores::default()).map_err(|error| error.to_string())?;
-    source
-        .iter_once()
-        .map(|example| example.map_err(|error| error.to_string()))
-        .collect()
+    Source::open(&cfg, dir, 1, &mut Stores::default()).map_err(|error| error.to_string())
 }
 
 #[test]
@@ -84,7 +109,15 @@ fn a_record_gains_the_sketch_of_its_picture_as_it_is_varied() {
         "{thoughts:?}"
     );
 
+    let called = examples(dir.path(), "sketch = 2\nfigure = 'label'").unwrap();
+    let figure = "<think>colors: white flag white flag</think>";
+    assert_eq!(called[0].response(), figure);
+
+    let error = first(dir.path(), "sketch = 2\nfigure = 'color'").unwrap_err();
+    assert!(error.contains("no text in the field \"color\""), "{error}");
+
     for (more, problem) in [
+        ("figure = 'label'", "add 'sketch'"),
         ("sketch = 0", "sketch is 0"),
         ("sketch = 17", "1 to 16 cells"),
     ] {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mmada_data::picture::Picture;
+use mmada_data::sketch::sketch;
 use mmada_data::{DataError, part};
 use mmada_model::{Effort, PaintOptions, PaintRequest, TextOptions};
 
@@ -84,19 +85,20 @@ pub(super) fn paint(context: &Context, on_progress: OnProgress) -> Result<Report
     }
 }
 
-/// What was painted: the codes of each painting, a sheet of the first of each prompt, what it took.
+/// What was painted: the codes and the sketch of each painting, a sheet of the first of each prompt, what it took.
 struct PaintedAll {
     codes: Vec<Vec<u32>>,
+    sketches: Vec<String>,
     sheet: Picture,
     effort: Effort,
 }
 
-/// Paints each prompt `samples` times; `judge` sees the pictures in order.
-fn paint_all(
+/// Paints each prompt `samples` times; `judge` sees the pictures in order, and says what their figure is called.
+fn paint_all<'a>(
     context: &Context,
     prompts: &[&str],
     on_progress: OnProgress,
-    mut judge: impl FnMut(&Picture),
+    mut judge: impl FnMut(&Picture) -> Option<&'a str>,
 ) -> Result<PaintedAll> {
     let samples = context.options.samples.max(1);
     let each = repeated(context, prompts);
@@ -107,7 +109,7 @@ fn paint_all(
         ..context.options.overrides.sampler_alone(own)
     };
     let mut effort = Effort::default();
-    let (mut codes, mut shown) = (Vec::new(), Vec::new());
+    let (mut codes, mut sketches, mut shown) = (Vec::new(), Vec::new(), Vec::new());
     context.groups(&each, on_progress, |first, group, told| {
         let requests = group.iter().zip(first..);
         let requests = requests.map(|(prompt, example)| PaintRequest { prompt, example });
@@ -117,7 +119,9 @@ fn paint_all(
             .paintings(&requests, &thought, &options, told)?;
         effort = effort + taken;
         for painting in paintings {
-            judge(&painting.picture);
+            let figure = judge(&painting.picture);
+            let side = painting.codes.len().isqrt();
+            sketches.push(sketch(&painting.picture, side, figure));
             if codes.len() % samples < COLUMNS {
                 shown.push(painting.picture);
             }
@@ -127,6 +131,7 @@ fn paint_all(
     })?;
     Ok(PaintedAll {
         codes,
+        sketches,
         sheet: sheet(&shown, samples.min(COLUMNS))?,
         effort,
     })
@@ -140,11 +145,13 @@ fn painted(
     examples: Vec<Example>,
     is_copy: impl Fn(usize) -> bool,
 ) -> Report {
-    let right = examples.iter().zip(all.codes).enumerate();
+    let paintings = all.codes.into_iter().zip(all.sketches);
+    let right = examples.iter().zip(paintings).enumerate();
     let right = right.filter(|(at, (example, _))| example.is_right && !is_copy(*at));
-    let right = right.map(|(_, (example, image))| Right {
+    let right = right.map(|(_, (example, (image, sketch)))| Right {
         prompt: example.input.clone(),
         shows: example.expected.clone(),
+        sketch,
         image,
     });
     let right = right.collect();
@@ -193,6 +200,7 @@ fn concepts(context: &Context, on_progress: OnProgress) -> Result<Report> {
     let mut found = Vec::new();
     let all = paint_all(context, &asked, on_progress, |picture| {
         found.push(gallery.nearest(picture));
+        None
     })?;
     let examples = repeated(context, &prompts).into_iter().zip(&found);
     let examples = examples.map(|((name, prompt), nearest)| Example {
@@ -233,8 +241,9 @@ fn shapes(context: &Context, prompts: &[Wanted], on_progress: OnProgress) -> Res
     let wanted = repeated(context, prompts);
     let mut drawings: Vec<Drawing> = Vec::new();
     let all = paint_all(context, &asked, on_progress, |picture| {
-        let color = wanted.get(drawings.len()).map_or("", |it| &it.color);
-        drawings.push(Drawing::read_as(picture, color));
+        let color = wanted.get(drawings.len()).map(|it| it.color.as_str());
+        drawings.push(Drawing::read_as(picture, color.unwrap_or_default()));
+        color
     })?;
     let examples = wanted.iter().zip(&drawings);
     let examples = examples.map(|(wanted, drawing)| Example {

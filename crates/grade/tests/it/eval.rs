@@ -316,6 +316,7 @@ fn kinds_are_asked_for_and_concepts_are_recognised_by_training_pictures() {
     for line in &painted.right {
         assert!(is_known(&line.shows) && line.prompt == line.shows);
         assert_eq!(line.image.len(), painted_codes(&model));
+        assert_eq!(line.sketch.split(' ').count(), line.image.len());
     }
     let copies = painted.scores.iter().find(|score| score.name == "copies");
     let copies = (copies.unwrap().value * painted.n as f64).round() as usize;
