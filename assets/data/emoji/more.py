@@ -64,6 +64,26 @@ def rendered(icons, name):
     return Image.open(io.BytesIO(png)).convert("RGB")
 
 
+def written(kept, name):
+    """Samples, in an order of their own, in shards."""
+    kept.sort(key=lambda sample: hashlib.sha256(sample[0].encode()).digest())
+    for old in glob.glob(str(HERE / f"derived/{name}-*.tar.gz")):
+        pathlib.Path(old).unlink()
+    for shard in range(0, len(kept), PER_SHARD):
+        path = HERE / f"derived/{name}-{shard // PER_SHARD:04}.tar.gz"
+        with open(path, "wb") as file, gzip.GzipFile("", "wb", 9, file, 0) as packed, tarfile.open(
+            fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT
+        ) as tar:
+            for key, about, picture in kept[shard : shard + PER_SHARD]:
+                webp = io.BytesIO()
+                picture.save(webp, "WEBP", lossless=True, quality=100, method=6)
+                about = json.dumps(about, ensure_ascii=False).encode()
+                for kind, data in (("webp", webp.getvalue()), ("json", about)):
+                    member = tarfile.TarInfo(f"{key}.{kind}")
+                    member.size = len(data)
+                    tar.addfile(member, io.BytesIO(data))
+
+
 def main(packages):
     train = list(drawings("train-*.tar.gz"))
     held = [d for d in train if is_for_validation(d[0])]
@@ -103,22 +123,7 @@ def main(packages):
         key += f"-{number}" if number > 1 else ""
         kept.append((key, {**about, "style": style}, picture))
 
-    kept.sort(key=lambda sample: hashlib.sha256(sample[0].encode()).digest())
-    for old in glob.glob(str(HERE / "derived/more-*.tar.gz")):
-        pathlib.Path(old).unlink()
-    for shard in range(0, len(kept), PER_SHARD):
-        path = HERE / f"derived/more-{shard // PER_SHARD:04}.tar.gz"
-        with open(path, "wb") as file, gzip.GzipFile("", "wb", 9, file, 0) as packed, tarfile.open(
-            fileobj=packed, mode="w", format=tarfile.USTAR_FORMAT
-        ) as tar:
-            for key, about, picture in kept[shard : shard + PER_SHARD]:
-                webp = io.BytesIO()
-                picture.save(webp, "WEBP", lossless=True, quality=100, method=6)
-                about = json.dumps(about, ensure_ascii=False).encode()
-                for name, data in ((f"{key}.webp", webp.getvalue()), (f"{key}.json", about)):
-                    member = tarfile.TarInfo(name)
-                    member.size = len(data)
-                    tar.addfile(member, io.BytesIO(data))
+    written(kept, "more")
     styles = {style: sum(about["style"] == style for _, about, _ in kept) for style in SETS}
     print(len(kept), styles, "left out:", left_out)
 
