@@ -45,7 +45,7 @@ pub(crate) enum Command {
     Chat(ChatArgs),
     /// Describe a picture, or answer a question about it.
     #[command(
-        after_help = "Examples:\n  mmada describe assets/examples/red-triangle.png\n  mmada describe assets/examples/red-triangle.png \"what color is the shape?\"\n  mmada describe assets/examples/red-triangle.png --answer \"a red ___\""
+        after_help = "Examples:\n  mmada describe assets/examples/red-triangle.png\n  mmada describe assets/examples/red-triangle.png \"what is the color of the shape?\"\n  mmada describe assets/examples/red-triangle.png --answer \"a red ___\""
     )]
     Describe(DescribeArgs),
     /// Paint a picture from words.

@@ -27,7 +27,7 @@ const PROBLEMS: [&str; 3] = [
     "Monty endures the color brown. Humza covets woodworking. Ossian execrates coffee. Who endures the color brown?",
 ];
 const QUESTIONS: [&str; 2] = [
-    "what color is the shape?",
+    "what is the color of the shape?",
     "does the image not contain a circle?",
 ];
 const THING: &str = "red apple";
