@@ -11,7 +11,6 @@ the one code point that is the concept. What is left out is as in `more.py`: not
 is it of a set whose coloured sibling is held out; flags are left out, too.
 """
 
-import io
 import json
 import pathlib
 import re
@@ -39,11 +38,10 @@ def points(hexcode):
 
 def icons(package):
     """An icon set and the names of its icons by code points."""
-    read = lambda name: json.loads((package / name).read_text())
     by_points = {}
-    for code, name in read("chars.json").items():
+    for code, name in json.loads((package / "chars.json").read_text()).items():
         by_points.setdefault(tuple(points(code.upper())), name)
-    return read("icons.json"), by_points
+    return json.loads((package / "icons.json").read_text()), by_points
 
 
 def glyph(font, character):
