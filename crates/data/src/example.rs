@@ -42,6 +42,8 @@ pub struct Example {
     pub weight: f32,
     /// Probability that no token of its answer is given while it is learnt.
     pub blank: f32,
+    /// Highest share of its picture's tokens that it is learnt without.
+    pub patch_dropout: f32,
     /// Probability that its thought is learnt and not the picture after it, where it has its own.
     pub thought_share: Option<f32>,
     /// What a painted picture shows, in the words that judges know; absent: what the prompt says.

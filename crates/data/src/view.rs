@@ -67,6 +67,10 @@ pub struct View {
     /// from prompt and picture; for chat and describe.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub blank: f32,
+    /// Leaves tokens of the picture out of these examples, each with a probability that is drawn evenly
+    /// from 0 to this; for describe. Cheaper, and the less a picture is learnt by heart.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub patch_dropout: f32,
     /// How often the thought is learnt, and otherwise the picture after it, where that is not as
     /// `corruption.thought_share` says; for think-paint. 1 learns thoughts alone, 0 pictures alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -129,6 +133,7 @@ impl View {
             times: 1,
             loss_weight: 1.0,
             blank: 0.0,
+            patch_dropout: 0.0,
             thought_share: None,
             shows: None,
         }
@@ -164,6 +169,12 @@ impl View {
                 self.blank
             ));
         }
+        if !(0.0..=1.0).contains(&self.patch_dropout) {
+            return Err(format!(
+                "patch_dropout is {}, expected a share from 0 to 1",
+                self.patch_dropout
+            ));
+        }
         if let Some(share) = self.thought_share {
             if self.task != Task::ThinkPaint {
                 return Err("only think-paint views have 'thought_share'".into());
@@ -179,6 +190,9 @@ impl View {
         }
         if self.blank > 0.0 && !matches!(self.task, Task::Chat | Task::Describe) {
             return Err("only chat and describe views have 'blank'".into());
+        }
+        if self.patch_dropout > 0.0 && self.task != Task::Describe {
+            return Err("only describe views have 'patch_dropout'".into());
         }
         let is_complete = has_prompt && self.answer.is_some();
         match self.task {
@@ -245,6 +259,7 @@ impl View {
             image,
             weight: self.loss_weight,
             blank: self.blank,
+            patch_dropout: self.patch_dropout,
             thought_share: self.thought_share,
             shows: shows.transpose()?,
         }))

@@ -19,8 +19,10 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::schedule::Schedule;
 
+mod patches;
 mod tiles;
 
+pub use patches::drop_patches;
 pub use tiles::{Piece, Tiles, push_pieces};
 
 /// How examples are noised and what their targets weigh. The defaults are the original's.
@@ -168,6 +170,8 @@ pub struct Noised {
     pub targets: Vec<Target>,
     /// What the example adds to the divisor of its task's loss.
     pub share: f32,
+    /// Where in a whole sequence the positions lie, if some of it is left out; empty: they are all there.
+    pub origins: Vec<u32>,
 }
 
 /// A position to predict.
@@ -388,6 +392,7 @@ impl<'a> Work<'a> {
             pieces: self.pieces,
             targets: self.targets,
             share: self.share,
+            origins: Vec::new(),
         }
     }
 

@@ -20,7 +20,7 @@
 //! Or each row of it sees the past up to its own position, and of the sequence itself alone: so many
 //! sequences of one row, as tokens that are each to be known from those before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 /// Token sequences laid end to end.
@@ -34,9 +34,10 @@ pub struct Rows {
     pub sequences: Vec<Range<usize>>,
     /// Earlier rows that a sequence goes on from and sees, by the number of the sequence.
     pub pasts: BTreeMap<usize, Range<usize>>,
-    /// Sequences whose rows see the past only up to their own positions, and of the sequence themselves
-    /// alone. Their past may go on into the sequence.
-    pub rising: BTreeSet<usize>,
+    /// Sequences whose rows see a part of the past, each one row more than the one before it, and of the
+    /// sequence themselves alone: how much of it the first sees, by the number of the sequence. Their past
+    /// may go on into the sequence.
+    pub rising: BTreeMap<usize, usize>,
 }
 
 /// Which logits a caller needs: nobody ever builds `[rows, vocabulary]`.
@@ -175,7 +176,7 @@ impl Rows {
     /// As [`Rows::push_after`], where each row sees `past`, which begins with position 0, up to its own
     /// position, and of the sequence itself alone.
     pub fn push_rising(&mut self, past: Range<usize>, position: u32, ids: &[u32]) -> Range<usize> {
-        self.rising.insert(self.sequences.len());
+        self.rising.insert(self.sequences.len(), position as usize);
         self.push_after(past, position, ids)
     }
 
@@ -194,9 +195,9 @@ impl Rows {
         let segment = |(number, rows): (usize, &Range<usize>)| {
             let own = Segment::new(rows.clone(), rows.clone());
             match self.pasts.get(&number) {
-                Some(past) if self.rising.contains(&number) => Segment {
+                Some(past) if self.rising.contains_key(&number) => Segment {
                     past: past.clone(),
-                    rising: self.positions.get(rows.start).map(|first| *first as usize),
+                    rising: self.rising.get(&number).copied(),
                     ..own
                 },
                 Some(past) if past.end == rows.start => {

@@ -30,6 +30,8 @@ pub enum Purpose {
     Rollout = 9,
     /// Whether a training example's answer is masked as a whole.
     Blank = 10,
+    /// Which tokens of a picture a training example is without.
+    PatchDropout = 11,
 }
 
 /// The coordinates of a stream of random numbers.

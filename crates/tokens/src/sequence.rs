@@ -80,6 +80,18 @@ impl Sequence {
         }
     }
 
+    /// The sequence without some of its positions, which are in order.
+    pub fn without(&self, left_out: &[usize]) -> Self {
+        let mut rest = Self::new(self.task);
+        for span in &self.spans {
+            let is_kept = |position: &usize| left_out.binary_search(position).is_err();
+            let kept = span.range.clone().filter(is_kept);
+            let ids: Vec<u32> = kept.map(|position| self.ids[position]).collect();
+            rest.push(span.kind, &ids);
+        }
+        rest
+    }
+
     /// Positions of every region of this kind, in order.
     pub fn positions(&self, kind: SpanKind) -> impl Iterator<Item = usize> + '_ {
         self.spans

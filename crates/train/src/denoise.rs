@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use mmada_data::{Example, Skipped};
-use mmada_diffusion::corruption::{Corruption, without_condition};
+use mmada_diffusion::corruption::{Corruption, drop_patches, without_condition};
 use mmada_diffusion::loss::{Coefficients, Example as Noised, Part, weighted_cross_entropy};
 use mmada_model::Mmada;
 use mmada_nn::SaveOptions;
@@ -151,6 +151,13 @@ impl Denoise {
             true => without_condition(&sequence),
             false => sequence,
         };
+        let (sequence, origins) = match example.patch_dropout {
+            0.0 => (sequence, Vec::new()),
+            highest => {
+                let mut stream = at.key(index, Purpose::PatchDropout).stream();
+                drop_patches(&sequence, highest, &mut stream)
+            }
+        };
         let mut stream = at.key(index, Purpose::Corruption).stream();
         let mask = self.network.model.vocab().special.mask;
         let mut noised = match draw(Purpose::Blank) < example.blank {
@@ -160,12 +167,13 @@ impl Denoise {
                 corruption.corrupt(&sequence, mask, time, &mut stream)
             }
         };
+        noised.origins = origins;
         for target in &mut noised.targets {
             target.weight *= example.weight;
         }
         // Masks ahead of a window have no place beyond the context.
         let longest = self.network.model.config().max_sequence_length;
-        noised.truncate(longest);
+        noised.truncate(longest - noised.left_out() as usize);
         let (masked, places) = match noised.pieces.is_empty() {
             true => {
                 let places = learnable(&sequence).filter_map(|place| noised.ids.get(place));

@@ -81,11 +81,14 @@ fn tasks_take_their_parts() {
     assert_eq!(made.response(), "<think>It has whiskers.</think>");
 
     let describe = view(
-        "task = 'describe'\nprompt = 'What?'\nthought = '{why}'\nanswer = '{caption}'\nloss_weight = 0.5\nblank = 0.25",
+        "task = 'describe'\nprompt = 'What?'\nthought = '{why}'\nanswer = '{caption}'\nloss_weight = 0.5\nblank = 0.25\npatch_dropout = 0.5",
     );
     let made = apply(&describe, fields.clone()).unwrap().unwrap();
     assert_eq!(made.response(), "<think>It has whiskers.</think>cat");
-    assert_eq!((made.weight, made.blank), (0.5, 0.25));
+    assert_eq!(
+        (made.weight, made.blank, made.patch_dropout),
+        (0.5, 0.25, 0.5)
+    );
 
     let text = view("task = 'text'");
     let made = apply(&text, json!({"text": "once upon"})).unwrap().unwrap();
@@ -217,6 +220,11 @@ fn configuration_is_strict_and_returns() {
         good.replace("prompt =", "prompts = ['x'], prompt ="),
         good.replace("where", "answer = 'x', where"),
         good.replace("where", "blank = 0.5, where"),
+        good.replace("where", "patch_dropout = 0.5, where"),
+        good.replace(
+            "'paint', prompt",
+            "'describe', answer = 'x', patch_dropout = -0.1, prompt",
+        ),
         good.replace("where", "thought_share = 0.5, where"),
         good.replace(
             "'paint', prompt",

@@ -167,7 +167,11 @@ pub fn push_pieces(ids: &[u32], pieces: &[Piece], rows: &mut Rows) -> usize {
 impl Noised {
     /// Lays the ids behind other rows; returns the row of the first.
     pub fn push_onto(&self, rows: &mut Rows) -> usize {
-        push_pieces(&self.ids, &self.pieces, rows)
+        let start = push_pieces(&self.ids, &self.pieces, rows);
+        for position in &mut rows.positions[start..] {
+            *position = self.origin(*position);
+        }
+        start
     }
 
     /// Leaves out what lies beyond `longest` positions of the sequence, which is no target.

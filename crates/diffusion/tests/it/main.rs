@@ -13,6 +13,7 @@ mod golden_losses;
 mod golden_schedules;
 mod golden_text;
 mod orders;
+mod patches;
 mod properties;
 mod quirks_image;
 mod quirks_text;

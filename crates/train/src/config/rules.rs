@@ -94,7 +94,8 @@ impl RunConfig {
         let lacks_tokenizer = is_fresh && is_denoise && self.model.tokenizer.is_none();
         let mut views = self.data.iter().flat_map(|source| &source.views);
         let is_weighed = views.any(|view| {
-            view.loss_weight != 1.0 || view.blank != 0.0 || view.thought_share.is_some()
+            let is_noised = view.blank != 0.0 || view.patch_dropout != 0.0;
+            is_noised || view.loss_weight != 1.0 || view.thought_share.is_some()
         });
         let share = |value: f32| (0.0..=1.0).contains(&value);
         let window = match &self.objective {
@@ -132,7 +133,7 @@ impl RunConfig {
             ),
             (
                 is_weighed && !is_denoise,
-                "loss_weight, blank and thought_share of a view are of the cross-entropy; an image tokenizer and \
+                "loss_weight, blank, patch_dropout and thought_share of a view are of the cross-entropy; an image tokenizer and \
                  reinforcement know none of them, remove them (a source's weight says how often it is drawn)",
             ),
             (

@@ -94,6 +94,7 @@ fn what_an_objective_does_not_know_is_refused() {
     for weight in [
         "data.0.views.0.loss_weight=2.0",
         "data.0.views.0.blank=0.5",
+        "data.1.views=[{task=\"describe\", prompt=\"a\", answer=\"b\", patch_dropout=0.5}]",
         "data.1.views=[{task=\"think-paint\", prompt=\"a\", thought=\"b\", thought_share=0.5}]",
     ] {
         assert!(parse(&world.denoise("first", &[]), weight).is_ok());

@@ -7,7 +7,7 @@ use mmada_model::{LoadOptions, Mmada, PaintOptions};
 use mmada_train::{Event, Mode, Outcome, Reporter, Silent, run};
 use serde_json::json;
 
-use crate::runs::options;
+use crate::runs::{options, train};
 use crate::world::{World, metrics};
 
 /// Pictures that are known by their codes are learnt as they are; codes of another tokenizer end the run.
@@ -161,4 +161,32 @@ fn a_view_has_its_own_share_of_thoughts() {
         pictures
     );
     assert_ne!(thoughts, pictures);
+}
+
+/// Questions about pictures cost less without some of the pictures' tokens, and cost and say the same with
+/// all of them.
+#[test]
+fn patch_dropout_makes_rows_shorter() {
+    let world = World::new();
+    let first = |name: &str, more: &str| {
+        let view = format!(
+            "data.1.views=[{{task=\"describe\", prompt=\"colour?\", answer=\"{{caption}}\"{more}}}]"
+        );
+        let overrides = [
+            "run.steps=1",
+            "batch={size={sequences=24}, accumulate=1}",
+            "data.0.weight=0",
+            "checkpoint.every=0",
+            view.as_str(),
+        ];
+        let config = world.denoise(name, &overrides);
+        train(&config, Mode::Fresh);
+        let line = metrics(&config.run.out).remove(0);
+        ["loss", "num_tokens"].map(|name| line[name].as_f64().unwrap())
+    };
+    let (plain, whole) = (first("plain", ""), first("whole", ", patch_dropout=0.0"));
+    assert_eq!(plain, whole);
+    let [loss, tokens] = first("less", ", patch_dropout=1.0");
+    assert!(loss.is_finite() && loss != whole[0], "{loss}");
+    assert!(tokens < whole[1], "{tokens} tokens of {}", whole[1]);
 }

@@ -214,6 +214,7 @@ fn example() -> Example {
         image: None,
         weight: 1.0,
         blank: 0.0,
+        patch_dropout: 0.0,
         thought_share: None,
         shows: None,
     }
