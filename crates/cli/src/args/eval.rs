@@ -68,7 +68,8 @@ pub(crate) struct EvalArgs {
     /// Write a sheet of pictures here; for paint, reconstruction and all.
     #[arg(long, short)]
     pub(crate) output: Option<PathBuf>,
-    /// Write the paintings that were right here, as JSON lines to train on (`kind = "jsonl"`).
+    /// Write the paintings that were right here, as JSON lines to train on (`kind = "jsonl"`): `prompt`,
+    /// `shows`, `sketch` (what it looks like from afar, in words) and `image`, its codes.
     #[arg(long, value_name = "FILE")]
     pub(crate) keep: Option<PathBuf>,
     /// Print JSON.
