@@ -40,7 +40,7 @@ use crate::optimizer::CodeTables;
 use crate::stock::Stock;
 use crate::{Error, Reporter, Result, start, weights};
 use judges::{Judges, JudgesConfig};
-use loss::{EstimateBatch, Policy};
+pub use loss::{EstimateBatch, Policy};
 use noise::{Masks, Thoughts};
 use policy::{Levels, Scale, Surrogate};
 use reward::Rewards;

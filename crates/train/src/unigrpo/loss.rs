@@ -17,19 +17,22 @@ use crate::objective::{BatchLoss, Metric, Network};
 /// The model with the constants of its loss.
 #[derive(Debug)]
 pub struct Policy {
-    pub(super) model: Mmada,
-    pub(super) surrogate: Surrogate,
+    /// What is improved; its row budget bounds a forward.
+    pub model: Mmada,
+    /// The constants.
+    pub surrogate: Surrogate,
 }
 
 /// The estimates of one inner update.
 #[derive(Debug)]
 pub struct EstimateBatch {
-    pub(super) estimates: Vec<Estimate>,
+    /// One of each completion.
+    pub estimates: Vec<Estimate>,
     /// Completions that were asked for. What was left out of them counts as no gradient, so that each
     /// of the others weighs the same whichever micro-batch it is in.
-    pub(super) asked: usize,
+    pub asked: usize,
     /// Of the rollout, once.
-    pub(super) metrics: Vec<Metric>,
+    pub metrics: Vec<Metric>,
 }
 
 impl Network<EstimateBatch> for Policy {

@@ -227,7 +227,7 @@ fn a_run_stopped_within_a_group_goes_on_to_the_same_bits() {
 }
 
 /// A world whose model knows some of the facts: some groups are dead, others not.
-fn half_learnt() -> World {
+pub(crate) fn half_learnt() -> World {
     let world = World::new();
     let steps = [
         "run.steps=200",

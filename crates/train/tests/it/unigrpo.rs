@@ -5,17 +5,23 @@ use std::collections::HashMap;
 use mmada_data::Example;
 use mmada_grade::grader::{Grader, Reply, Truth};
 use mmada_grade::{Case, Each, Judge, Judged};
+use mmada_model::{LoadOptions, Mmada};
+use mmada_nn::Mode;
 use mmada_tensor::random::{Key, Purpose};
 use mmada_tensor::{Device, Tensor, candle};
 use mmada_tokens::Task;
+use mmada_train::objective::Network;
 use mmada_train::unigrpo::judges::{Judges, JudgesConfig, guarded};
 use mmada_train::unigrpo::policy::{
     Completion, Levels, Ratio, Scale, Surrogate, advantages, structured_levels,
 };
 use mmada_train::unigrpo::reward::{GraderName, Reward, Rewards};
+use mmada_train::unigrpo::rollout::Estimate;
+use mmada_train::unigrpo::{EstimateBatch, Policy};
 use serde_json::Value;
 
 use crate::golden::golden;
+use crate::rollouts::half_learnt;
 
 fn cases() -> Value {
     serde_json::from_slice(&std::fs::read(golden("unigrpo/cases.json")).unwrap()).unwrap()
@@ -322,4 +328,65 @@ fn graders_have_names_in_run_files() {
     let mut lazy = none;
     lazy.endpoint.timeout = 0.0;
     assert!(judges(&Rewards::default(), &lazy).is_err());
+}
+
+/// A batch that is cut into forwards has the loss and the gradients of one that is not.
+#[test]
+fn a_batch_is_the_sum_of_its_forwards() {
+    let world = half_learnt();
+    let options = LoadOptions {
+        mode: Mode::Trainable,
+        ..LoadOptions::default()
+    };
+    let model = Mmada::open(world.path("first/model"), &options).unwrap();
+    let mask = model.vocab().mask;
+    // Rows of three lengths, with one, two and three masks.
+    let estimates = (1..4_u32).map(|n| {
+        let masks = 2..2 + n as usize;
+        let mut ids: Vec<u32> = (1..8 + n).collect();
+        let targets = ids[masks.clone()].to_vec();
+        ids[masks.clone()].fill(mask);
+        Estimate {
+            ids,
+            pieces: Vec::new(),
+            positions: masks.collect(),
+            targets,
+            temperature: 1.0,
+            old: vec![-5.0; n as usize],
+            reference: vec![-4.0; n as usize],
+            advantage: f64::from(n) - 2.0,
+        }
+    });
+    let batch = EstimateBatch {
+        estimates: estimates.collect(),
+        asked: 4,
+        metrics: Vec::new(),
+    };
+    let learnt = |rows: usize| {
+        let policy = Policy {
+            model: model.clone().with_row_budget(rows),
+            surrogate: Surrogate {
+                kl: 0.1,
+                ..Surrogate::default()
+            },
+        };
+        let loss = policy.loss(&batch).unwrap();
+        let grads = loss.total.backward().unwrap();
+        let vars = policy.model.trainable().vars();
+        let norms = vars.iter().map(|(_, var)| {
+            let grad = grads.get(var).expect("every tensor has a gradient");
+            let norm = grad.sqr().unwrap().sum_all().unwrap();
+            f64::from(norm.to_scalar::<f32>().unwrap()).sqrt()
+        });
+        let norms: Vec<f64> = norms.collect();
+        (f64::from(loss.total.to_scalar::<f32>().unwrap()), norms)
+    };
+    let (whole, expected) = learnt(1 << 20);
+    assert!(expected.iter().sum::<f64>() > 1e-3, "{expected:?}");
+    // One row a forward: the budget is never below a completion. Twenty rows: two, then one.
+    for rows in [1, 20] {
+        let (loss, norms) = learnt(rows);
+        assert!((loss - whole).abs() < 1e-5, "{rows}: {loss} {whole}");
+        assert_close("gradient norms", &norms, &expected);
+    }
 }

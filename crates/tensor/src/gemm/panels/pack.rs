@@ -154,24 +154,41 @@ pub(super) fn fit(operand: Operand<'_>, values: Values, buffer: &mut Vec<Line>) 
 /// Rounds to bf16 and packs all panels of an operand; `buffer` grows to hold them.
 pub(super) fn round(operand: Operand<'_>, side: Side, buffer: &mut Vec<Line>, is_shared: bool) {
     let (lines, pitch) = fit(operand, Values::Bf16, buffer);
-    for_each_panel(&mut buffer[..lines], pitch, is_shared, |panel, lines| {
-        for (step, tiles) in lines.chunks_exact_mut(PANEL).enumerate() {
-            for (half, tile) in tiles.chunks_exact_mut(TILE).enumerate() {
-                let (lane, depth) = (panel * PANEL + half * TILE, step * DEPTH);
-                // SAFETY: every kernel's processor has these features, as `Kernel::all` asked.
-                unsafe {
-                    match operand.rows {
-                        Rows::Strided(rows) => {
-                            round_tile(rows, operand, side, (lane, depth), tile);
-                        }
-                        Rows::Columns(rows) => {
-                            round_tile(rows, operand, side, (lane, depth), tile);
-                        }
-                    }
-                }
+    let lines = &mut buffer[..lines];
+    if is_shared || operand.rows_are_lanes {
+        for_each_panel(lines, pitch, is_shared, |panel, lines| {
+            for (step, tiles) in lines.chunks_exact_mut(PANEL).enumerate() {
+                round_tiles(operand, side, (panel, step), tiles);
+            }
+        });
+        return;
+    }
+    // Rows of k are read from end to end: panel after panel would read 128 bytes of each, far apart.
+    for step in 0..pitch / PANEL {
+        for (panel, lines) in lines.chunks_exact_mut(pitch).enumerate() {
+            let tiles = &mut lines[step * PANEL..][..PANEL];
+            round_tiles(operand, side, (panel, step), tiles);
+        }
+    }
+}
+
+/// Rounds and packs both tiles of a step.
+fn round_tiles(
+    operand: Operand<'_>,
+    side: Side,
+    (panel, step): (usize, usize),
+    tiles: &mut [Line],
+) {
+    for (half, tile) in tiles.chunks_exact_mut(TILE).enumerate() {
+        let at = (panel * PANEL + half * TILE, step * DEPTH);
+        // SAFETY: every kernel's processor has these features, as `Kernel::all` asked.
+        unsafe {
+            match operand.rows {
+                Rows::Strided(rows) => round_tile(rows, operand, side, at, tile),
+                Rows::Columns(rows) => round_tile(rows, operand, side, at, tile),
             }
         }
-    });
+    }
 }
 
 /// Rounds and packs 16 lanes and 32 values of k; what lies outside of the operand is zero.
