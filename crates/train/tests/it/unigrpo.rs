@@ -339,7 +339,7 @@ fn a_batch_is_the_sum_of_its_forwards() {
         ..LoadOptions::default()
     };
     let model = Mmada::open(world.path("first/model"), &options).unwrap();
-    let mask = model.vocab().mask;
+    let mask = model.vocab().special.mask;
     // Rows of three lengths, with one, two and three masks.
     let estimates = (1..4_u32).map(|n| {
         let masks = 2..2 + n as usize;
