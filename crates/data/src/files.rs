@@ -26,6 +26,10 @@ impl Default for Bounds {
 
 /// A pattern may not name more files than this.
 const MAX_PATHS: usize = 1 << 20;
+/// Nor have more groups in braces,
+const MAX_GROUPS: usize = 32;
+/// nor numbers with more digits.
+const MAX_DIGITS: usize = 20;
 
 /// The files a list of patterns names, in the order of the list, each pattern's globs sorted.
 ///
@@ -57,8 +61,18 @@ pub fn expand(patterns: &[String], root: &Path) -> Result<Vec<PathBuf>, DataErro
     Ok(paths)
 }
 
-/// Expands the first brace group and recurses on the rest.
+/// Expands every brace group of a pattern.
 fn braces(pattern: &str, out: &mut Vec<String>) -> Result<(), String> {
+    match pattern.matches('{').count() {
+        ..=MAX_GROUPS => expand_first(pattern, out),
+        groups => Err(format!(
+            "the pattern has {groups} groups in braces, expected at most {MAX_GROUPS}"
+        )),
+    }
+}
+
+/// Expands the first brace group and recurses on the rest.
+fn expand_first(pattern: &str, out: &mut Vec<String>) -> Result<(), String> {
     let Some(open) = pattern.find('{') else {
         if out.len() >= MAX_PATHS {
             return Err(format!("the pattern names more than {MAX_PATHS} files"));
@@ -83,13 +97,19 @@ fn braces(pattern: &str, out: &mut Vec<String>) -> Result<(), String> {
         if last < first || last - first >= MAX_PATHS {
             return Err(format!("'{{{body}}}' counts backwards or too far"));
         }
+        if from.len() > MAX_DIGITS {
+            return Err(format!(
+                "a number in braces has {} digits, expected at most {MAX_DIGITS}",
+                from.len()
+            ));
+        }
         for number in first..=last {
             let width = from.len();
-            braces(&format!("{head}{number:0width$}{tail}"), out)?;
+            expand_first(&format!("{head}{number:0width$}{tail}"), out)?;
         }
     } else {
         for choice in body.split(',') {
-            braces(&format!("{head}{choice}{tail}"), out)?;
+            expand_first(&format!("{head}{choice}{tail}"), out)?;
         }
     }
     Ok(())

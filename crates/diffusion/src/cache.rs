@@ -64,7 +64,11 @@ impl CacheRule {
         refresh: 5,
     };
 
-    pub(crate) fn check(self, is_text: bool) -> Result<()> {
+    /// Whether text, or else a picture, can be sampled so.
+    ///
+    /// # Errors
+    /// A rule of the other one's, no refresh at all, shares outside of 0 to 1.
+    pub fn check(self, is_text: bool) -> Result<()> {
         let refused = |what, expected, got: String| {
             let hint =
                 "prefix, dual and block-causal caches are for text, uncertain is for pictures";

@@ -110,7 +110,11 @@ impl Commit {
         doubted
     }
 
-    pub(crate) fn check(self) -> Result<()> {
+    /// Whether its bounds can be met.
+    ///
+    /// # Errors
+    /// Probabilities outside of 0 to 1, other bounds that are negative or not finite.
+    pub fn check(self) -> Result<()> {
         let share = |what, value: f32| match (0.0..=1.0).contains(&value) {
             true => Ok(()),
             false => {

@@ -65,7 +65,7 @@ impl Mmada {
     /// weights is this model's.
     ///
     /// # Errors
-    /// When the models are not of one shape.
+    /// When the models are not of one shape, or a weight of the sum is not finite.
     pub fn with_changes(&self, others: &[Self], base: &Self, scale: f32) -> Result<Self> {
         let (first, base) = (self.merged()?, base.merged()?);
         first.check_shape_of(&base, "the base")?;
@@ -90,6 +90,7 @@ impl Mmada {
             }
             params.set(name, &sum)?;
         }
+        params.check_finite()?;
         first.rebuilt(params, None)
     }
 

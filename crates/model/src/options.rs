@@ -223,8 +223,13 @@ impl Defaults {
         Ok(defaults)
     }
 
-    fn check(&self) -> std::result::Result<(), String> {
+    /// Whether anything can be sampled so.
+    ///
+    /// # Errors
+    /// In words, beginning with the key.
+    pub fn check(&self) -> std::result::Result<(), String> {
         self.image.check()?;
+        self.check_rules()?;
         let texts = [
             ("text", &self.text),
             ("describe", &self.describe),
@@ -254,11 +259,49 @@ impl Defaults {
             ("paint", "token_temperature", self.paint.token_temperature),
         ]);
         let mut broken = scales.filter(|(_, _, scale)| !(scale.is_finite() && *scale >= 0.0));
-        match broken.next() {
-            Some((table, key, scale)) => Err(format!(
+        if let Some((table, key, scale)) = broken.next() {
+            return Err(format!(
                 "{table}.{key}: expected a number of 0 or more, got {scale}"
+            ));
+        }
+        let strengths = texts.map(|(table, text)| (table, text.guidance));
+        let others = [("fill", self.fill.guidance), ("paint", self.paint.guidance)];
+        let mut strengths = strengths.into_iter().chain(others);
+        match strengths.find(|(_, strength)| !strength.is_finite()) {
+            Some((table, strength)) => Err(format!(
+                "{table}.guidance: expected a finite number, got {strength}"
             )),
             None => Ok(()),
+        }
+    }
+
+    /// The same of rules that are set one by one.
+    fn check_rules(&self) -> std::result::Result<(), String> {
+        let said = |table: &'static str| move |error| format!("{table}: {error}");
+        for (table, text) in [
+            ("text", &self.text),
+            ("describe", &self.describe),
+            ("thought", &self.thought),
+        ] {
+            if let Some(commit) = text.commit {
+                commit.check().map_err(said(table))?;
+            }
+            if let Some(cache) = text.cache {
+                cache.check(true).map_err(said(table))?;
+            }
+        }
+        self.fill.commit.check().map_err(said("fill"))?;
+        let paint = &self.paint;
+        paint.schedule.check().map_err(said("paint"))?;
+        if let Some(cache) = paint.cache {
+            cache.check(false).map_err(said("paint"))?;
+        }
+        match paint
+            .guided
+            .is_none_or(|share| (0.0..=1.0).contains(&share))
+        {
+            true => Ok(()),
+            false => Err("paint.guided: expected a share from 0 to 1".to_owned()),
         }
     }
 
@@ -286,6 +329,9 @@ impl ImageOptions {
     /// In words.
     pub fn check(&self) -> std::result::Result<(), String> {
         let (looks, largest) = (&self.looks, self.width.max(self.height));
+        if self.width.min(self.height) == 0 {
+            return Err("image.width and image.height: expected 1 pixel or more, got 0".into());
+        }
         if largest > LARGEST_SIDE {
             return Err(format!(
                 "image.width and image.height: {largest} pixels, expected at most {LARGEST_SIDE}"

@@ -16,7 +16,7 @@
 
 mod build;
 mod grow;
-pub use build::table_names;
+pub use build::{MOST_PARAMETERS, table_names};
 mod layers;
 mod pass;
 

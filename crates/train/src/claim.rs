@@ -74,6 +74,11 @@ fn check(
                     choose another run.out";
         return Err(Error::checkpoint(&model, what));
     }
+    if let (Start::Resume, None, true) = (start, &newest, model.is_dir()) {
+        let what = "the run that made this model has ended, and no checkpoint of it is left to go on \
+                    from; choose another run.out, or begin anew without --resume, which replaces it";
+        return Err(Error::checkpoint(&model, what));
+    }
     let from = config.model.init.folder();
     if from.is_some_and(|from| is_same(from, &model)) {
         let what = "the run begins with this model, and would replace it; \

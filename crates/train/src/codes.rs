@@ -175,7 +175,8 @@ impl CodeCache {
             match image.picture() {
                 Ok(picture) => {
                     ids.push(*id);
-                    pictures.push(picture);
+                    // At the model's size: a group of photographs is held at once.
+                    pictures.push(model.fitted(&picture));
                 }
                 Err(_) => {
                     self.known.insert(*id, None);

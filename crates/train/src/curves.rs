@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -41,16 +41,21 @@ pub struct Spread {
     pub runs: usize,
 }
 
+/// The file of metrics of a run, named by its folder or by that file.
+pub fn file(run: &Path) -> PathBuf {
+    match run.is_file() {
+        true => run.to_path_buf(),
+        false => run.join("metrics.jsonl"),
+    }
+}
+
 /// Reads a metric of a run, named by its folder or by its file of metrics. Lines without it, and a line that is only half written yet, are
 /// passed over.
 ///
 /// # Errors
 /// When there is no such file, or none of its lines has the metric.
 pub fn read(run: &Path, metric: &str) -> Result<Points> {
-    let path = match run.is_file() {
-        true => run.to_path_buf(),
-        false => run.join("metrics.jsonl"),
-    };
+    let path = file(run);
     let doing = "read the metrics of a run (its folder is run.out)";
     let text = std::fs::read_to_string(&path).map_err(Error::file(&path, doing))?;
     let mut known = BTreeSet::new();

@@ -142,6 +142,6 @@ pub(crate) fn generation(defaults: &Defaults, written: &Table) -> Result<Default
         Error::Config(problem) => Error::Config(format!("model.generation: {problem}")),
         other => other,
     })?;
-    merged.image.check().map_err(refused)?;
+    merged.check().map_err(refused)?;
     Ok(merged)
 }

@@ -75,7 +75,7 @@ impl Reconstruct {
         let mixture =
             Mixture::open(&config.data, Path::new("."), config.run.seed).map_err(Error::data)?;
         let (side, factor) = (tokenizer.config().resolution, tokenizer.factor());
-        if side == 0 || !side.is_multiple_of(factor) {
+        if !side.is_multiple_of(factor) {
             let what = format!(
                 "resolution: expected a multiple of {factor} pixels, which a token is wide, got {side}"
             );

@@ -114,10 +114,13 @@ impl<'a, O: Objective> Trainer<'a, O> {
         checkpoints.clean()?;
         let workers = Workers::new(config.run.threads, config.batch.accumulate)?;
         let resolved = config.resolved()?;
+        // What adds a file comes first, what changes one last: a run that cannot begin loses nothing.
+        let events = EventWriter::create(&out.join("tensorboard"), state.step)?;
         atomic::write_atomic(&out.join(RUN), |file| file.write_all(resolved.as_bytes()))?;
+        let metrics = MetricsFile::open(&out.join("metrics.jsonl"), state.step)?;
         Ok(Self {
-            metrics: MetricsFile::open(&out.join("metrics.jsonl"), state.step)?,
-            events: EventWriter::create(&out.join("tensorboard"), state.step)?,
+            metrics,
+            events,
             clock: Clock::new(state.step),
             skipped_before: state.skipped.saturating_sub(objective.skipped().count),
             config,

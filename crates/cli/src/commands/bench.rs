@@ -12,7 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use mmada_nn::transformer::{Config, Sizes};
+use mmada_nn::transformer::{Config, MOST_PARAMETERS, Sizes};
 use mmada_nn::{SaveOptions, Transformer};
 use mmada_tensor::{Device, Packing, Precision, peak, process};
 use mmada_train::config::Backward;
@@ -144,9 +144,6 @@ fn check_folder(dir: &Path, config: &str) -> Result<()> {
 
 /// Half of the ids are text, one of them the mask.
 const FEWEST_IDS: usize = 4;
-
-/// Of a network that is measured: 128 GiB in f32.
-const MOST_PARAMETERS: u128 = 1 << 35;
 
 /// Reads `d=512,layers=8,heads=8,mlp=1536,vocab=8192`.
 fn sizes(shape: &str) -> Result<Sizes> {

@@ -15,6 +15,18 @@ pub(crate) fn run(args: &CurvesArgs) -> Result<()> {
     output::prepare_answer(args.csv.as_deref())?;
     let csv = ("that of --csv", args.csv.as_deref());
     output::check_apart("--output", &args.output, csv)?;
+    let files = [
+        ("--output", Some(&args.output)),
+        ("--csv", args.csv.as_ref()),
+    ];
+    for run in &args.runs {
+        let metrics = curves::file(&named(run).1);
+        for (flag, path) in files {
+            if let Some(path) = path {
+                output::check_apart(flag, path, ("the metrics of a run", Some(&metrics)))?;
+            }
+        }
+    }
     let runs = args.runs.iter().map(|run| {
         let (label, folder) = named(run);
         let points = curves::read(&folder, &args.metric)?;

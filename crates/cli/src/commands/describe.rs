@@ -12,6 +12,9 @@ use crate::{output, session};
 
 pub(crate) fn run(args: &DescribeArgs) -> Result<()> {
     output::prepare_answer(args.output.as_deref())?;
+    if let Some(path) = &args.output {
+        output::check_apart("--output", path, ("the picture", Some(&args.image)))?;
+    }
     let picture = session::picture(&args.image)?;
     let model = session::open(&args.model)?;
     let seed = args.model.seed;

@@ -5,7 +5,7 @@ mod table;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use mmada_data::Pack;
 use mmada_data::packs::PackTask;
 use mmada_data::picture::Picture;
@@ -50,14 +50,9 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     check_order(args, &model.defaults().paint)?;
     let started = Instant::now();
     let mut reports = Vec::new();
-    for entry in &entries {
-        match measure(&model, entry, args) {
-            // A pack has the files, but not the items: captions without shapes, for one.
-            Err(Error::Nothing { .. }) if entries.len() > 1 => {}
-            report => reports.push(report?),
-        }
-    }
+    let measured = measure_all(&model, &entries, args, &mut reports);
     if reports.is_empty() {
+        measured?;
         bail!(
             "eval: expected items that can be judged, got none; try the task {:?} on another pack",
             args.task
@@ -66,13 +61,35 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     let seconds = started.elapsed().as_secs_f64();
     let kept = write_kept(args, &reports);
     let sheet = write_sheet(args, &reports);
-    // Scores that took minutes are told, whatever became of the files.
+    // Scores that took minutes are told, whatever became of the files and of what came after them.
     let files = [&kept, &sheet].map(|file| file.as_ref().copied().unwrap_or_default());
     match args.json {
         true => output::json(&as_json(args, &reports, files, seconds))?,
         false => output::line(table::table(&reports))?,
     }
-    kept.and(sheet).map(drop)
+    kept.and(sheet)?;
+    // Something was measured, so what is wrong is an item and not what was asked for.
+    measured.or_else(|error| bail!("{error:#}"))
+}
+
+/// Measures one entry after the other, up to the first that fails.
+fn measure_all(
+    model: &Mmada,
+    entries: &[Entry],
+    args: &EvalArgs,
+    reports: &mut Vec<Report>,
+) -> Result<()> {
+    for entry in entries {
+        match measure(model, entry, args) {
+            // A pack has the files, but not the items: captions without shapes, for one.
+            Err(Error::Nothing { .. }) if entries.len() > 1 => {}
+            report => reports.push(report.with_context(|| {
+                let (task, pack) = (entry.benchmark.name(), entry.pack.name());
+                format!("eval {task}, pack {pack}, split {}", entry.split)
+            })?),
+        }
+    }
+    Ok(())
 }
 
 /// Writes the sheet of pictures; returns where it is, if there is one.

@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use mmada_model::{LoadOptions, Mmada, Numbers};
 use mmada_nn::Params;
 use serde_json::{Value, json};
@@ -39,7 +39,8 @@ pub(crate) fn run(args: &InspectArgs) -> Result<ExitCode> {
     }
     match checked {
         Ok(()) => Ok(ExitCode::SUCCESS),
-        Err(error) => Err(error.into()),
+        // In words alone: it is the model that is wrong, not what was asked.
+        Err(error) => bail!("{:#}", anyhow::Error::from(error)),
     }
 }
 

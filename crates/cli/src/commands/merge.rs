@@ -39,15 +39,23 @@ fn folded_in(adapter: &Path, output: &Path) -> Result<Mmada> {
             adapter.display()
         )));
     }
-    let (_, base) = Lora::settings(adapter)?;
-    let base = base.unwrap_or_default();
-    // Named from the adapter's folder, or from where the program runs.
-    let bases = [adapter.join(&base), PathBuf::from(&base)];
-    for base in &bases {
-        output::check_apart("output", output, ("its model", Some(base)))?;
-    }
+    check_base(&model, adapter, output)?;
     output::check_apart("output", output, ("the adapter", Some(adapter)))?;
     Ok(model.merged()?)
+}
+
+/// Refuses to replace the model that an adapter names.
+fn check_base(model: &Mmada, folder: &Path, output: &Path) -> Result<()> {
+    if model.adapter().is_none() {
+        return Ok(());
+    }
+    let (_, base) = Lora::settings(folder)?;
+    let base = base.unwrap_or_default();
+    // Named from the adapter's folder, or from where the program runs.
+    for base in [folder.join(&base), PathBuf::from(&base)] {
+        output::check_apart("output", output, ("its model", Some(&base)))?;
+    }
+    Ok(())
 }
 
 /// The base with what the models have learnt since, or a share of it.
@@ -62,9 +70,13 @@ fn added_up(models: &[PathBuf], base: &Path, args: &MergeArgs) -> Result<Mmada> 
     let mut opened = Vec::new();
     for model in models {
         output::check_apart("output", output, ("a model", Some(model)))?;
-        opened.push(open(model).with_context(|| format!("model {}", model.display()))?);
+        let own = open(model).with_context(|| format!("model {}", model.display()))?;
+        check_base(&own, model, output)?;
+        opened.push(own);
     }
-    let base = open(base).with_context(|| format!("base {}", base.display()))?;
+    let folder = base;
+    let base = open(folder).with_context(|| format!("base {}", folder.display()))?;
+    check_base(&base, folder, output)?;
     let Some((first, others)) = opened.split_first() else {
         return Err(usage("merge: no model"));
     };

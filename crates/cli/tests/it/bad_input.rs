@@ -1,6 +1,7 @@
 //! Prompts, pictures and run files that cannot be used.
 
 use std::fs;
+use std::path::Path;
 
 use crate::support::{self, fails, mmada, picture_file};
 
@@ -362,4 +363,42 @@ fn flags_without_an_effect_are_refused() {
     }
     let fixed = ["eval", "paint", "--sampler", "turbo", "--temperature", "2"];
     fails(mmada().args(fixed), 2, &["--temperature", "turbo"]);
+}
+
+/// What was measured is told, also where a later pack holds something that cannot be asked.
+#[test]
+fn scores_outlive_a_broken_item() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = support::model_dir(dir.path());
+    let packs = dir.path().join("packs");
+    support::pack(&packs);
+    let long = "word ".repeat(4000);
+    let problem = serde_json::json!({
+        "messages": [{"role": "user", "content": long}, {"role": "assistant", "content": "<think>so</think>3"}],
+        "answer": "3",
+    });
+    fs::create_dir(packs.join("zoo")).unwrap();
+    fs::write(packs.join("zoo/test.jsonl"), format!("{problem}\n")).unwrap();
+    let eval = |packs: &Path| {
+        let mut command = mmada();
+        command.args(["eval", "reasoning", "--data"]).arg(packs);
+        support::said(command.arg("--model").arg(&model))
+    };
+    let said = eval(&packs);
+    assert_eq!(said.code, Some(1), "{}", said.err);
+    assert!(
+        said.out.contains("shapes  test   reasoning"),
+        "{}",
+        said.out
+    );
+    assert!(said.err.contains("pack zoo"), "{}", said.err);
+    // Alone it may also be what was asked for, such as too long an answer.
+    let said = eval(&packs.join("zoo"));
+    assert_eq!(
+        (said.code, said.out.as_str()),
+        (Some(2), ""),
+        "{}",
+        said.err
+    );
+    assert!(said.err.contains("pack zoo"), "{}", said.err);
 }

@@ -239,6 +239,9 @@ fn settings_that_make_no_sense() {
         ("{\"text\":{\"temperature\":-1}}", "text.temperature"),
         ("{\"paint\":{\"best_of\":0}}", "paint.best_of"),
         ("{\"fill\":{\"gap\":0}}", "fill.gap"),
+        ("{\"text\":{\"commit\":{\"threshold\":7.0}}}", "threshold"),
+        ("{\"paint\":{\"schedule\":{\"power\":-1.0}}}", "power"),
+        ("{\"image\":{\"width\":0}}", "image.width"),
     ] {
         let set = |bytes: &mut Vec<u8>| *bytes = settings.as_bytes().to_vec();
         check("generation_config.json", set, &[named]);

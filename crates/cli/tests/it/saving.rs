@@ -263,6 +263,10 @@ fn changes_of_models_are_added_up() {
         2,
         &["--scale", "finite", "NaN"],
     );
+    // What is there stays where the sum overflows.
+    let mut overflowing = merge(&[&one, &one], &half, Some(&base));
+    fails(overflowing.args(["--scale", "3e38"]), 1, &["inf"]);
+    assert!((mean(&half, name) - mean(&base, name) - 0.625).abs() < 1e-5);
     fails(&mut scaled(None, "0.5"), 2, &["--base"]);
     let unmoved = "model.transformer.blocks.0.k_proj.weight";
     assert_eq!(mean(&sum, unmoved), mean(&base, unmoved));
@@ -308,6 +312,27 @@ fn files_of_one_call_are_kept_apart() {
     fails(&mut extended(&picture), 2, &["--output", "the picture"]);
     assert_eq!(fs::read(&picture).unwrap(), bytes);
     works(&mut extended(&one));
+    let mut describe = mmada();
+    describe
+        .arg("describe")
+        .arg(&picture)
+        .arg("-o")
+        .arg(&picture);
+    fails(
+        describe.arg("--model").arg(&model),
+        2,
+        &["--output", "the picture"],
+    );
+    assert_eq!(fs::read(&picture).unwrap(), bytes);
+    let metrics = dir.path().join("metrics.jsonl");
+    fs::write(&metrics, "{\"step\": 1, \"loss\": 2.0}\n").unwrap();
+    for run in [&metrics, &dir.path().to_path_buf()] {
+        let mut curves = mmada();
+        curves.arg("curves").arg(run).args(["--metric", "loss"]);
+        curves.arg("-o").arg(dir.path().join("c.png")).arg("--csv");
+        fails(curves.arg(&metrics), 2, &["--csv", "the metrics of a run"]);
+    }
+    assert!(fs::read_to_string(&metrics).unwrap().contains("2.0"));
     let mut curves = mmada();
     curves
         .arg("curves")

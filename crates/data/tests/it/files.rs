@@ -86,11 +86,17 @@ fn patterns_expand() {
         assert!(matches!(error, DataError::NoFiles { .. }), "{error}");
         assert!(error.to_string().contains(absent), "{error}");
     }
+    let (wide, many) = (
+        format!("a-{{{}..1}}", "0".repeat(70_000)),
+        "{a}".repeat(6_000),
+    );
     for wrong in [
         "a-{0008..0010",
         "a-{9..1}",
         "a-{0..99999999999}",
         "a-{x..y}",
+        &wide,
+        &many,
     ] {
         let error = names(&[wrong], dir.path()).unwrap_err();
         assert!(matches!(error, DataError::Config { .. }), "{error}");

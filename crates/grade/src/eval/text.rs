@@ -215,7 +215,8 @@ impl Sight {
         for (item, image) in pictures {
             if !self.0.contains_key(&image.id()) && !ids.contains(&image.id()) {
                 ids.push(image.id());
-                new.push(decode(item, image)?);
+                // At the model's size: photographs are large, and a group of them is held at once.
+                new.push(context.model.fitted(&decode(item, image)?));
             }
         }
         let new: Vec<_> = new.iter().collect();

@@ -111,6 +111,9 @@ impl Default for Coefficients {
 /// than its weights have: levels, blocks per level, width of a level, bits.
 const MAX: (usize, usize, usize, usize) = (8, 64, 1 << 14, 24);
 
+/// Nor pictures of more pixels a side.
+const LARGEST_SIDE: usize = 1 << 13;
+
 const FILE: &str = "config.json";
 
 impl Config {
@@ -159,6 +162,7 @@ impl Config {
             ("out_ch", self.out_ch, 64),
             ("z_channels", self.z_channels, MAX.3),
             ("norm_groups", self.norm_groups, MAX.2),
+            ("resolution", self.resolution, LARGEST_SIDE),
         ];
         for (key, got, most) in positive {
             if !(1..=most).contains(&got) {

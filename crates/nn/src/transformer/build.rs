@@ -6,7 +6,7 @@ use mmada_tensor::{DType, Device, Packing, Tensor};
 use super::layers::{Head, Layers};
 use super::{Block, Config, Transformer};
 use crate::lora::Projection;
-use crate::{Init, Lora, Mode, Params, Result};
+use crate::{Error, Init, Lora, Mode, Params, Result};
 
 /// Names of the tensors with one row per token: the embedding, and the head where it is another.
 pub fn table_names(cfg: &Config) -> Vec<String> {
@@ -107,7 +107,9 @@ impl Transformer {
         };
         let key = Key::new(seed, Purpose::Weights);
         let mut params = Params::new(device, Mode::Trainable);
-        for Part { name, shape, role } in parts(cfg) {
+        let parts = parts(cfg);
+        check_total(&parts)?;
+        for Part { name, shape, role } in parts {
             let init = match role {
                 Role::Gain => Init::Ones,
                 Role::Embeds | Role::Reads => normal,
@@ -138,6 +140,23 @@ pub(super) struct Part {
     pub(super) name: String,
     pub(super) shape: Vec<usize>,
     pub(super) role: Role,
+}
+
+/// Of a network that is begun: 128 GiB in f32.
+pub const MOST_PARAMETERS: u128 = 1 << 35;
+
+/// Refuses a network that no machine here has room for, before room is asked for.
+pub(super) fn check_total(parts: &[Part]) -> Result<()> {
+    let count = |part: &Part| -> u128 { part.shape.iter().map(|&size| size as u128).product() };
+    let total: u128 = parts.iter().map(count).sum();
+    match total <= MOST_PARAMETERS {
+        true => Ok(()),
+        false => Err(Error::config(
+            "d_model, n_layers, mlp_hidden_size and embedding_size",
+            format!("a network of at most {MOST_PARAMETERS} parameters"),
+            total,
+        )),
+    }
 }
 
 /// Every tensor of a network.

@@ -19,7 +19,7 @@
 use mmada_tensor::random::{Key, Purpose};
 use mmada_tensor::{DType, Tensor};
 
-use super::build::{Part, Role, parts};
+use super::build::{Part, Role, check_total, parts};
 use super::{Config, Transformer};
 use crate::{Growth, Init, Mode, Params, Result};
 
@@ -40,8 +40,9 @@ impl Transformer {
         let larger = cfg.grown(to)?;
         let key = Key::new(seed, Purpose::Weights);
         let mut grown = Params::new(params.device(), Mode::Trainable);
-        let small = parts(cfg);
-        for (index, part) in parts(&larger).iter().enumerate() {
+        let (small, large) = (parts(cfg), parts(&larger));
+        check_total(&large)?;
+        for (index, part) in large.iter().enumerate() {
             // A new block's tensors are begun like those of the last block there is.
             let own = small.get(index);
             let like = own.or_else(|| small.iter().rev().find(|old| same_module(old, part)));

@@ -102,10 +102,17 @@ impl RunConfig {
             ObjectiveConfig::Denoise(denoise) => denoise.corruption.window,
             ObjectiveConfig::Reconstruct(_) | ObjectiveConfig::UniGrpo(_) => None,
         };
-        let (BatchSize::Tokens(size) | BatchSize::Sequences(size)) = self.batch.size;
+        let (size, most) = match self.batch.size {
+            BatchSize::Tokens(size) => (size, MOST_TOKENS),
+            BatchSize::Sequences(size) => (size, MOST_ACCUMULATED),
+        };
         let rules = [
             (self.run.steps == 0, "run.steps is 0; ask for at least one"),
             (size == 0, "batch.size is 0; ask for at least one"),
+            (
+                size > most,
+                "batch.size: expected at most { sequences = 65536 } or { tokens = 268435456 }",
+            ),
             (
                 !(1..=MOST_ACCUMULATED).contains(&self.batch.accumulate),
                 "batch.accumulate must be 1, which means one micro-batch per step, to 65536",
@@ -273,7 +280,10 @@ impl RunConfig {
     }
 }
 
-/// Micro-batches of a step: more than any run has.
+/// Tokens of a micro-batch: more than any machine has room for.
+const MOST_TOKENS: usize = 1 << 28;
+
+/// Micro-batches of a step, and sequences of one: more than any run has.
 const MOST_ACCUMULATED: usize = 1 << 16;
 
 /// Worker threads: more than any machine has cores.

@@ -153,6 +153,26 @@ fn a_refused_run_leaves_nothing() {
     assert!(of_someone.is_dir() && !config.run.out.join(".lock").exists());
 }
 
+/// Where the checkpoints of a finished run are gone, going on would begin anew and replace its model.
+#[test]
+fn a_finished_run_without_checkpoints_is_not_gone_on_with() {
+    let world = World::new();
+    let config = world.denoise("first", &["run.steps=1"]);
+    train(&config, Mode::Fresh);
+    std::fs::remove_dir_all(config.run.out.join("checkpoints")).unwrap();
+    let error = run(&config, options(Mode::Resume), &Silent).unwrap_err();
+    assert!(error.to_string().contains("no checkpoint"), "{error}");
+    // Nor does one that cannot begin change what is there.
+    let lines = std::fs::read(config.run.out.join("metrics.jsonl")).unwrap();
+    std::fs::remove_dir_all(config.run.out.join("tensorboard")).unwrap();
+    std::fs::write(config.run.out.join("tensorboard"), "in the way").unwrap();
+    run(&config, options(Mode::Fresh), &Silent).unwrap_err();
+    assert_eq!(
+        std::fs::read(config.run.out.join("metrics.jsonl")).unwrap(),
+        lines
+    );
+}
+
 /// The reference of a run is the policy that it began with, also after a pause.
 #[test]
 fn a_run_does_not_go_on_beside_another_reference() {

@@ -89,8 +89,27 @@ fn overrides_that_make_no_sense_are_refused() {
     check_refused(&["run.steps=many"], &["steps"]);
     check_refused(&["run.steps=0"], &["run.steps"]);
     check_refused(&["batch.size.sequences=0"], &["batch.size"]);
+    check_refused(
+        &["batch.size.sequences=9000000000000000000"],
+        &["batch.size"],
+    );
     check_refused(&["batch.accumulate=0"], &["accumulate"]);
     check_refused(&["lr.peak=nan"], &["lr.peak"]);
+    // What nothing can be sampled with would be found out when all is trained.
+    for (setting, named) in [
+        ("text.steps=0", "model.generation.text.steps"),
+        ("paint.guidance=nan", "paint.guidance"),
+        ("paint.guided=2.0", "paint.guided"),
+        ("describe.commit={threshold=7.0}", "commit threshold"),
+        ("paint.schedule={power=-1.0}", "schedule"),
+        (
+            "text.cache={uncertain={warm_up=0.1, share=0.1, refresh=1}}",
+            "uncertain is for pictures",
+        ),
+        ("image.width=0", "image.width"),
+    ] {
+        check_refused(&[&format!("model.generation.{setting}")], &[named]);
+    }
     for number in [
         "lr.floor_ratio=-1",
         "optimizer.betas=[0.9, 1.0]",
