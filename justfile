@@ -81,7 +81,7 @@ embedded:
     for part in stage2gg stage3u; do cargo run --release -- train runs/embedded/$part.toml --resume; done
     cargo run --release -- eval paint --model out/stage3u/model --data assets/data/shapes --split train --samples 60 --best-of 1 --seed 1003 --precision bf16 --keep out/kept-7-shapes.jsonl
     for part in stage2hh stage3v; do cargo run --release -- train runs/embedded/$part.toml --resume; done
-    for part in stage2ii stage2jj stage3w; do cargo run --release -- train runs/embedded/$part.toml --resume; done
+    for part in stage2ii stage2jj stage2kk stage3w; do cargo run --release -- train runs/embedded/$part.toml --resume; done
     cp -r out/stage3w/model/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
