@@ -82,7 +82,9 @@ embedded:
     cargo run --release -- eval paint --model out/stage3u/model --data assets/data/shapes --split train --samples 60 --best-of 1 --seed 1003 --precision bf16 --keep out/kept-7-shapes.jsonl
     for part in stage2hh stage3v; do cargo run --release -- train runs/embedded/$part.toml --resume; done
     for part in stage2ii stage2jj stage2kk stage3w; do cargo run --release -- train runs/embedded/$part.toml --resume; done
-    cp -r out/stage3w/model/. assets/model/
+    cargo run --release -- merge out/stage2kk/model out/stage2kk-half --base out/stage2jj/model --scale 0.5
+    cargo run --release -- merge out/stage3w/model out/stage2kk-half out/edition24 --base out/stage2kk/model
+    cp -r out/edition24/. assets/model/
     cp -r out/tokenizer-image-2-edges/model/. assets/model/image_tokenizer/
 
 # With and without thoughts before reinforcement; LOG.md tells the result.
