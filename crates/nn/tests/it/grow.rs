@@ -166,3 +166,17 @@ fn impossible_growth_is_refused_by_key() {
         }
     }
 }
+
+/// A network that no machine has room for is refused before room is asked for.
+#[test]
+fn a_network_beyond_all_memory_is_refused() {
+    let sizes = Sizes {
+        n_layers: 4096,
+        d_model: 1 << 14,
+        mlp_hidden_size: 1 << 16,
+        ..small_sizes()
+    };
+    let cfg = Config::new(&sizes).unwrap();
+    let error = Transformer::init(&cfg, 3, &Device::Cpu).err().unwrap();
+    assert!(error.to_string().contains("parameters"), "{error}");
+}
